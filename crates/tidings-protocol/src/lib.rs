@@ -1,0 +1,10 @@
+//! The Tidings protocol, pure: values and `now` in, actions out.
+//!
+//! No runtime, no socket, no clock, no lock. The server's shell is the crate `tidings`; the client's is
+//! whatever drives [`client`]. The wire is described in PROTOCOL.md.
+
+pub mod close;
+pub mod error;
+pub mod event_id;
+pub mod limits;
+pub mod message;

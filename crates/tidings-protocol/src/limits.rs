@@ -1,0 +1,159 @@
+//! Every limit of the protocol and of a connection: name with unit, default, what a hit does.
+//!
+//! The constants are the protocol's own and never change by configuration; [`Limits`] is what an operator may set.
+
+use std::time::Duration;
+
+/// A room's name, in bytes. A longer one is `invalid`.
+pub const ROOM_BYTES_MAX: usize = 128;
+/// An event's name, in bytes. A longer one is `invalid`.
+pub const EVENT_BYTES_MAX: usize = 64;
+/// A client's message id, in bytes. A longer one is `invalid`.
+pub const MESSAGE_ID_BYTES_MAX: usize = 64;
+/// A cursor, in bytes: `invalid_cursor` at the handshake, `invalid` in a message.
+pub const CURSOR_BYTES_MAX: usize = 4096;
+/// Nesting of `data`: `[` × 32 passes, 33 is `invalid`.
+pub const DATA_DEPTH_MAX: usize = 32;
+/// A user id, in bytes of UTF-8 without control characters. A longer one is `token_claims`.
+pub const USER_BYTES_MAX: usize = 128;
+/// A token, in bytes. A longer one is `token_malformed`.
+pub const TOKEN_BYTES_MAX: usize = 8192;
+/// Events of one `room.history`; asking for more gets this many.
+pub const HISTORY_PAGE_EVENTS_MAX: u32 = 1000;
+/// Events of a `room.history` that names no limit.
+pub const HISTORY_PAGE_EVENTS_DEFAULT: u32 = 100;
+/// Bytes of one `room.history`: a page ends before it would pass this.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Members of one `room.members`; asking for more gets this many.
+pub const MEMBERS_PAGE_MAX: u32 = 1000;
+/// Members of a `room.members` that names no limit.
+pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
+/// `info` of a presence, in bytes. More is `too_large`.
+pub const PRESENCE_INFO_BYTES_MAX: usize = 4096;
+
+/// What an operator may set. [`Limits::default`] is what production gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// A text message, in bytes. More closes with 1009. 64 KiB.
+    pub text_message_bytes_max: usize,
+    /// A binary message, in bytes. More closes with 1009. 64 KiB.
+    pub binary_message_bytes_max: usize,
+    /// Frames of one message. More closes with 1008. 64.
+    pub fragments_max: u32,
+    /// From a message's first byte to its last. Longer closes with 1008. 10 s.
+    pub message_duration_max: Duration,
+    /// Ping and pong frames a second. More, beyond the burst, closes with 1008. 5.
+    pub control_frames_per_second: u32,
+    /// Ping and pong frames at once. 20.
+    pub control_frames_burst: u32,
+    /// Messages a second of a connection. More, beyond the burst, is `rate_limited`. 20.
+    pub messages_per_second: u32,
+    /// Messages of a connection at once. 40.
+    pub messages_burst: u32,
+    /// How long a connection may go on being `rate_limited` before it is closed with 4108. 10 s.
+    pub rate_limited_duration_max: Duration,
+    /// Rooms of a connection. One more is `room_limit`. 100.
+    pub rooms_per_connection_max: usize,
+    /// Joins a second of a connection, with as many at once. More is `rate_limited`. 10.
+    pub joins_per_second: u32,
+    /// Calls that wait in one (connection, room). One more, and the socket is not read. 32.
+    pub waiting_calls_max: usize,
+    /// Between pings. 30 s.
+    pub heartbeat: Duration,
+    /// Without a frame of any kind. Longer closes with 4110. 90 s.
+    pub silence_max: Duration,
+    /// How long `?resume=wait` waits for `session.resume`. 5 s.
+    pub resume_wait_max: Duration,
+    /// Between two `session.checkpoint`s. 30 s.
+    pub checkpoint_interval: Duration,
+    /// From a close frame of ours to the end of the socket. 1 s.
+    pub close_duration_max: Duration,
+    /// What waits for one connection, in bytes. More closes with 4109. 1 MiB.
+    pub outbound_bytes_max: usize,
+    /// What waits for one connection, in messages. More closes with 4109. 1,024.
+    pub outbound_messages_max: usize,
+    /// A full socket that takes nothing. Longer closes with 4109. 10 s.
+    pub stalled_duration_max: Duration,
+    /// What waits for one shard, in entries. More, and the shard reads on from the rooms' logs. 4,096.
+    pub inbox_entries_max: usize,
+    /// Connections of a user. One more is refused with 429 `connection_limit`. 5.
+    pub connections_per_user_max: usize,
+    /// Connections of a node. One more is refused with 503 `overloaded`. 80 % of the open-files limit.
+    pub connections_per_node_max: usize,
+    /// Handshakes a second of an address; loopback is exempt. More, beyond the burst, is 429 `rate_limited`. 100.
+    pub handshakes_per_second_per_ip: u32,
+    /// Handshakes of an address at once. 500.
+    pub handshakes_burst_per_ip: u32,
+    /// Handshakes under way on a node. One more is 503 `overloaded`. 1,024.
+    pub pending_handshakes_max: usize,
+    /// Handshakes under way from one address. One more is 429 `rate_limited`. 200.
+    pub pending_handshakes_per_ip_max: usize,
+    /// From accepting a socket to its upgrade. 5 s.
+    pub handshake_duration_max: Duration,
+    /// How long an event stays in a room's history. 1 h.
+    pub history_age_max: Duration,
+    /// Events of a room's history. 16,384.
+    pub history_events_max: usize,
+    /// Bytes of a room's history. 8 MiB.
+    pub history_bytes_max: usize,
+    /// Bytes of all rooms' histories; the quietest rooms are trimmed first. 10 % of the memory.
+    pub history_node_bytes_max: usize,
+    /// How long an idempotency id is remembered. 5 min.
+    pub idempotency_window: Duration,
+    /// Idempotency ids of a user. One more is `rate_limited`. 20,000.
+    pub idempotency_ids_per_user_max: usize,
+    /// Idempotency ids of a node, in bytes. One more is `rate_limited`. 1 GiB.
+    pub idempotency_node_bytes_max: usize,
+    /// How long an empty room keeps its member list. 60 s. Its log lives out its windows.
+    pub empty_room_duration_max: Duration,
+    /// How long a snapshot is shared by those who need one. 1 s.
+    pub snapshot_reuse: Duration,
+    /// How far past a token's `exp` it still counts. 30 s.
+    pub token_leeway: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            text_message_bytes_max: 64 * 1024,
+            binary_message_bytes_max: 64 * 1024,
+            fragments_max: 64,
+            message_duration_max: Duration::from_secs(10),
+            control_frames_per_second: 5,
+            control_frames_burst: 20,
+            messages_per_second: 20,
+            messages_burst: 40,
+            rate_limited_duration_max: Duration::from_secs(10),
+            rooms_per_connection_max: 100,
+            joins_per_second: 10,
+            waiting_calls_max: 32,
+            heartbeat: Duration::from_secs(30),
+            silence_max: Duration::from_secs(90),
+            resume_wait_max: Duration::from_secs(5),
+            checkpoint_interval: Duration::from_secs(30),
+            close_duration_max: Duration::from_secs(1),
+            outbound_bytes_max: 1024 * 1024,
+            outbound_messages_max: 1024,
+            stalled_duration_max: Duration::from_secs(10),
+            inbox_entries_max: 4096,
+            connections_per_user_max: 5,
+            connections_per_node_max: 16_000,
+            handshakes_per_second_per_ip: 100,
+            handshakes_burst_per_ip: 500,
+            pending_handshakes_max: 1024,
+            pending_handshakes_per_ip_max: 200,
+            handshake_duration_max: Duration::from_secs(5),
+            history_age_max: Duration::from_secs(3600),
+            history_events_max: 16_384,
+            history_bytes_max: 8 * 1024 * 1024,
+            history_node_bytes_max: 1024 * 1024 * 1024,
+            idempotency_window: Duration::from_secs(300),
+            idempotency_ids_per_user_max: 20_000,
+            idempotency_node_bytes_max: 1024 * 1024 * 1024,
+            empty_room_duration_max: Duration::from_secs(60),
+            snapshot_reuse: Duration::from_secs(1),
+            token_leeway: Duration::from_secs(30),
+        }
+    }
+}
