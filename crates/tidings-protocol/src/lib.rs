@@ -8,3 +8,6 @@ pub mod error;
 pub mod event_id;
 pub mod limits;
 pub mod message;
+pub mod room_log;
+pub mod session;
+pub mod token_bucket;

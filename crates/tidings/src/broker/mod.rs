@@ -1,0 +1,79 @@
+//! What carries between nodes, and what sequences and stores.
+//!
+//! The seam is one call: a publication goes in, and its completion is told the outcome, inside the call where
+//! that is possible. So the fast path of a single node allocates no future.
+
+mod memory;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_protocol::error::{ErrorCode, Refusal};
+use tidings_protocol::event_id::RoomId;
+use tidings_protocol::message::MessageId;
+use tokio::sync::oneshot;
+
+use crate::encode;
+use crate::inbox::{Entry, Inbox};
+use crate::publication::Draft;
+use crate::room::{PublishError, Receipt, Room};
+use crate::users::ConnectionKey;
+
+pub(crate) use memory::MemoryBroker;
+
+/// What every broker does.
+pub(crate) trait Broker: Send + Sync + 'static {
+    /// Sequences and stores a publication of `room`, lets it reach every member, and completes. Publications of
+    /// one room are sequenced in the order of these calls.
+    fn submit(&self, room: &Arc<Room>, draft: Draft, completion: Completion);
+
+    /// Forgets what is past its time.
+    fn maintain(&self);
+}
+
+/// Who is told what became of a publication.
+pub(crate) enum Completion {
+    /// The application.
+    Caller(oneshot::Sender<Result<Receipt, PublishError>>),
+    /// The client who sent it, by an ack.
+    Client { inbox: Arc<Inbox>, connection: ConnectionKey, room: RoomId, id: MessageId },
+    /// A client who asked for no ack.
+    Nobody,
+}
+
+impl Completion {
+    /// Tells the outcome.
+    pub(crate) fn complete(self, outcome: Result<Receipt, PublishError>) {
+        match self {
+            // Whoever has stopped waiting does not want to know.
+            Self::Caller(caller) => drop(caller.send(outcome)),
+            Self::Client { inbox, connection, room, id } => {
+                let frame = answer(&room, &id, outcome);
+                inbox.push(Entry::Direct { connection, frame });
+            }
+            Self::Nobody => {}
+        }
+    }
+}
+
+fn answer(room: &RoomId, id: &MessageId, outcome: Result<Receipt, PublishError>) -> Bytes {
+    match outcome {
+        Ok(receipt) => encode::published(room, id, receipt.position, receipt.duplicate),
+        Err(error) => encode::error(Some(id), &refusal(error)),
+    }
+}
+
+/// What a client is told.
+pub(crate) fn refusal(error: PublishError) -> Refusal {
+    match error {
+        PublishError::Conflict => Refusal::new(
+            ErrorCode::IdempotencyConflict,
+            "this id was used for another message in the last five minutes: use a random prefix and a counter",
+        ),
+        PublishError::TooManyIds => {
+            Refusal::new(ErrorCode::RateLimited, "too many idempotency ids in five minutes").retry_after_ms(60_000)
+        }
+        PublishError::TooLarge => Refusal::new(ErrorCode::TooLarge, "the message is too large"),
+        PublishError::UnknownRoom => Refusal::new(ErrorCode::UnknownRoom, "no rule covers this room"),
+    }
+}

@@ -1,0 +1,71 @@
+//! The server's own messages as frames: one function for each that is sent from more than one place.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use std::borrow::Cow;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::codec;
+use tidings_protocol::error::Refusal;
+use tidings_protocol::event_id::{Position, RoomId};
+use tidings_protocol::frame::{self, Opcode};
+use tidings_protocol::message::{Member, MessageId, PresenceChange, Published, ServerMessage};
+
+use crate::auth::UserId;
+
+/// Any message, as one frame.
+pub(crate) fn message(message: &ServerMessage<'_>) -> Bytes {
+    let mut body = Vec::with_capacity(128);
+    let opcode = match codec::encode_server(message, &mut body) {
+        codec::Encoding::Text => Opcode::Text,
+        codec::Encoding::Binary => Opcode::Binary,
+    };
+    frame::frame(opcode, &[&body])
+}
+
+/// The ack of a message, with data that serialises to JSON.
+pub(crate) fn ack(id: &MessageId, data: &impl Serialize) -> Bytes {
+    // The data are our own types or have been serialised before, so this never falls back.
+    let data = to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    message(&ServerMessage::Ack { id: id.clone(), data: &data })
+}
+
+pub(crate) fn error(id: Option<&MessageId>, refusal: &Refusal) -> Bytes {
+    message(&ServerMessage::Error { id: id.cloned(), refusal: refusal.clone() })
+}
+
+/// The ack of an event that was published as it came.
+pub(crate) fn published(room: &RoomId, id: &MessageId, position: Position, duplicate: bool) -> Bytes {
+    ack(id, &Published { event_id: position.of(room), duplicate })
+}
+
+pub(crate) fn presence_join(room: &RoomId, user: &UserId, rev: u64) -> Bytes {
+    presence(room, user, RawValue::NULL, rev, PresenceChange::Join)
+}
+
+pub(crate) fn presence_update(room: &RoomId, user: &UserId, info: &RawValue, rev: u64) -> Bytes {
+    presence(room, user, info, rev, PresenceChange::Update)
+}
+
+pub(crate) fn presence_leave(room: &RoomId, user: &UserId, info: Option<&RawValue>, rev: u64) -> Bytes {
+    presence(room, user, info.unwrap_or(RawValue::NULL), rev, PresenceChange::Leave)
+}
+
+fn presence(room: &RoomId, user: &UserId, info: &RawValue, rev: u64, change: PresenceChange) -> Bytes {
+    let member = Member { user: Cow::Borrowed(user.as_str()), info: Cow::Borrowed(info) };
+    message(&ServerMessage::Presence { room: room.clone(), change, member, rev })
+}
+
+pub(crate) fn ping() -> Bytes {
+    frame::frame(Opcode::Ping, &[])
+}
+
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
+    frame::frame(Opcode::Pong, &[payload])
+}
+
+pub(crate) fn close(code: CloseCode, reason: &str) -> Bytes {
+    let mut out = Vec::with_capacity(4 + reason.len());
+    frame::put_close(&mut out, code, reason);
+    out.into()
+}

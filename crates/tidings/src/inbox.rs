@@ -1,0 +1,213 @@
+//! The hand-over to a shard: bounded, ordered, and never waited for.
+//!
+//! Publications beyond the bound are not queued: the room marks the shard as behind, and the shard reads on from
+//! the room's log. What answers a client's own request is always taken, since those are bounded by the requests.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::value::RawValue;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::error::ErrorCode;
+use tidings_protocol::event_id::{Cursor, Position, RoomId};
+use tidings_protocol::message::{JoinFrom, MessageId};
+use tokio::sync::oneshot;
+
+use crate::auth::{Identity, UserId};
+use crate::io::Io;
+use crate::peer::Peer;
+use crate::publication::Publication;
+use crate::users::{ConnectionKey, Slot};
+
+/// An idle inbox keeps room for so many entries.
+const IDLE_CAPACITY_MAX: usize = 256;
+
+/// Which room of a shard, in the shard's own table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LocalRoom {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// What a shard is handed.
+pub(crate) enum Entry {
+    /// A new socket.
+    Open(Box<Opening>),
+    /// The next event of a room.
+    Publication { room: LocalRoom, publication: Arc<Publication> },
+    /// The inbox was full: read on from the room's log.
+    Behind(LocalRoom),
+    /// A frame without a position for a room's members, but not for this user's.
+    Presence { room: LocalRoom, frame: Bytes, about: UserId },
+    /// A frame for one connection.
+    Direct { connection: ConnectionKey, frame: Bytes },
+    /// A call has ended: its answer, and the next one of its lane may run.
+    Settled { connection: ConnectionKey, lane: Option<RoomId>, answer: Option<Bytes> },
+    /// A join or resume that had to ask the application's memberships.
+    Admitted { connection: ConnectionKey, request: Box<JoinRequest>, verdicts: Vec<Verdict> },
+    /// The token of a `session.refresh` was good.
+    Refreshed { connection: ConnectionKey, identity: Box<Identity>, answer: Option<Bytes> },
+    /// A room's state at a position, or none if its handler failed.
+    Snapshot { room: LocalRoom, snapshot: Option<Snapshot> },
+    /// Something that the application asks of one connection.
+    Command { connection: ConnectionKey, command: Command },
+    /// Tell everyone to go within the window.
+    Drain { window: Duration },
+}
+
+/// A room's state, with the position that it is at least at.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) position: Position,
+    pub(crate) state: Arc<RawValue>,
+}
+
+/// What the application asks of one connection; whether it was still there goes to `done`.
+pub(crate) enum Command {
+    /// Join it to a room, whatever the room's rule says.
+    Join { room: RoomId, done: oneshot::Sender<bool> },
+    /// Take it out of a room.
+    Leave { room: RoomId, done: oneshot::Sender<bool> },
+    /// List its rooms.
+    Rooms { done: oneshot::Sender<Vec<RoomId>> },
+    /// Close it.
+    Close { code: CloseCode, reason: &'static str },
+}
+
+/// A `room.join` or `session.resume`, kept while the memberships are asked.
+pub(crate) enum JoinRequest {
+    Join { room: RoomId, id: MessageId, from: JoinFrom },
+    Resume { id: MessageId, cursor: Cursor },
+}
+
+/// May this room be joined?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Yes,
+    No(ErrorCode),
+}
+
+/// A socket that has just been upgraded, and what its handshake said.
+pub(crate) struct Opening {
+    pub(crate) io: Io,
+    /// What was read behind the handshake.
+    pub(crate) early: Bytes,
+    pub(crate) peer: Peer,
+    pub(crate) slot: Slot,
+    pub(crate) last_event_id: Option<Cursor>,
+    pub(crate) resume_wait: bool,
+    pub(crate) checkpoints: bool,
+}
+
+/// A shard's inbox.
+pub(crate) struct Inbox {
+    shard: u16,
+    entries_max: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(shard: u16, entries_max: usize) -> Self {
+        Self { shard, entries_max, queue: Mutex::default() }
+    }
+
+    /// Which shard's it is.
+    pub(crate) fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    /// Hands over what must not be left out. After the shard's end it goes nowhere.
+    pub(crate) fn push(&self, entry: Entry) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.entries.push_back(entry);
+            wake(queue);
+        }
+    }
+
+    /// Hands over what can be left out; whether there was room.
+    pub(crate) fn try_push(&self, entry: Entry) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return true;
+        }
+        if queue.entries.len() >= self.entries_max {
+            return false;
+        }
+        queue.entries.push_back(entry);
+        wake(queue);
+        true
+    }
+
+    /// Ends the shard.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        wake(queue);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().closed
+    }
+
+    /// Takes up to `max` entries into `turn`; whether more are waiting. Registers `waker` if none are.
+    pub(crate) fn take(&self, turn: &mut Vec<Entry>, max: usize, waker: &Waker) -> bool {
+        let mut queue = self.queue.lock();
+        let count = queue.entries.len().min(max);
+        turn.extend(queue.entries.drain(..count));
+        if queue.entries.is_empty() {
+            if queue.entries.capacity() > IDLE_CAPACITY_MAX {
+                queue.entries = VecDeque::new();
+            }
+            queue.waker = Some(waker.clone());
+            return false;
+        }
+        true
+    }
+}
+
+/// Wakes the shard if it waits, after the lock is given back.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: LocalRoom = LocalRoom { slot: 0, generation: 0 };
+
+    #[test]
+    fn what_can_be_left_out_is_bounded_and_answers_are_not() {
+        let inbox = Inbox::new(0, 2);
+        let connection = ConnectionKey { shard: 0, slot: 0, generation: 0 };
+        assert!(inbox.try_push(Entry::Behind(ROOM)));
+        inbox.push(Entry::Direct { connection, frame: Bytes::new() });
+        assert!(!inbox.try_push(Entry::Behind(ROOM)));
+        inbox.push(Entry::Direct { connection, frame: Bytes::new() });
+        let mut turn = Vec::new();
+        assert!(inbox.take(&mut turn, 2, Waker::noop()));
+        assert!(!inbox.take(&mut turn, 2, Waker::noop()));
+        assert_eq!(turn.len(), 3);
+        inbox.close();
+        assert!(inbox.try_push(Entry::Behind(ROOM)));
+        turn.clear();
+        inbox.take(&mut turn, 2, Waker::noop());
+        assert!(turn.is_empty());
+    }
+}

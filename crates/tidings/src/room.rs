@@ -1,0 +1,344 @@
+//! One room on this node: its log, who listens to it, who is in it.
+//!
+//! A room is sequenced here, under its own short lock: take the offset, encode once, append, hand over to each
+//! shard with members. The log is the truth and the hand-over its fast path: a shard whose inbox is full is marked
+//! behind and reads on from the log. Nothing here waits for a subscriber, and no lock is held across an await.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
+use tidings_protocol::limits::Limits;
+use tidings_protocol::message::Lost;
+use tidings_protocol::room_log::{LogBounds, Recovery, Reset, RoomLog};
+
+use crate::auth::UserId;
+use crate::encode;
+use crate::idempotency::{IdempotencyIds, Lookup};
+use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot};
+use crate::metrics::Metrics;
+use crate::presence::{Page, Presence};
+use crate::publication::{Draft, Publication};
+use crate::rules::RoomRules;
+
+/// A room of this node.
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(crate) rules: Arc<RoomRules>,
+    bounds: LogBounds,
+    state: Mutex<State>,
+}
+
+struct State {
+    log: RoomLog<Arc<Publication>>,
+    listeners: Vec<Listener>,
+    presence: Presence,
+    used_at: Instant,
+    snapshot: SnapshotState,
+}
+
+/// A shard that has members of this room.
+struct Listener {
+    inbox: Arc<Inbox>,
+    room: LocalRoom,
+    behind: bool,
+}
+
+#[derive(Default)]
+struct SnapshotState {
+    latest: Option<(Instant, Snapshot)>,
+    in_flight: bool,
+    waiting: Vec<(Arc<Inbox>, LocalRoom)>,
+}
+
+/// What a publish led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) position: Position,
+    pub(crate) duplicate: bool,
+}
+
+/// Why nothing was published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The request's id was used for another request in the last five minutes.
+    Conflict,
+    /// There is no room to remember another idempotency id: later.
+    TooManyIds,
+    /// The message is larger than a message may be.
+    TooLarge,
+    /// No rule covers the room.
+    UnknownRoom,
+}
+
+/// A slice of the log.
+pub(crate) struct Batch {
+    pub(crate) publications: Vec<Arc<Publication>>,
+    /// What would have come first and is not stored any more; the publications follow it.
+    pub(crate) lost: Option<Lost>,
+}
+
+/// How a snapshot is come by.
+pub(crate) enum SnapshotRequest {
+    /// This one will do.
+    Ready(Snapshot),
+    /// One is on its way; the shard will be told.
+    Pending,
+    /// The same, and the caller has to run the handler. The state must be taken after this position.
+    Run(Position),
+}
+
+/// Where the ids of publishes are remembered.
+pub(crate) type PublishIds = IdempotencyIds<Position>;
+
+impl Room {
+    pub(crate) fn new(id: RoomId, rules: Arc<RoomRules>, limits: &Limits, epoch: Epoch, now: Instant) -> Self {
+        let bounds = rules.log_bounds(limits);
+        let state = State {
+            log: RoomLog::new(epoch),
+            listeners: Vec::new(),
+            presence: Presence::default(),
+            used_at: now,
+            snapshot: SnapshotState::default(),
+        };
+        Self { id, rules, bounds, state: Mutex::new(state) }
+    }
+
+    /// Gives a draft its position, stores it and hands it to every shard with members.
+    pub(crate) fn sequence(
+        &self, draft: Draft, ids: &PublishIds, metrics: &Metrics, now: Instant, at_ms: u64,
+    ) -> Result<Receipt, PublishError> {
+        let mut state = self.state.lock();
+        // Looked up and remembered under the room's lock, so that two retries can't both be new.
+        let key = draft.key.clone().map(|key| {
+            let hash = ids.hash(&(&self.id, &key.request_room, &key.id, key.nth));
+            (key, hash)
+        });
+        if let Some((key, hash)) = &key {
+            match ids.look_up(&key.user, *hash, key.fingerprint, now) {
+                Lookup::New => {}
+                Lookup::Known(position) => {
+                    metrics.duplicates.add(1);
+                    return Ok(Receipt { position, duplicate: true });
+                }
+                Lookup::Conflict => return Err(PublishError::Conflict),
+                Lookup::Full => return Err(PublishError::TooManyIds),
+            }
+        }
+        let position = state.log.next();
+        let publication = Arc::new(draft.publish(&self.id, position, at_ms));
+        state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
+        state.log.trim(&self.bounds, at_ms);
+        state.used_at = now;
+        if let Some((key, hash)) = key {
+            ids.remember(&key.user, hash, key.fingerprint, position, now);
+        }
+        for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
+            let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
+            if !listener.inbox.try_push(entry) {
+                listener.behind = true;
+                listener.inbox.push(Entry::Behind(listener.room));
+                metrics.shards_behind.add(1);
+            }
+        }
+        metrics.publications.add(1);
+        Ok(Receipt { position, duplicate: false })
+    }
+
+    /// A shard has its first member: from the position that comes back on, it is handed everything.
+    pub(crate) fn listen(&self, inbox: Arc<Inbox>, room: LocalRoom) -> Position {
+        let mut state = self.state.lock();
+        state.listeners.push(Listener { inbox, room, behind: false });
+        state.log.top()
+    }
+
+    /// A shard's last member has left.
+    pub(crate) fn stop_listening(&self, shard: u16, now: Instant) {
+        let mut state = self.state.lock();
+        state.listeners.retain(|listener| listener.inbox.shard() != shard);
+        state.snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
+        state.used_at = now;
+    }
+
+    /// The publications after `after` and up to `until`, at most so many and about so many bytes.
+    pub(crate) fn read(&self, after: Offset, until: Offset, events_max: usize, bytes_max: usize) -> Batch {
+        read(&self.state.lock().log, after, until, events_max, bytes_max)
+    }
+
+    /// The same up to the top, for a shard that is behind; the flag says whether it is not any more.
+    pub(crate) fn catch_up(&self, shard: u16, after: Offset, events_max: usize, bytes_max: usize) -> (Batch, bool) {
+        let mut state = self.state.lock();
+        let top = state.log.top().offset;
+        let batch = read(&state.log, after, top, events_max, bytes_max);
+        let reached = batch.publications.last().map_or(after, |publication| publication.offset);
+        let caught_up = reached >= top || batch.lost.is_some();
+        if let Some(listener) = state.listeners.iter_mut().find(|listener| listener.inbox.shard() == shard) {
+            listener.behind = !caught_up;
+        }
+        (batch, caught_up)
+    }
+
+    pub(crate) fn top(&self) -> Position {
+        self.state.lock().log.top()
+    }
+
+    /// Judges a client's position; with the top as of that moment.
+    pub(crate) fn recover(&self, from: Option<Position>) -> (Recovery, Position) {
+        let state = self.state.lock();
+        let recovery = match from {
+            Some(position) => state.log.recover(position),
+            None => Recovery::Reset(state.log.no_position()),
+        };
+        (recovery, state.log.top())
+    }
+
+    /// The reset of a reader whose next event is not stored any more.
+    pub(crate) fn expired(&self, after: Offset) -> Option<Reset> {
+        let state = self.state.lock();
+        match state.log.recover(Position { offset: after, ..state.log.top() }) {
+            Recovery::Reset(reset) => Some(reset),
+            Recovery::Replay { .. } | Recovery::Moved { .. } => None,
+        }
+    }
+
+    /// The position that the last `events` events follow, and the top.
+    pub(crate) fn newest(&self, events: u32) -> (Offset, Position) {
+        let state = self.state.lock();
+        let top = state.log.top();
+        (top.offset.saturating_sub(Offset::from(events)).max(state.log.oldest() - 1), top)
+    }
+
+    /// The stored events before an offset, newest first; what comes back tells how far it got.
+    pub(crate) fn history(&self, before: Option<Offset>) -> (Epoch, Vec<Arc<Publication>>) {
+        let state = self.state.lock();
+        let events = state.log.read(0).rev().map(|(_, publication)| publication);
+        let older = events.skip_while(|publication| before.is_some_and(|before| publication.offset >= before));
+        (state.log.top().epoch, older.take(HISTORY_SCAN_MAX).cloned().collect())
+    }
+
+    /// A connection of `user` came; how many users are in the room now.
+    pub(crate) fn enter(&self, user: &UserId, now: Instant) -> u64 {
+        let mut state = self.state.lock();
+        state.used_at = now;
+        if let Some(rev) = state.presence.enter(user) {
+            self.tell(&mut state, user, || encode::presence_join(&self.id, user, rev));
+        }
+        state.presence.len() as u64
+    }
+
+    /// A connection of `user` left.
+    pub(crate) fn leave(&self, user: &UserId, now: Instant) {
+        let mut state = self.state.lock();
+        state.used_at = now;
+        if let Some((rev, info)) = state.presence.leave(user) {
+            self.tell(&mut state, user, || encode::presence_leave(&self.id, user, info.as_deref(), rev));
+        }
+    }
+
+    /// `user` shows something else now.
+    pub(crate) fn update_presence(&self, user: &UserId, info: &Arc<RawValue>) {
+        let mut state = self.state.lock();
+        if let Some(rev) = state.presence.update(user, Arc::clone(info)) {
+            self.tell(&mut state, user, || encode::presence_update(&self.id, user, info, rev));
+        }
+    }
+
+    /// Hands a presence delta to everyone who listens. One that finds no room leaves a hole in `rev`, which
+    /// clients see.
+    fn tell(&self, state: &mut State, about: &UserId, frame: impl FnOnce() -> bytes::Bytes) {
+        if !self.rules.presence || state.listeners.is_empty() {
+            return;
+        }
+        let frame = frame();
+        for listener in &state.listeners {
+            let entry = Entry::Presence { room: listener.room, frame: frame.clone(), about: about.clone() };
+            listener.inbox.try_push(entry);
+        }
+    }
+
+    /// How many users are here.
+    pub(crate) fn members(&self) -> u64 {
+        self.state.lock().presence.len() as u64
+    }
+
+    /// Who is here, in the order of the users' ids.
+    pub(crate) fn members_page(&self, after: Option<&str>, limit: usize) -> Page {
+        self.state.lock().presence.page(after, limit)
+    }
+
+    /// Asks for the room's state on behalf of a shard. The rule must have a snapshot handler.
+    pub(crate) fn request_snapshot(
+        &self, inbox: &Arc<Inbox>, room: LocalRoom, limits: &Limits, now: Instant,
+    ) -> SnapshotRequest {
+        let mut state = self.state.lock();
+        let fresh = |at: &Instant| now.saturating_duration_since(*at) < limits.snapshot_reuse;
+        if let Some((_, snapshot)) = state.snapshot.latest.as_ref().filter(|(at, _)| fresh(at)) {
+            return SnapshotRequest::Ready(snapshot.clone());
+        }
+        if !state.snapshot.waiting.iter().any(|(other, _)| other.shard() == inbox.shard()) {
+            state.snapshot.waiting.push((Arc::clone(inbox), room));
+        }
+        if std::mem::replace(&mut state.snapshot.in_flight, true) {
+            return SnapshotRequest::Pending;
+        }
+        SnapshotRequest::Run(state.log.top())
+    }
+
+    /// The snapshot handler has answered: tells every shard that waits.
+    pub(crate) fn finish_snapshot(&self, snapshot: Option<Snapshot>, now: Instant) {
+        let mut state = self.state.lock();
+        state.snapshot.in_flight = false;
+        state.snapshot.latest = snapshot.clone().map(|snapshot| (now, snapshot));
+        for (inbox, room) in state.snapshot.waiting.drain(..) {
+            inbox.push(Entry::Snapshot { room, snapshot: snapshot.clone() });
+        }
+    }
+
+    /// Trims by age and lets go of an old snapshot. Whether somebody still needs this room.
+    pub(crate) fn maintain(&self, limits: &Limits, now: Instant, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        state.log.trim(&self.bounds, now_ms);
+        let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
+        if state.snapshot.latest.as_ref().is_some_and(|(at, _)| old(at)) {
+            state.snapshot.latest = None;
+        }
+        // A log that has had events keeps its epoch for as long as a cursor of it may come back.
+        let keep = if state.log.top().offset == 0 { limits.empty_room_duration_max } else { self.bounds.age_max };
+        let idle = now.saturating_duration_since(state.used_at);
+        !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
+    }
+
+    /// Bytes of the log, and since when it is quiet.
+    pub(crate) fn weight(&self) -> (usize, Instant) {
+        let state = self.state.lock();
+        (state.log.bytes(), state.used_at)
+    }
+
+    /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
+    pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
+        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.bounds }, now_ms)
+    }
+}
+
+/// A page of history looks at so many events at most, those that are excluded from its reader included.
+const HISTORY_SCAN_MAX: usize = 2 * tidings_protocol::limits::HISTORY_PAGE_EVENTS_MAX as usize;
+
+fn read(
+    log: &RoomLog<Arc<Publication>>, after: Offset, until: Offset, events_max: usize, bytes_max: usize,
+) -> Batch {
+    let mut bytes = 0;
+    let publications = log
+        .read(after)
+        .take_while(|(offset, publication)| {
+            let fits = bytes < bytes_max;
+            bytes += publication.bytes();
+            *offset <= until && fits
+        })
+        .take(events_max)
+        .map(|(_, publication)| Arc::clone(publication))
+        .collect();
+    Batch { publications, lost: log.lost_after(after) }
+}

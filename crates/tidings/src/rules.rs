@@ -1,0 +1,215 @@
+//! Who may do what in which room, and what a room keeps. Deny by default: a room that no rule covers does not exist.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tidings_protocol::event_id::{InvalidId, RoomId};
+use tidings_protocol::limits::Limits;
+use tidings_protocol::room_log::LogBounds;
+
+/// Who is let.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everyone who is connected.
+    Anyone,
+    /// Users whose token names the room in its `rooms` claim, or of whom the [`Memberships`](crate::Memberships) say so.
+    Members,
+    /// Nobody but the application itself.
+    Nobody,
+}
+
+/// What a snapshot handler gives: the room's state as JSON.
+pub type SnapshotResult = Result<Box<RawValue>, SnapshotError>;
+type SnapshotFuture = Pin<Box<dyn Future<Output = SnapshotResult> + Send>>;
+type SnapshotFn = dyn Fn(RoomId) -> SnapshotFuture + Send + Sync;
+
+/// A snapshot handler failed: the client gets its `room.reset` without a state.
+#[derive(Debug)]
+pub struct SnapshotError(Box<dyn std::error::Error + Send + Sync>);
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for SnapshotError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl SnapshotError {
+    /// The error's own words, for the log.
+    pub fn message(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The rule of all rooms whose names fit a pattern.
+///
+/// ```
+/// use tidings::{Access, RoomRules};
+/// let chat = RoomRules::new("chat:*").join(Access::Members).publish(Access::Members).history_events(500);
+/// let board = RoomRules::new("board").join(Access::Anyone).presence(false); // only the application publishes
+/// ```
+#[derive(Clone)]
+pub struct RoomRules {
+    pattern: String,
+    pub(crate) join: Access,
+    pub(crate) publish: Access,
+    pub(crate) presence: bool,
+    pub(crate) history_age: Option<Duration>,
+    pub(crate) history_events: Option<usize>,
+    pub(crate) history_bytes: Option<usize>,
+    pub(crate) snapshot: Option<Arc<SnapshotFn>>,
+}
+
+impl RoomRules {
+    /// A rule for the rooms that fit `pattern`: a room's name, or a beginning followed by `*`, or `*` for all.
+    /// Until something else is said, [`Access::Members`] join, [`Access::Nobody`] publishes, presence is on and
+    /// the history has the bounds of [`Limits`].
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            join: Access::Members,
+            publish: Access::Nobody,
+            presence: true,
+            history_age: None,
+            history_events: None,
+            history_bytes: None,
+            snapshot: None,
+        }
+    }
+
+    /// Who may join.
+    #[must_use]
+    pub fn join(mut self, access: Access) -> Self {
+        self.join = access;
+        self
+    }
+
+    /// Which of those who have joined may publish.
+    #[must_use]
+    pub fn publish(mut self, access: Access) -> Self {
+        self.publish = access;
+        self
+    }
+
+    /// Whether members are told who comes, changes and goes. The list can be asked for either way.
+    #[must_use]
+    pub fn presence(mut self, on: bool) -> Self {
+        self.presence = on;
+        self
+    }
+
+    /// How long events stay. Never more than [`Limits::history_age_max`].
+    #[must_use]
+    pub fn history_age(mut self, age: Duration) -> Self {
+        self.history_age = Some(age);
+        self
+    }
+
+    /// How many events stay. Never more than [`Limits::history_events_max`].
+    #[must_use]
+    pub fn history_events(mut self, events: usize) -> Self {
+        self.history_events = Some(events);
+        self
+    }
+
+    /// How many bytes stay. Never more than [`Limits::history_bytes_max`].
+    #[must_use]
+    pub fn history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = Some(bytes);
+        self
+    }
+
+    /// The room's state for clients that have missed too much; it comes in their `room.reset`.
+    ///
+    /// Store before you publish, and let clients apply events by key: the state may hold effects of events that
+    /// still follow. One call runs at a time per room, and its result is shared for a second.
+    #[must_use]
+    pub fn snapshot<S, F, R>(mut self, snapshot: S) -> Self
+    where
+        S: Fn(RoomId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, SnapshotError>> + Send + 'static,
+        R: Serialize,
+    {
+        self.snapshot = Some(Arc::new(move |room| {
+            let state = snapshot(room);
+            Box::pin(async move { Ok(to_raw_value(&state.await?)?) })
+        }));
+        self
+    }
+
+    fn check(&self) -> Result<(), InvalidId> {
+        let name = self.pattern.strip_suffix('*').unwrap_or(&self.pattern);
+        if name.is_empty() && self.pattern == "*" { Ok(()) } else { RoomId::parse(name).map(drop) }
+    }
+
+    fn fits(&self, room: &str) -> bool {
+        match self.pattern.strip_suffix('*') {
+            Some(beginning) => room.starts_with(beginning),
+            None => room == self.pattern,
+        }
+    }
+
+    /// The history's bounds under the node's limits.
+    pub(crate) fn log_bounds(&self, limits: &Limits) -> LogBounds {
+        LogBounds {
+            age_max: self.history_age.unwrap_or(limits.history_age_max).min(limits.history_age_max),
+            events_max: self.history_events.unwrap_or(limits.history_events_max).min(limits.history_events_max),
+            bytes_max: self.history_bytes.unwrap_or(limits.history_bytes_max).min(limits.history_bytes_max),
+        }
+    }
+}
+
+/// All rules, in the order in which they were given: the first that fits a room is its rule.
+#[derive(Default)]
+pub(crate) struct RuleBook(Vec<Arc<RoomRules>>);
+
+impl RuleBook {
+    pub(crate) fn new(rules: Vec<RoomRules>) -> Result<Self, (String, InvalidId)> {
+        if let Some((rule, fault)) = rules.iter().find_map(|rule| rule.check().err().map(|fault| (rule, fault))) {
+            return Err((rule.pattern.clone(), fault));
+        }
+        Ok(Self(rules.into_iter().map(Arc::new).collect()))
+    }
+
+    pub(crate) fn of(&self, room: &str) -> Option<&Arc<RoomRules>> {
+        self.0.iter().find(|rule| rule.fits(room))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_that_fits_counts() {
+        let book = RuleBook::new(vec![
+            RoomRules::new("chat:lobby").join(Access::Anyone),
+            RoomRules::new("chat:*"),
+            RoomRules::new("*").join(Access::Nobody),
+        ])
+        .unwrap();
+        let join = |room| book.of(room).map(|rule| rule.join);
+        assert_eq!(join("chat:lobby"), Some(Access::Anyone));
+        assert_eq!(join("chat:lobby2"), Some(Access::Members));
+        assert_eq!(join("news"), Some(Access::Nobody));
+        assert!(RuleBook::default().of("chat").is_none());
+    }
+
+    #[test]
+    fn a_pattern_that_can_fit_no_room_is_refused() {
+        for bad in ["", "chat *", "a*b", "**", "chat:**"] {
+            assert!(RuleBook::new(vec![RoomRules::new(bad)]).is_err(), "{bad}");
+        }
+        assert!(RuleBook::new(vec![RoomRules::new("*"), RoomRules::new("a*")]).is_ok());
+    }
+
+    #[test]
+    fn a_rule_narrows_the_limits_and_never_widens_them() {
+        let limits = Limits::default();
+        let bounds = RoomRules::new("a").history_events(10).history_bytes(usize::MAX).log_bounds(&limits);
+        assert_eq!((bounds.events_max, bounds.bytes_max), (10, limits.history_bytes_max));
+    }
+}
