@@ -6,5 +6,6 @@
 pub mod close;
 pub mod error;
 pub mod event_id;
+pub mod frame;
 pub mod limits;
 pub mod message;
