@@ -6,6 +6,7 @@
 pub mod close;
 pub mod error;
 pub mod event_id;
+pub mod frame;
 pub mod limits;
 pub mod message;
 pub mod room_log;

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{ErrorCode, Refusal};
-use crate::event_id::{Cursor, Epoch, EventId, InvalidId, Offset, Position, RoomId, is_name_byte, serde_as_text};
+use crate::event_id::{
+    Cursor, Epoch, EventId, InvalidId, Offset, Position, RoomId, is_name_byte, serde_as_text,
+};
 use crate::limits::{EVENT_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
 
 /// An event's name: 1–64 of `A-Za-z0-9_.:-`. Cloning shares the text.
