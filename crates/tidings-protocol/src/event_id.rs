@@ -201,7 +201,10 @@ impl Cursor {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        text.split(',').map(|id| EventId::parse(id).map(|id| (id.room, id.position))).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(|id| EventId::parse(id).map(|id| (id.room, id.position)))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Moves one room's position.
@@ -325,10 +328,23 @@ mod tests {
     #[test]
     fn an_event_id_parses_in_one_way_only() {
         let id = EventId::parse("chat:lobby@k3f9a1qz.1042").unwrap();
-        assert_eq!((id.room.as_str(), id.position.epoch.as_str(), id.position.offset), ("chat:lobby", "k3f9a1qz", 1042));
+        assert_eq!(
+            (id.room.as_str(), id.position.epoch.as_str(), id.position.offset),
+            ("chat:lobby", "k3f9a1qz", 1042)
+        );
         for bad in [
-            "chat:lobby", "chat:lobby@", "@k3f9a1qz.1", "a@k3f9a1qz", "a@k3f9a1qz.", "a@k3f9a1qz.-1", "a@k3f9a1qz.+1",
-            "a@k3f9a1qz.01", "a@k3f9a1q.1", "a@K3f9a1qz.1", "a@k3f9a1qz.9007199254740992", "a@k3f9a1qz.1e3",
+            "chat:lobby",
+            "chat:lobby@",
+            "@k3f9a1qz.1",
+            "a@k3f9a1qz",
+            "a@k3f9a1qz.",
+            "a@k3f9a1qz.-1",
+            "a@k3f9a1qz.+1",
+            "a@k3f9a1qz.01",
+            "a@k3f9a1q.1",
+            "a@K3f9a1qz.1",
+            "a@k3f9a1qz.9007199254740992",
+            "a@k3f9a1qz.1e3",
         ] {
             assert!(EventId::parse(bad).is_err(), "{bad}");
         }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{ErrorCode, Refusal};
-use crate::event_id::{Cursor, Epoch, EventId, InvalidId, Offset, Position, RoomId, is_name_byte, serde_as_text};
+use crate::event_id::{
+    Cursor, Epoch, EventId, InvalidId, Offset, Position, RoomId, is_name_byte, serde_as_text,
+};
 use crate::limits::{EVENT_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
 
 /// An event's name: 1–64 of `A-Za-z0-9_.:-`. Cloning shares the text.
@@ -386,6 +388,17 @@ pub enum PresenceChange {
     Update,
     /// The user's last connection left.
     Leave,
+}
+
+impl PresenceChange {
+    /// The name of the event that tells it.
+    pub fn event_name(self) -> &'static str {
+        match self {
+            Self::Join => "presence.join",
+            Self::Update => "presence.update",
+            Self::Leave => "presence.leave",
+        }
+    }
 }
 
 /// One member of a room: a user, however many connections he has.
