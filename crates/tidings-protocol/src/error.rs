@@ -33,6 +33,9 @@ pub enum ErrorCode {
     IdempotencyConflict,
     /// More rooms than a connection may join.
     RoomLimit,
+    /// A code of a later version, which a client takes for a final one.
+    #[serde(other)]
+    Other,
 }
 
 impl ErrorCode {
@@ -56,6 +59,7 @@ impl ErrorCode {
             Self::UnknownRoom => "unknown_room",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::RoomLimit => "room_limit",
+            Self::Other => "other",
         }
     }
 }

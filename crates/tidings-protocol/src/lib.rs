@@ -4,6 +4,7 @@
 //! whatever drives [`client`]. The wire is described in PROTOCOL.md.
 
 pub mod close;
+pub mod codec;
 pub mod error;
 pub mod event_id;
 pub mod frame;

@@ -390,6 +390,17 @@ pub enum PresenceChange {
     Leave,
 }
 
+impl PresenceChange {
+    /// The name of the event that tells it.
+    pub fn event_name(self) -> &'static str {
+        match self {
+            Self::Join => "presence.join",
+            Self::Update => "presence.update",
+            Self::Leave => "presence.leave",
+        }
+    }
+}
+
 /// One member of a room: a user, however many connections he has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Member<'a> {
