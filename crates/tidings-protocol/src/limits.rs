@@ -77,6 +77,8 @@ pub struct Limits {
     pub stalled_duration_max: Duration,
     /// What waits for one shard, in entries. More, and the shard reads on from the rooms' logs. 4,096.
     pub inbox_entries_max: usize,
+    /// The same in bytes. 4 MiB.
+    pub inbox_bytes_max: usize,
     /// Connections of a user. One more is refused with 429 `connection_limit`. 5.
     pub connections_per_user_max: usize,
     /// Connections of a node. One more is refused with 503 `overloaded`. 80 % of the open-files limit.
@@ -137,6 +139,7 @@ impl Default for Limits {
             outbound_messages_max: 1024,
             stalled_duration_max: Duration::from_secs(10),
             inbox_entries_max: 4096,
+            inbox_bytes_max: 4 * 1024 * 1024,
             connections_per_user_max: 5,
             connections_per_node_max: 16_000,
             handshakes_per_second_per_ip: 100,

@@ -86,7 +86,29 @@ impl<V: Clone> IdempotencyIds<V> {
 
     /// What is known of `key`. `Full` only if it is new and could not be remembered.
     pub(crate) fn look_up(&self, user: &UserId, key: KeyHash, fingerprint: u64, now: Instant) -> Lookup<V> {
+        self.look_up_in(&mut self.stripe(user).lock(), user, key, fingerprint, now)
+    }
+
+    /// Remembers what `key` led to, for the window from now on. A key that is there gets the new value and keeps its time.
+    pub(crate) fn remember(&self, user: &UserId, key: KeyHash, fingerprint: u64, value: V, now: Instant) {
+        self.remember_in(&mut self.stripe(user).lock(), user, key, Entry { fingerprint, value }, now);
+    }
+
+    /// Looks up and, if the key is new, remembers `value` for it in the same step.
+    pub(crate) fn claim(
+        &self, user: &UserId, key: KeyHash, fingerprint: u64, value: &V, now: Instant,
+    ) -> Lookup<V> {
         let mut stripe = self.stripe(user).lock();
+        let lookup = self.look_up_in(&mut stripe, user, key, fingerprint, now);
+        if matches!(lookup, Lookup::New) {
+            self.remember_in(&mut stripe, user, key, Entry { fingerprint, value: value.clone() }, now);
+        }
+        lookup
+    }
+
+    fn look_up_in(
+        &self, stripe: &mut HashMap<UserId, UserIds<V>>, user: &UserId, key: KeyHash, fingerprint: u64, now: Instant,
+    ) -> Lookup<V> {
         let node_full = self.bytes.load(Ordering::Relaxed) + Self::entry_bytes() > self.node_bytes_max;
         let Some(ids) = stripe.get_mut(user) else {
             return if node_full { Lookup::Full } else { Lookup::New };
@@ -100,12 +122,12 @@ impl<V: Clone> IdempotencyIds<V> {
         }
     }
 
-    /// Remembers what `key` led to, for the window from now on. A key that is there gets the new value and keeps its time.
-    pub(crate) fn remember(&self, user: &UserId, key: KeyHash, fingerprint: u64, value: V, now: Instant) {
-        let mut stripe = self.stripe(user).lock();
+    fn remember_in(
+        &self, stripe: &mut HashMap<UserId, UserIds<V>>, user: &UserId, key: KeyHash, entry: Entry<V>, now: Instant,
+    ) {
         let ids = stripe.entry(user.clone()).or_insert_with(|| UserIds { buckets: VecDeque::new(), count: 0 });
-        if let Some(entry) = ids.buckets.iter_mut().find_map(|(_, bucket)| bucket.get_mut(&key)) {
-            *entry = Entry { fingerprint, value };
+        if let Some(known) = ids.buckets.iter_mut().find_map(|(_, bucket)| bucket.get_mut(&key)) {
+            *known = entry;
             return;
         }
         let needs_bucket = ids.buckets.back().is_none_or(|(began, _)| now.saturating_duration_since(*began) >= BUCKET);
@@ -113,7 +135,7 @@ impl<V: Clone> IdempotencyIds<V> {
             ids.buckets.push_back((now, HashMap::new()));
         }
         if let Some((_, bucket)) = ids.buckets.back_mut() {
-            bucket.insert(key, Entry { fingerprint, value });
+            bucket.insert(key, entry);
             ids.count += 1;
             self.bytes.fetch_add(Self::entry_bytes(), Ordering::Relaxed);
         }

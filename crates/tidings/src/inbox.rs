@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
+use tidings_protocol::limits::Limits;
 use tidings_protocol::message::{JoinFrom, MessageId};
 use tokio::sync::oneshot;
 
@@ -57,6 +58,17 @@ pub(crate) enum Entry {
     Command { connection: ConnectionKey, command: Command },
     /// Tell everyone to go within the window.
     Drain { window: Duration },
+}
+
+impl Entry {
+    /// What it holds in memory beyond itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publication { publication, .. } => publication.bytes(),
+            Self::Presence { frame, .. } | Self::Direct { frame, .. } => frame.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A room's state, with the position that it is at least at.
@@ -107,19 +119,22 @@ pub(crate) struct Opening {
 pub(crate) struct Inbox {
     shard: u16,
     entries_max: usize,
+    bytes_max: usize,
     queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<Entry>,
+    bytes: usize,
     waker: Option<Waker>,
     closed: bool,
 }
 
 impl Inbox {
-    pub(crate) fn new(shard: u16, entries_max: usize) -> Self {
-        Self { shard, entries_max, queue: Mutex::default() }
+    pub(crate) fn new(shard: u16, limits: &Limits) -> Self {
+        let (entries_max, bytes_max) = (limits.inbox_entries_max, limits.inbox_bytes_max);
+        Self { shard, entries_max, bytes_max, queue: Mutex::default() }
     }
 
     /// Which shard's it is.
@@ -131,6 +146,7 @@ impl Inbox {
     pub(crate) fn push(&self, entry: Entry) {
         let mut queue = self.queue.lock();
         if !queue.closed {
+            queue.bytes += entry.bytes();
             queue.entries.push_back(entry);
             wake(queue);
         }
@@ -142,9 +158,10 @@ impl Inbox {
         if queue.closed {
             return true;
         }
-        if queue.entries.len() >= self.entries_max {
+        if queue.entries.len() >= self.entries_max || queue.bytes >= self.bytes_max {
             return false;
         }
+        queue.bytes += entry.bytes();
         queue.entries.push_back(entry);
         wake(queue);
         true
@@ -161,11 +178,17 @@ impl Inbox {
         self.queue.lock().closed
     }
 
-    /// Takes up to `max` entries into `turn`; whether more are waiting. Registers `waker` if none are.
-    pub(crate) fn take(&self, turn: &mut Vec<Entry>, max: usize, waker: &Waker) -> bool {
+    /// Takes entries into `turn`, so many or about so many bytes at most; whether more are waiting. Registers
+    /// `waker` if none are.
+    pub(crate) fn take(&self, turn: &mut Vec<Entry>, entries_max: usize, bytes_max: usize, waker: &Waker) -> bool {
         let mut queue = self.queue.lock();
-        let count = queue.entries.len().min(max);
-        turn.extend(queue.entries.drain(..count));
+        let mut bytes = 0;
+        while bytes < bytes_max && turn.len() < entries_max {
+            let Some(entry) = queue.entries.pop_front() else { break };
+            bytes += entry.bytes();
+            turn.push(entry);
+        }
+        queue.bytes -= bytes;
         if queue.entries.is_empty() {
             if queue.entries.capacity() > IDLE_CAPACITY_MAX {
                 queue.entries = VecDeque::new();
@@ -194,20 +217,23 @@ mod tests {
 
     #[test]
     fn what_can_be_left_out_is_bounded_and_answers_are_not() {
-        let inbox = Inbox::new(0, 2);
+        let mut limits = Limits::default();
+        limits.inbox_entries_max = 2;
+        let inbox = Inbox::new(0, &limits);
         let connection = ConnectionKey { shard: 0, slot: 0, generation: 0 };
         assert!(inbox.try_push(Entry::Behind(ROOM)));
         inbox.push(Entry::Direct { connection, frame: Bytes::new() });
         assert!(!inbox.try_push(Entry::Behind(ROOM)));
         inbox.push(Entry::Direct { connection, frame: Bytes::new() });
         let mut turn = Vec::new();
-        assert!(inbox.take(&mut turn, 2, Waker::noop()));
-        assert!(!inbox.take(&mut turn, 2, Waker::noop()));
+        assert!(inbox.take(&mut turn, 2, 1, Waker::noop()));
+        assert_eq!(turn.len(), 2);
+        assert!(!inbox.take(&mut turn, 8, 1, Waker::noop()));
         assert_eq!(turn.len(), 3);
         inbox.close();
         assert!(inbox.try_push(Entry::Behind(ROOM)));
         turn.clear();
-        inbox.take(&mut turn, 2, Waker::noop());
+        inbox.take(&mut turn, 2, 1, Waker::noop());
         assert!(turn.is_empty());
     }
 }

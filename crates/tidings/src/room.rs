@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::Lost;
@@ -29,6 +30,8 @@ pub(crate) struct Room {
     pub(crate) rules: Arc<RoomRules>,
     bounds: LogBounds,
     state: Mutex<State>,
+    /// Told when a shard that was behind has caught up.
+    caught_up: Notify,
 }
 
 struct State {
@@ -104,7 +107,7 @@ impl Room {
             used_at: now,
             snapshot: SnapshotState::default(),
         };
-        Self { id, rules, bounds, state: Mutex::new(state) }
+        Self { id, rules, bounds, state: Mutex::new(state), caught_up: Notify::new() }
     }
 
     /// Gives a draft its position, stores it and hands it to every shard with members.
@@ -161,6 +164,7 @@ impl Room {
         state.listeners.retain(|listener| listener.inbox.shard() != shard);
         state.snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
         state.used_at = now;
+        self.caught_up.notify_waiters();
     }
 
     /// The publications after `after` and up to `until`, at most so many and about so many bytes.
@@ -178,7 +182,24 @@ impl Room {
         if let Some(listener) = state.listeners.iter_mut().find(|listener| listener.inbox.shard() == shard) {
             listener.behind = !caught_up;
         }
+        if caught_up {
+            self.caught_up.notify_waiters();
+        }
         (batch, caught_up)
+    }
+
+    /// Waits until no shard is behind.
+    pub(crate) async fn wait_for_shards(&self) {
+        loop {
+            let caught_up = self.caught_up.notified();
+            tokio::pin!(caught_up);
+            // Enabled before the look, so that what happens in between is not missed.
+            caught_up.as_mut().enable();
+            if !self.state.lock().listeners.iter().any(|listener| listener.behind) {
+                return;
+            }
+            caught_up.await;
+        }
     }
 
     pub(crate) fn top(&self) -> Position {

@@ -1,0 +1,220 @@
+//! One socket: reads it, drives its session, keeps what waits for it. It knows no other socket and no room's log.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::frame::{MessageReader, Role};
+use tidings_protocol::limits::Limits;
+use tidings_protocol::message::JoinFrom;
+use tidings_protocol::event_id::{Position, RoomId};
+use tidings_protocol::session::Session;
+
+use crate::encode;
+use crate::io::Io;
+use crate::lanes::Lanes;
+use crate::outbound::Outbound;
+use crate::peer::Peer;
+use crate::users::{ConnectionKey, Slot};
+
+/// A live socket.
+pub(crate) struct Connection {
+    pub(crate) key: ConnectionKey,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) session: Session,
+    pub(crate) reader: MessageReader,
+    pub(crate) outbound: Outbound,
+    /// The rooms that it is in.
+    pub(crate) rooms: Vec<JoinedRoom>,
+    pub(crate) lanes: Lanes,
+    /// The rooms that wait for `?resume=wait` to end.
+    pub(crate) unattached: Vec<(RoomId, Start)>,
+    /// A `session.resume` is asking the memberships: what comes later waits for it.
+    pub(crate) resuming: bool,
+    /// Read and not yet looked at, because something has to end first.
+    pub(crate) unread: Vec<u8>,
+    /// It is in the shard's list of sockets to flush.
+    pub(crate) dirty: bool,
+    /// The earliest of its entries in the shard's timers.
+    pub(crate) timer_at: Option<Instant>,
+    /// Why it is being closed.
+    pub(crate) ending: Option<Ending>,
+    io: Io,
+    waker: Option<Waker>,
+    blocked: bool,
+    write_ended: bool,
+    /// Gives the slot of the per-user limit back.
+    _slot: Slot,
+}
+
+/// One room of a connection.
+#[derive(Clone, Copy)]
+pub(crate) struct JoinedRoom {
+    /// The room's place in the shard.
+    pub(crate) room: u32,
+    /// The connection's place among those that get what is published as it comes; none while it reads the log.
+    pub(crate) live: Option<u32>,
+}
+
+/// Where a room's events begin for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Start {
+    /// With the last so many.
+    Newest { history: u32 },
+    /// After this position.
+    After(Position),
+    /// The client keeps positions and told none for this room.
+    NoPosition,
+}
+
+impl From<&JoinFrom> for Start {
+    fn from(from: &JoinFrom) -> Self {
+        match from {
+            JoinFrom::Newest { history } => Self::Newest { history: *history },
+            JoinFrom::Position(position) => Self::After(*position),
+        }
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// What its close frame says; none without one.
+    pub(crate) code: Option<CloseCode>,
+    pub(crate) cause: &'static str,
+}
+
+/// What a flush led to.
+pub(crate) enum Flushed {
+    /// Everything is written.
+    All,
+    /// The socket takes no more for now; its task will be woken.
+    Blocked,
+    /// The socket is broken.
+    Broken(io::Error),
+}
+
+impl Connection {
+    pub(crate) fn new(key: ConnectionKey, peer: Peer, io: Io, slot: Slot, session: Session) -> Self {
+        Self {
+            key,
+            peer: Arc::new(peer),
+            session,
+            reader: MessageReader::new(Role::Server),
+            outbound: Outbound::default(),
+            rooms: Vec::new(),
+            lanes: Lanes::default(),
+            unattached: Vec::new(),
+            resuming: false,
+            unread: Vec::new(),
+            dirty: false,
+            timer_at: None,
+            ending: None,
+            io,
+            waker: None,
+            blocked: false,
+            write_ended: false,
+            _slot: slot,
+        }
+    }
+
+    /// Remembers the connection's task, which is woken when the socket can be read or written again.
+    pub(crate) fn set_waker(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    /// Lets the connection's task look again.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Reads what is there.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.io.poll_read(cx, buffer)
+    }
+
+    /// Whether something of this connection must end before more of what it sent is looked at.
+    pub(crate) fn must_wait(&self, limits: &Limits) -> bool {
+        self.resuming || self.lanes.longest() >= limits.waiting_calls_max || self.outbound.is_half_full(limits)
+    }
+
+    /// Whether the socket takes nothing for now.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&mut self, gather: &mut Vec<u8>, now: Instant) -> Flushed {
+        let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        let mut cx = Context::from_waker(&waker);
+        let before = self.outbound.bytes();
+        let result = loop {
+            match self.outbound.flush(gather, |slices| self.io.write(&mut cx, slices)) {
+                Ok(true) => break self.io.poll_flush(&mut cx).map(|flushed| flushed.map(|()| true)),
+                Ok(false) => match self.io.poll_write_ready(&mut cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                    Poll::Pending => break Poll::Ready(Ok(false)),
+                },
+                Err(error) => break Poll::Ready(Err(error)),
+            }
+        };
+        if self.outbound.bytes() < before {
+            self.session.set_stalled(false, now);
+        }
+        match result {
+            Poll::Ready(Err(error)) => Flushed::Broken(error),
+            Poll::Ready(Ok(true)) => {
+                self.blocked = false;
+                Flushed::All
+            }
+            Poll::Ready(Ok(false)) | Poll::Pending => {
+                self.blocked = true;
+                self.session.set_stalled(true, now);
+                Flushed::Blocked
+            }
+        }
+    }
+
+    /// Begins to close: nothing is queued after the close frame. With a slow consumer's code, what waits is dropped.
+    pub(crate) fn begin_close(&mut self, code: CloseCode, cause: &'static str, now: Instant) {
+        if code == CloseCode::SLOW_CONSUMER {
+            self.outbound.drop_unbegun();
+        }
+        self.outbound.push(encode::close(code, cause));
+        self.session.close(now);
+        self.ending = Some(Ending { code: Some(code), cause });
+        self.unread = Vec::new();
+        self.lanes = Lanes::default();
+    }
+
+    /// Ends our side of the stream once the close frame is written; the other side is read to its end, since data
+    /// that nobody read would turn the end into a reset that eats the close frame.
+    pub(crate) fn end_write(&mut self) {
+        if !self.write_ended && self.session.is_closing() && self.outbound.is_empty() {
+            self.write_ended = true;
+            let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+            // Whether it worked shows when the other side is read.
+            let _ = self.io.poll_shutdown(&mut Context::from_waker(&waker));
+        }
+    }
+
+    /// Queues a frame, unless a close has begun.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        if !self.session.is_closing() {
+            self.outbound.push(frame);
+        }
+    }
+
+    /// This connection's membership in a room of its shard.
+    pub(crate) fn joined(&mut self, room: u32) -> Option<&mut JoinedRoom> {
+        self.rooms.iter_mut().find(|joined| joined.room == room)
+    }
+}

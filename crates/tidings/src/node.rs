@@ -1,0 +1,246 @@
+//! What the shards of a hub and its application share: rooms, users, the broker, and the ways to reach them.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::event_id::{EventId, RoomId};
+use tidings_protocol::limits::Limits;
+use tidings_protocol::message::{Data, EventName, MessageId, ServerEvent, ServerMessage};
+use tokio::sync::{Notify, oneshot};
+
+use crate::auth::{Authenticate, UserId};
+use crate::broker::{Broker, Completion};
+use crate::calls::Calls;
+use crate::encode;
+use crate::env::Env;
+use crate::inbox::{Command, Entry, Inbox};
+use crate::membership::Memberships;
+use crate::metrics::Metrics;
+use crate::publication::{Draft, Excluded, Payload, PublishKey};
+use crate::room::{PublishError, Room};
+use crate::rooms::Rooms;
+use crate::session_id::SessionId;
+use crate::users::{ConnectionKey, Users};
+
+/// How long a broadcast waits for a shard that is behind before it gives up with [`BroadcastError::Overloaded`].
+const BEHIND_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// One node: a hub as its parts see it.
+pub(crate) struct Node {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) rooms: Rooms,
+    pub(crate) users: Arc<Users>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) memberships: Option<Arc<dyn Memberships>>,
+    pub(crate) calls: Calls,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// Where handlers and whatever else is the application's runs.
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) draining: AtomicBool,
+    /// Told whenever a connection has ended.
+    pub(crate) connection_ended: Notify,
+}
+
+/// Why a broadcast did not happen. Nothing was published.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The event's name is reserved or not a name.
+    Event(String),
+    /// The data can't be written as JSON.
+    Data(serde_json::Error),
+    /// The room did not take it.
+    Publish(PublishError),
+    /// The node's shards are too far behind.
+    Overloaded,
+}
+
+impl fmt::Display for BroadcastError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(name) => write!(f, "{name:?} is no event of an application: 1-64 of A-Z a-z 0-9 _ . : -, not ack, error, room.*, session.*, presence.*"),
+            Self::Data(error) => write!(f, "the data can't be written as JSON: {error}"),
+            Self::Publish(error) => write!(f, "not published: {error}"),
+            Self::Overloaded => f.write_str("not published: the node is too far behind"),
+        }
+    }
+}
+
+impl std::error::Error for BroadcastError {}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::broker::refusal(*self).message)
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Whose doing a broadcast is, besides the application's.
+#[derive(Default)]
+pub(crate) struct Origin<'a> {
+    pub(crate) from: Option<&'a UserId>,
+    pub(crate) re: Option<&'a MessageId>,
+    pub(crate) excluded: Option<Excluded>,
+    pub(crate) key: Option<PublishKey>,
+}
+
+/// What the application broadcasts: JSON or bytes.
+pub(crate) enum Body {
+    Json(Box<RawValue>),
+    Binary(Bytes),
+}
+
+impl Body {
+    pub(crate) fn json(data: &impl Serialize) -> Result<Self, BroadcastError> {
+        to_raw_value(data).map(Self::Json).map_err(BroadcastError::Data)
+    }
+}
+
+/// Parses the name of an event that the application sends.
+fn application_event(event: &str) -> Result<EventName, BroadcastError> {
+    match EventName::parse(event) {
+        Ok(name) if !name.is_reserved() => Ok(name),
+        Ok(_) | Err(_) => Err(BroadcastError::Event(event.chars().take(100).collect())),
+    }
+}
+
+impl Node {
+    /// Publishes to a room on the application's behalf.
+    pub(crate) async fn broadcast(
+        &self, room: &RoomId, event: &str, body: Body, origin: Origin<'_>,
+    ) -> Result<EventId, BroadcastError> {
+        let event = application_event(event)?;
+        let room = self.rooms.open(room).ok_or(BroadcastError::Publish(PublishError::UnknownRoom))?;
+        let payload = match &body {
+            Body::Json(data) => Payload::Json(data),
+            Body::Binary(bytes) => Payload::Binary(bytes.clone()),
+        };
+        let mut draft = Draft::new(&event, &room.id, payload, origin.from, origin.re);
+        // What queue and history can't hold would be lost on the way, so it is refused here.
+        if draft.bytes() > (self.limits.outbound_bytes_max / 2).min(self.limits.history_bytes_max / 4) {
+            return Err(BroadcastError::Publish(PublishError::TooLarge));
+        }
+        draft.excluded = origin.excluded;
+        draft.key = origin.key;
+        self.wait_for_shards(&room).await?;
+        let (caller, outcome) = oneshot::channel();
+        self.broker.submit(&room, draft, Completion::Caller(caller));
+        match outcome.await {
+            Ok(Ok(receipt)) => Ok(receipt.position.of(&room.id)),
+            Ok(Err(error)) => Err(BroadcastError::Publish(error)),
+            Err(_) => Err(BroadcastError::Overloaded),
+        }
+    }
+
+    /// Waits while a shard is behind in this room: whoever publishes faster than the node can write would push
+    /// the members' next events out of the log. This waits for our own work, never for a subscriber.
+    async fn wait_for_shards(&self, room: &Room) -> Result<(), BroadcastError> {
+        let wait = room.wait_for_shards();
+        tokio::time::timeout(BEHIND_WAIT_MAX, wait).await.map_err(|_| BroadcastError::Overloaded)
+    }
+
+    /// Sends an event without a room and a position to one connection.
+    pub(crate) fn send(&self, connection: ConnectionKey, frame: Bytes) {
+        if let Some(inbox) = self.inbox(connection) {
+            inbox.push(Entry::Direct { connection, frame });
+        }
+    }
+
+    /// The frame of an event without a room and a position.
+    pub(crate) fn direct_frame(event: &str, body: &Body, from: Option<&UserId>) -> Result<Bytes, BroadcastError> {
+        let event = application_event(event)?;
+        let data = match body {
+            Body::Json(data) => Data::Json(data),
+            Body::Binary(bytes) => Data::Binary(bytes),
+        };
+        Ok(encode::message(&ServerMessage::Event(ServerEvent {
+            event,
+            room: None,
+            data,
+            id: None,
+            from: from.map(|user| user.as_str().into()),
+            at: None,
+            re: None,
+        })))
+    }
+
+    /// Sends an event to every connection of a user; how many there were.
+    pub(crate) fn send_to_user(
+        &self, user: &str, event: &str, body: &Body, from: Option<&UserId>,
+    ) -> Result<usize, BroadcastError> {
+        let frame = Self::direct_frame(event, body, from)?;
+        let connections = self.users.connections_of(user);
+        for connection in &connections {
+            self.send(*connection, frame.clone());
+        }
+        Ok(connections.len())
+    }
+
+    /// Joins a connection to a room, whatever the room's rule says; `false` if it is gone or has too many.
+    pub(crate) async fn join(&self, session: SessionId, room: RoomId) -> bool {
+        let (done, joined) = oneshot::channel();
+        self.command(session, Command::Join { room, done }) && joined.await.unwrap_or(false)
+    }
+
+    /// Takes a connection out of a room; `false` if it was not there.
+    pub(crate) async fn leave(&self, session: SessionId, room: RoomId) -> bool {
+        let (done, left) = oneshot::channel();
+        self.command(session, Command::Leave { room, done }) && left.await.unwrap_or(false)
+    }
+
+    /// The rooms of a connection; none if it is gone.
+    pub(crate) async fn rooms_of(&self, session: SessionId) -> Vec<RoomId> {
+        let (done, rooms) = oneshot::channel();
+        if self.command(session, Command::Rooms { done }) { rooms.await.unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Hands a connection's shard a command; `false` if there is no such session.
+    pub(crate) fn command(&self, session: SessionId, command: Command) -> bool {
+        let Some(connection) = self.users.connection_of(session) else { return false };
+        let Some(inbox) = self.inbox(connection) else { return false };
+        inbox.push(Entry::Command { connection, command });
+        true
+    }
+
+    /// Closes every connection of a user; how many there were.
+    pub(crate) fn disconnect_user(&self, user: &str, code: CloseCode, reason: &'static str) -> usize {
+        let connections = self.users.connections_of(user);
+        for connection in &connections {
+            if let Some(inbox) = self.inbox(*connection) {
+                inbox.push(Entry::Command { connection: *connection, command: Command::Close { code, reason } });
+            }
+        }
+        connections.len()
+    }
+
+    pub(crate) fn inbox(&self, connection: ConnectionKey) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(usize::from(connection.shard))
+    }
+
+    /// Starts something of the application's on its runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(task));
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what is past its time.
+    pub(crate) fn maintain(&self) {
+        self.rooms.maintain();
+        self.broker.maintain();
+        self.calls.sweep(self.env.now());
+    }
+}

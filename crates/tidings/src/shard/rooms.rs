@@ -1,0 +1,474 @@
+//! The rooms of a shard: which of its sockets are in them, and how each gets a contiguous slice of the log.
+//!
+//! A member is either live, and gets what the room hands over as it comes, or replays: it reads the log at its
+//! own pace, as its queue has room, until it has reached the shard's position in that room. Both see every offset
+//! once, because a shard takes its inbox in order and the switch happens at one position.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_protocol::error::ErrorCode;
+use tidings_protocol::event_id::{Cursor, Epoch, Offset, Position, RoomId};
+use tidings_protocol::message::{Joined, Lost, Recovery as JoinRecovery, ServerMessage, SkipReason};
+use tidings_protocol::room_log::{Recovery, Reset};
+use tracing::{info, warn};
+
+use super::{State, TURN_BYTES_MAX, TURN_ENTRIES_MAX};
+use crate::auth::UserId;
+use crate::connection::{JoinedRoom, Start};
+use crate::encode;
+use crate::inbox::{LocalRoom, Snapshot};
+use crate::publication::Publication;
+use crate::room::{Room, SnapshotRequest};
+
+/// A piece of a replay reads so many events at most.
+const REPLAY_EVENTS_MAX: usize = 128;
+
+/// A room that has members in this shard.
+pub(super) struct MemberRoom {
+    pub(super) room: Arc<Room>,
+    generation: u32,
+    epoch: Epoch,
+    /// The last offset that the shard has handed on.
+    position: Offset,
+    /// Those that get what comes as it comes.
+    live: Vec<u32>,
+    /// All members, those that replay included.
+    members: usize,
+}
+
+/// One connection's reading of one room's log.
+pub(super) struct Replay {
+    pub(super) connection: u32,
+    room: u32,
+    after: Offset,
+    /// A reset that waits for the room's state; nothing is read before it is told.
+    reset: Option<Reset>,
+}
+
+/// A join that has been worked out and not yet told.
+pub(super) struct Attach {
+    pub(super) joined: Joined,
+    room: u32,
+    after: Offset,
+    announcement: Option<Announcement>,
+}
+
+enum Announcement {
+    Moved { was: Epoch },
+    Reset(Reset),
+}
+
+impl State {
+    /// This shard's entry for a room, made if need be.
+    fn member_room(&mut self, id: &RoomId) -> Option<u32> {
+        if let Some(slot) = self.room_by_id.get(id) {
+            return Some(*slot);
+        }
+        let room = self.node.rooms.open(id)?;
+        let generation = self.next_generation();
+        let slot = u32::try_from(self.rooms.vacant_key()).ok()?;
+        let top = room.listen(Arc::clone(&self.inbox), LocalRoom { slot, generation });
+        self.rooms.insert(MemberRoom {
+            room,
+            generation,
+            epoch: top.epoch,
+            position: top.offset,
+            live: Vec::new(),
+            members: 0,
+        });
+        self.room_by_id.insert(id.clone(), slot);
+        Some(slot)
+    }
+
+    pub(super) fn joined_room(&self, slot: u32, id: &RoomId) -> Option<Arc<Room>> {
+        let room = *self.room_by_id.get(id)?;
+        let connection = self.connections.get(slot as usize)?;
+        connection.rooms.iter().any(|joined| joined.room == room).then(|| Arc::clone(&self.rooms[room as usize].room))
+    }
+
+    /// Makes a connection a member, or a member anew, and works out what it will be told.
+    pub(super) fn prepare(&mut self, slot: u32, id: &RoomId, start: Start) -> Result<Attach, ErrorCode> {
+        let now = self.node.env.now();
+        let rooms_max = self.node.limits.rooms_per_connection_max;
+        let connection = self.connections.get(slot as usize).ok_or(ErrorCode::Internal)?;
+        let (user, session) = (connection.peer.user().clone(), connection.peer.session);
+        let known = self.room_by_id.get(id).copied();
+        let again = known.filter(|room| connection.rooms.iter().any(|joined| joined.room == *room));
+        if again.is_none() && connection.rooms.len() >= rooms_max {
+            return Err(ErrorCode::RoomLimit);
+        }
+        let room_slot = match again {
+            Some(room) => {
+                self.stop_stream(slot, room);
+                room
+            }
+            None => self.member_room(id).ok_or(ErrorCode::UnknownRoom)?,
+        };
+        let member_room = &mut self.rooms[room_slot as usize];
+        let room = Arc::clone(&member_room.room);
+        let members = if again.is_some() {
+            room.members()
+        } else {
+            member_room.members += 1;
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.rooms.push(JoinedRoom { room: room_slot, live: None });
+            }
+            info!(%session, %user, room = %id, "join");
+            room.enter(&user, now)
+        };
+        let (after, top, recovery, asked, announcement) = match start {
+            Start::Newest { history } => {
+                let (after, top) = room.newest(history);
+                (after, top, JoinRecovery::Fresh, Some(Position { offset: after, ..top }), None)
+            }
+            Start::After(position) => match room.recover(Some(position)) {
+                (Recovery::Replay { after }, top) => (after, top, JoinRecovery::Complete, Some(position), None),
+                (Recovery::Moved { was, after }, top) => {
+                    (after, top, JoinRecovery::Complete, Some(position), Some(Announcement::Moved { was }))
+                }
+                (Recovery::Reset(reset), top) => {
+                    (reset.after, top, JoinRecovery::Gap, Some(position), Some(Announcement::Reset(reset)))
+                }
+            },
+            Start::NoPosition => match room.recover(None) {
+                (Recovery::Reset(reset), top) => {
+                    (reset.after, top, JoinRecovery::Gap, None, Some(Announcement::Reset(reset)))
+                }
+                (Recovery::Replay { after } | Recovery::Moved { after, .. }, top) => {
+                    (after, top, JoinRecovery::Gap, None, None)
+                }
+            },
+        };
+        let joined = Joined {
+            recovery,
+            last_event_id: asked.map(|position| position.of(id)),
+            top: top.of(id),
+            members,
+        };
+        Ok(Attach { joined, room: room_slot, after, announcement })
+    }
+
+    /// Tells a prepared join's `room.epoch` or `room.reset` and lets the events follow.
+    pub(super) fn commit(&mut self, slot: u32, attach: Attach) {
+        let Some(member_room) = self.rooms.get(attach.room as usize) else { return };
+        let room = Arc::clone(&member_room.room);
+        let mut replay = Replay { connection: slot, room: attach.room, after: attach.after, reset: None };
+        match attach.announcement {
+            None => {}
+            Some(Announcement::Moved { was }) => {
+                let id = Position { epoch: member_room.epoch, offset: attach.after }.of(&room.id);
+                self.push(slot, encode::message(&ServerMessage::EpochChange { id, was }));
+            }
+            Some(Announcement::Reset(reset)) => self.announce_reset(&mut replay, &room, reset),
+        }
+        self.replays.push(replay);
+        self.wake_pump();
+    }
+
+    /// Tells a reset, at once or when the room's state is there.
+    fn announce_reset(&mut self, replay: &mut Replay, room: &Arc<Room>, reset: Reset) {
+        self.node.metrics.resets.add(1);
+        replay.after = reset.after;
+        if room.rules.snapshot.is_none() {
+            self.push_reset(replay, room, reset, None);
+            return;
+        }
+        let local = self.local(replay.room);
+        match room.request_snapshot(&self.inbox, local, &self.node.limits, self.node.env.now()) {
+            SnapshotRequest::Ready(snapshot) => self.push_reset(replay, room, reset, Some(&snapshot)),
+            SnapshotRequest::Pending => replay.reset = Some(reset),
+            SnapshotRequest::Run(position) => {
+                replay.reset = Some(reset);
+                self.run_snapshot(room, position);
+            }
+        }
+    }
+
+    fn local(&self, room: u32) -> LocalRoom {
+        LocalRoom { slot: room, generation: self.rooms.get(room as usize).map_or(0, |room| room.generation) }
+    }
+
+    fn run_snapshot(&self, room: &Arc<Room>, position: Position) {
+        let Some(handler) = room.rules.snapshot.clone() else { return };
+        let (node, room) = (Arc::clone(&self.node), Arc::clone(room));
+        self.node.spawn(async move {
+            // A task of its own, so that a panic in the application's code is an answer too.
+            let state = tokio::spawn(handler(room.id.clone())).await;
+            let snapshot = match state {
+                Ok(Ok(state)) => Some(Snapshot { position, state: state.into() }),
+                Ok(Err(error)) => {
+                    warn!(room = %room.id, error = error.message(), "the snapshot handler failed");
+                    None
+                }
+                Err(error) => {
+                    warn!(room = %room.id, %error, "the snapshot handler panicked");
+                    None
+                }
+            };
+            room.finish_snapshot(snapshot, node.env.now());
+        });
+    }
+
+    pub(super) fn finish_snapshot(&mut self, local: LocalRoom, snapshot: Option<&Snapshot>) {
+        let Some(room) = self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation) else {
+            return;
+        };
+        let room = Arc::clone(&room.room);
+        let mut replays = std::mem::take(&mut self.replays);
+        for replay in replays.iter_mut().filter(|replay| replay.room == local.slot) {
+            if let Some(reset) = replay.reset.take() {
+                self.push_reset(replay, &room, reset, snapshot);
+            }
+        }
+        replays.append(&mut self.replays);
+        self.replays = replays;
+    }
+
+    fn push_reset(&mut self, replay: &mut Replay, room: &Arc<Room>, reset: Reset, snapshot: Option<&Snapshot>) {
+        let epoch = self.rooms.get(replay.room as usize).map_or(room.top().epoch, |room| room.epoch);
+        let (position, state) = match snapshot {
+            Some(snapshot) => (snapshot.position, Some(&*snapshot.state)),
+            None => (Position { epoch, offset: reset.after }, None),
+        };
+        replay.after = position.offset;
+        // With a state, nothing up to its position follows: all of that counts as lost.
+        let lost = reset.lost.map(|lost| Lost { from: lost.from, to: position.offset.max(lost.to) });
+        let message = ServerMessage::Reset { id: position.of(&room.id), reason: reset.reason, lost, state };
+        self.push(replay.connection, encode::message(&message));
+    }
+
+    /// Hands the next event of a room to its live members.
+    pub(super) fn distribute(&mut self, local: LocalRoom, publication: &Arc<Publication>) {
+        let Some(room) = self.rooms.get_mut(local.slot as usize).filter(|room| room.generation == local.generation)
+        else {
+            return;
+        };
+        if publication.offset != room.position + 1 {
+            // What a shard that was behind has read from the log already.
+            return;
+        }
+        room.position = publication.offset;
+        let limits = &self.node.limits;
+        let mut skip = None;
+        for slot in &room.live {
+            let Some(connection) = self.connections.get_mut(*slot as usize) else { continue };
+            let excluded = publication.excluded.is_some()
+                && publication.excludes(connection.peer.user(), connection.peer.session);
+            let frame = if excluded {
+                skip.get_or_insert_with(|| skip_frame(room.epoch, publication.offset, &room.room.id)).clone()
+            } else {
+                publication.frame().clone()
+            };
+            connection.push(frame);
+            if connection.outbound.is_over(limits) {
+                self.overflowing.push(*slot);
+            }
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(*slot);
+            }
+        }
+        self.node.metrics.messages_sent.add(room.live.len() as u64);
+    }
+
+    pub(super) fn distribute_presence(&mut self, local: LocalRoom, frame: &Bytes, about: &UserId) {
+        let Some(room) = self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation) else {
+            return;
+        };
+        let replaying = self.replays.iter().filter(|replay| replay.room == local.slot).map(|replay| replay.connection);
+        let members: Vec<_> = room.live.iter().copied().chain(replaying).collect();
+        for slot in members {
+            if self.connections.get(slot as usize).is_some_and(|connection| connection.peer.user() != about) {
+                self.push(slot, frame.clone());
+            }
+        }
+    }
+
+    pub(super) fn fall_behind(&mut self, local: LocalRoom) {
+        if self.rooms.get(local.slot as usize).is_some_and(|room| room.generation == local.generation) {
+            self.behind.push(local.slot);
+        }
+    }
+
+    /// Reads on for the rooms in which this shard is behind; whether some still are.
+    pub(super) fn catch_up_rooms(&mut self) -> bool {
+        for slot in std::mem::take(&mut self.behind) {
+            let Some(room) = self.rooms.get_mut(slot as usize) else { continue };
+            let local = LocalRoom { slot, generation: room.generation };
+            let shard = self.inbox.shard();
+            let (batch, caught_up) = room.room.catch_up(shard, room.position, TURN_ENTRIES_MAX, TURN_BYTES_MAX);
+            if batch.lost.is_some() {
+                // The log went on without us: each member reads for itself now and is told what is missing.
+                let after = room.position;
+                room.position = room.room.top().offset;
+                for connection in std::mem::take(&mut room.live) {
+                    if let Some(joined) =
+                        self.connections.get_mut(connection as usize).and_then(|connection| connection.joined(slot))
+                    {
+                        joined.live = None;
+                    }
+                    self.replays.push(Replay { connection, room: slot, after, reset: None });
+                }
+            } else {
+                for publication in &batch.publications {
+                    self.distribute(local, publication);
+                }
+            }
+            if !caught_up {
+                self.behind.push(slot);
+            }
+        }
+        !self.behind.is_empty()
+    }
+
+    /// Reads a piece of the log for everyone who replays; whether somebody could go on at once.
+    pub(super) fn advance_replays(&mut self) -> bool {
+        let mut more = false;
+        let mut replays = std::mem::take(&mut self.replays);
+        replays.retain_mut(|replay| {
+            let step = self.advance(replay);
+            more |= step == Step::More;
+            step != Step::Done
+        });
+        replays.append(&mut self.replays);
+        self.replays = replays;
+        more
+    }
+
+    fn advance(&mut self, replay: &mut Replay) -> Step {
+        let limits = &self.node.limits;
+        let Some(room) = self.rooms.get_mut(replay.room as usize) else { return Step::Done };
+        let Some(connection) = self.connections.get_mut(replay.connection as usize) else { return Step::Done };
+        if replay.reset.is_some() || connection.outbound.is_half_full(limits) {
+            return Step::Waits;
+        }
+        if replay.after == room.position {
+            let Some(joined) = connection.joined(replay.room) else { return Step::Done };
+            joined.live = Some(room.live.len() as u32);
+            room.live.push(replay.connection);
+            return Step::Done;
+        }
+        if replay.after > room.position {
+            // The shard's inbox still holds what this member has: it goes live when that is through.
+            return Step::Waits;
+        }
+        let bytes_max = limits.outbound_bytes_max / 2;
+        let batch = room.room.read(replay.after, room.position, REPLAY_EVENTS_MAX, bytes_max);
+        if batch.lost.is_some() {
+            let room = Arc::clone(&room.room);
+            if let Some(reset) = room.expired(replay.after) {
+                self.announce_reset(replay, &room, reset);
+            }
+            return Step::More;
+        }
+        let (epoch, id) = (room.epoch, room.room.id.clone());
+        let (user, session) = (connection.peer.user().clone(), connection.peer.session);
+        for publication in &batch.publications {
+            let frame = if publication.excludes(&user, session) {
+                skip_frame(epoch, publication.offset, &id)
+            } else {
+                publication.frame().clone()
+            };
+            replay.after = publication.offset;
+            self.push(replay.connection, frame);
+        }
+        self.node.metrics.replayed.add(batch.publications.len() as u64);
+        Step::More
+    }
+
+    /// Takes a connection out of a room's stream; it stays a member.
+    fn stop_stream(&mut self, slot: u32, room_slot: u32) {
+        let Some(joined) = self.connection(slot).and_then(|connection| connection.joined(room_slot)) else { return };
+        let live = joined.live.take();
+        self.replays.retain(|replay| replay.connection != slot || replay.room != room_slot);
+        let (Some(live), Some(room)) = (live, self.rooms.get_mut(room_slot as usize)) else { return };
+        room.live.swap_remove(live as usize);
+        if let Some(moved) = room.live.get(live as usize).copied()
+            && let Some(joined) =
+                self.connections.get_mut(moved as usize).and_then(|connection| connection.joined(room_slot))
+        {
+            joined.live = Some(live);
+        }
+    }
+
+    /// Takes a connection out of a room; `false` if it was not there.
+    pub(super) fn leave(&mut self, slot: u32, id: &RoomId) -> bool {
+        let Some(room_slot) = self.room_by_id.get(id).copied() else { return false };
+        let Some(connection) = self.connection(slot) else { return false };
+        if connection.joined(room_slot).is_none() {
+            return false;
+        }
+        self.leave_slot(slot, room_slot);
+        true
+    }
+
+    fn leave_slot(&mut self, slot: u32, room_slot: u32) {
+        let now = self.node.env.now();
+        self.stop_stream(slot, room_slot);
+        let Some(connection) = self.connection(slot) else { return };
+        connection.rooms.retain(|joined| joined.room != room_slot);
+        let (user, session) = (connection.peer.user().clone(), connection.peer.session);
+        let Some(member_room) = self.rooms.get_mut(room_slot as usize) else { return };
+        member_room.members -= 1;
+        let room = Arc::clone(&member_room.room);
+        if member_room.members == 0 {
+            room.stop_listening(self.inbox.shard(), now);
+            self.rooms.remove(room_slot as usize);
+            self.room_by_id.remove(&room.id);
+            self.behind.retain(|behind| *behind != room_slot);
+        }
+        info!(%session, %user, room = %room.id, "leave");
+        room.leave(&user, now);
+    }
+
+    pub(super) fn leave_all(&mut self, slot: u32) {
+        while let Some(joined) = self.connection(slot).and_then(|connection| connection.rooms.last().copied()) {
+            self.leave_slot(slot, joined.room);
+        }
+    }
+
+    /// This connection's rooms, sorted.
+    pub(super) fn rooms_of(&self, slot: u32) -> Vec<RoomId> {
+        let connection = self.connections.get(slot as usize);
+        let joined = connection.into_iter().flat_map(|connection| &connection.rooms);
+        let mut rooms: Vec<_> = joined.map(|joined| self.rooms[joined.room as usize].room.id.clone()).collect();
+        rooms.sort_unstable();
+        rooms
+    }
+
+    /// Sends a cursor of all rooms to a connection that asked for checkpoints.
+    pub(super) fn send_checkpoint(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        if !connection.session.sends_checkpoints() {
+            return;
+        }
+        let last_event_id: Cursor = connection
+            .rooms
+            .iter()
+            .map(|joined| {
+                let room = &self.rooms[joined.room as usize];
+                let reading = self.replays.iter().find(|replay| replay.connection == slot && replay.room == joined.room);
+                let offset = reading.map_or(room.position, |replay| replay.after);
+                (room.room.id.clone(), Position { epoch: room.epoch, offset })
+            })
+            .collect();
+        self.push(slot, encode::message(&ServerMessage::Checkpoint { last_event_id }));
+    }
+}
+
+/// How far a replay came.
+#[derive(PartialEq, Eq)]
+enum Step {
+    /// It is live, or nobody wants it any more.
+    Done,
+    /// It can go on at once.
+    More,
+    /// Something else has to happen first.
+    Waits,
+}
+
+fn skip_frame(epoch: Epoch, offset: Offset, room: &RoomId) -> Bytes {
+    let id = Position { epoch, offset }.of(room);
+    encode::message(&ServerMessage::Skip { id, from: offset, reason: SkipReason::Excluded })
+}

@@ -1,0 +1,422 @@
+//! The sockets of a shard: open, read, write, time, close.
+
+use std::cmp::Reverse;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::message::{ClientLimits, ServerMessage, Welcome};
+use tidings_protocol::session::{Due, Session};
+use tracing::{debug, info};
+
+use super::State;
+use crate::auth::Identity;
+use crate::connection::{Connection, Ending, Flushed, Start};
+use crate::encode;
+use crate::inbox::Opening;
+use crate::users::ConnectionKey;
+
+/// One socket is read so often in one go, before the others are heard.
+const READS_MAX: usize = 4;
+
+impl State {
+    pub(super) fn slot_of(&self, key: ConnectionKey) -> Option<u32> {
+        self.connections.get(key.slot as usize).filter(|connection| connection.key == key).map(|_| key.slot)
+    }
+
+    pub(super) fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(slot as usize)
+    }
+
+    /// Takes a socket in: welcome, rooms, and what came right behind the handshake.
+    pub(super) fn open(&mut self, opening: Opening) {
+        let now = self.node.env.now();
+        let Opening { io, early, peer, slot: user_slot, last_event_id, resume_wait, checkpoints } = opening;
+        let io = match io.attach() {
+            Ok(io) => io,
+            Err(error) => {
+                info!(session = %peer.session, %error, "the socket was lost between handshake and shard");
+                return;
+            }
+        };
+        let slot = u32::try_from(self.connections.vacant_key()).unwrap_or(u32::MAX);
+        let key = ConnectionKey { shard: self.inbox.shard(), slot, generation: self.next_generation() };
+        let mut session = Session::new(self.node.limits.clone(), now);
+        session.expire_at(self.expiry(&peer.identity, now));
+        let still_wanted = user_slot.connected(key);
+        let connection = Connection::new(key, peer, io, user_slot, session);
+        self.connections.insert(connection);
+        self.unstarted.push((slot, key.generation));
+        self.node.metrics.connections.add(1);
+        if !still_wanted {
+            self.close(slot, CloseCode::TAKEN_OVER, "another connection took this session over");
+            return;
+        }
+        self.welcome(slot, last_event_id.as_ref(), resume_wait, checkpoints, now);
+        if !early.is_empty() {
+            self.process(slot, &mut early.to_vec());
+        }
+        self.arm(slot);
+    }
+
+    /// When the token ends, leeway included.
+    pub(super) fn expiry(&self, identity: &Identity, now: Instant) -> Option<Instant> {
+        let expires = Duration::from_secs(identity.expires_at_unix_s()?) + self.node.limits.token_leeway;
+        now.checked_add(expires.saturating_sub(Duration::from_millis(self.node.env.unix_ms())))
+    }
+
+    fn welcome(
+        &mut self, slot: u32, cursor: Option<&tidings_protocol::event_id::Cursor>, resume_wait: bool,
+        checkpoints: bool, now: Instant,
+    ) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let peer = connection.peer.clone();
+        let start = |room: &str| match cursor {
+            None => Start::Newest { history: 0 },
+            Some(cursor) => cursor.get(room).map_or(Start::NoPosition, Start::After),
+        };
+        let max = self.node.limits.rooms_per_connection_max;
+        let wanted: Vec<_> = peer.member_of().iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
+        let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unattached = Vec::new();
+        for (id, start) in wanted {
+            if resume_wait {
+                // Fixed now, so that nothing is missed while the client makes up its mind.
+                let Some(room) = self.node.rooms.open(&id) else { continue };
+                let start = if start == (Start::Newest { history: 0 }) { Start::After(room.top()) } else { start };
+                if let Start::After(position) = start {
+                    positions.push((id.clone(), position));
+                }
+                rooms.push(id.clone());
+                unattached.push((id, start));
+            } else if let Ok(attach) = self.prepare(slot, &id, start) {
+                if let Some(position) = &attach.joined.last_event_id {
+                    positions.push((id.clone(), position.position));
+                }
+                rooms.push(id);
+                attaches.push(attach);
+            }
+        }
+        let limits = &self.node.limits;
+        let welcome = encode::message(&ServerMessage::Welcome(Welcome {
+            session: peer.session.to_string().into(),
+            user: peer.user().as_str().into(),
+            rooms,
+            last_event_id: positions.into_iter().collect(),
+            heartbeat_ms: limits.heartbeat.as_millis() as u64,
+            limits: ClientLimits {
+                text_message_bytes: limits.text_message_bytes_max,
+                binary_message_bytes: limits.binary_message_bytes_max,
+                messages_per_second: limits.messages_per_second,
+                messages_burst: limits.messages_burst,
+                rooms: limits.rooms_per_connection_max,
+                joins_per_second: limits.joins_per_second,
+                silence_ms: limits.silence_max.as_millis() as u64,
+            },
+            features: Vec::new(),
+        }));
+        if let Some(connection) = self.connection(slot) {
+            connection.unattached = unattached;
+            if resume_wait {
+                connection.session.wait_for_resume(now);
+            }
+            if checkpoints {
+                connection.session.send_checkpoints(now);
+            }
+        }
+        info!(session = %peer.session, user = %peer.user(), rooms = peer.member_of().len(), "connect");
+        self.push(slot, welcome);
+        for attach in attaches {
+            self.commit(slot, attach);
+        }
+        self.send_checkpoint(slot);
+    }
+
+    /// Queues a frame and sees to its being written.
+    pub(super) fn push(&mut self, slot: u32, frame: Bytes) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.push(frame);
+        self.node.metrics.messages_sent.add(1);
+        if connection.outbound.is_over(&self.node.limits) {
+            self.overflowing.push(slot);
+        }
+        self.mark_dirty(slot);
+    }
+
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// The task of one socket: it can be read, or it can be written again.
+    pub(super) fn poll_socket(&mut self, slot: u32, generation: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let key = ConnectionKey { shard: self.inbox.shard(), slot, generation };
+        if self.slot_of(key).is_none() {
+            return Poll::Ready(());
+        }
+        if let Some(connection) = self.connection(slot) {
+            connection.set_waker(cx.waker());
+            if connection.is_blocked() {
+                self.flush(slot);
+            }
+        }
+        self.read(key, cx);
+        self.arm(slot);
+        if !self.dirty.is_empty() || !self.overflowing.is_empty() {
+            self.wake_pump();
+        }
+        if self.slot_of(key).is_some() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn read(&mut self, key: ConnectionKey, cx: &mut Context<'_>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for reads in 0.. {
+            let limits = self.node.limits.clone();
+            let Some(slot) = self.slot_of(key) else { break };
+            let Some(connection) = self.connection(slot) else { break };
+            if !connection.session.is_closing() && connection.must_wait(&limits) {
+                connection.session.pause_reading();
+                break;
+            }
+            if reads == READS_MAX {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            match connection.poll_read(cx, &mut scratch) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    self.end(slot, Ending { code: None, cause: "the other side ended the stream" });
+                    break;
+                }
+                Poll::Ready(Err(error)) => {
+                    debug!(%error, "a socket broke");
+                    self.end(slot, Ending { code: None, cause: "the socket broke" });
+                    break;
+                }
+                Poll::Ready(Ok(read)) => self.process(slot, &mut scratch[..read]),
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Takes bytes of a socket apart and serves what they say.
+    pub(super) fn process(&mut self, slot: u32, bytes: &mut [u8]) {
+        let now = self.node.env.now();
+        let limits = self.node.limits.clone();
+        let reader_limits = self.reader_limits;
+        let Some(connection) = self.connection(slot) else { return };
+        connection.session.heard(now);
+        let mut reader = std::mem::take(&mut connection.reader);
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(connection) = self.connection(slot) else { return };
+            if connection.session.is_closing() {
+                break;
+            }
+            if connection.must_wait(&limits) {
+                connection.unread = bytes[at..].to_vec();
+                connection.session.pause_reading();
+                break;
+            }
+            let mut used = 0;
+            match reader.read(&mut bytes[at..], &mut used, &reader_limits) {
+                Ok(Some(inbound)) => self.receive(slot, inbound, now),
+                Ok(None) => break,
+                Err(fault) => {
+                    debug!(%fault, "a frame was refused");
+                    self.close(slot, fault.close_code(), fault.reason());
+                }
+            }
+            at += used;
+        }
+        if let Some(connection) = self.connection(slot) {
+            connection.session.set_mid_message(reader.is_mid_message(), now);
+            connection.reader = reader;
+        }
+    }
+
+    /// Goes on with a connection that had to wait, if it need not any more.
+    pub(super) fn resume_reading(&mut self, slot: u32) {
+        let limits = self.node.limits.clone();
+        let now = self.node.env.now();
+        let Some(connection) = self.connection(slot) else { return };
+        if connection.session.is_closing() || !connection.session.is_paused() || connection.must_wait(&limits) {
+            return;
+        }
+        connection.session.resume_reading(now);
+        let mut unread = std::mem::take(&mut connection.unread);
+        connection.wake();
+        if !unread.is_empty() {
+            self.process(slot, &mut unread);
+        }
+    }
+
+    /// Writes what waits, with one call for each socket where it can be.
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            self.flush(slot);
+            self.arm(slot);
+        }
+        // What was queued meanwhile (a connection that goes on after its queue has drained) has its own turn.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        } else {
+            self.wake_pump();
+        }
+    }
+
+    fn flush(&mut self, slot: u32) {
+        let now = self.node.env.now();
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.dirty = false;
+        match connection.flush(&mut self.gather, now) {
+            Flushed::All => {
+                connection.end_write();
+                self.resume_reading(slot);
+            }
+            Flushed::Blocked => self.resume_reading(slot),
+            Flushed::Broken(error) => {
+                debug!(%error, "a socket broke");
+                self.end(slot, Ending { code: None, cause: "the socket broke" });
+            }
+        }
+        if self.replays.iter().any(|replay| replay.connection == slot) {
+            self.wake_pump();
+        }
+    }
+
+    /// Sets a connection's timer to its next deadline, unless an earlier one is set.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let deadline = connection.session.next_deadline();
+        if connection.timer_at.is_none_or(|armed| deadline < armed) {
+            let first = self.timers.peek().is_none_or(|Reverse((at, _, _))| deadline < *at);
+            connection.timer_at = Some(deadline);
+            self.timers.push(Reverse((deadline, slot, connection.key.generation)));
+            if first {
+                self.wake_pump();
+            }
+        }
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = self.node.env.now();
+        while let Some(Reverse((at, slot, generation))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
+            if connection.key.generation != generation || connection.timer_at != Some(at) {
+                continue;
+            }
+            connection.timer_at = None;
+            self.tick(slot, now);
+            self.arm(slot);
+        }
+        if now >= self.next_maintenance {
+            self.next_maintenance = now + super::MAINTENANCE_INTERVAL;
+            if self.inbox.shard() == 0 {
+                self.node.maintain();
+            }
+        }
+    }
+
+    fn tick(&mut self, slot: u32, now: Instant) {
+        while let Some(due) = self.connection(slot).and_then(|connection| connection.session.tick(now)) {
+            match due {
+                Due::Ping => self.push(slot, encode::ping()),
+                Due::Checkpoint => self.send_checkpoint(slot),
+                Due::Attach => self.attach_waiting(slot),
+                Due::Close(code, cause) => self.close(slot, code, cause),
+                Due::Abort => {
+                    let ending = self.connection(slot).and_then(|connection| connection.ending);
+                    self.end(slot, ending.unwrap_or(Ending { code: None, cause: "the close took too long" }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn close_overflowing(&mut self) {
+        while let Some(slot) = self.overflowing.pop() {
+            let limits = &self.node.limits;
+            if self.connections.get(slot as usize).is_some_and(|connection| connection.outbound.is_over(limits)) {
+                self.close(slot, CloseCode::SLOW_CONSUMER, "the client reads too slowly");
+            }
+        }
+    }
+
+    /// Begins to close a connection: it leaves its rooms at once, and gets nothing after its close frame.
+    pub(super) fn close(&mut self, slot: u32, code: CloseCode, cause: &'static str) {
+        let now = self.node.env.now();
+        let Some(connection) = self.connection(slot) else { return };
+        if connection.session.is_closing() {
+            return;
+        }
+        connection.begin_close(code, cause, now);
+        let (session, user) = (connection.peer.session, connection.peer.user().clone());
+        info!(%session, %user, %code, cause, "close");
+        self.node.metrics.count_close(code);
+        self.leave_all(slot);
+        self.mark_dirty(slot);
+        self.arm(slot);
+        self.wake_pump();
+    }
+
+    /// Lets go of a socket.
+    pub(super) fn end(&mut self, slot: u32, ending: Ending) {
+        self.leave_all(slot);
+        let Some(connection) = self.connections.try_remove(slot as usize) else { return };
+        if connection.ending.is_none() {
+            let code = ending.code.unwrap_or(CloseCode(1006));
+            info!(session = %connection.peer.session, user = %connection.peer.user(), %code, cause = ending.cause, "close");
+            self.node.metrics.count_close(code);
+        }
+        connection.wake();
+        drop(connection);
+        self.node.metrics.connections.subtract(1);
+        self.node.connection_ended.notify_waiters();
+        if self.connections.is_empty() && self.connections.capacity() > 64 {
+            self.connections.shrink_to_fit();
+            self.dirty.shrink_to_fit();
+        }
+    }
+
+    /// The hub is gone.
+    pub(super) fn end_all(&mut self) {
+        let slots: Vec<_> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in &slots {
+            self.close(*slot, CloseCode::GOING_AWAY, "the server goes away");
+        }
+        self.flush_dirty();
+        for slot in slots {
+            self.end(slot, Ending { code: Some(CloseCode::GOING_AWAY), cause: "the server goes away" });
+        }
+    }
+
+    /// Tells everyone to go, each at a moment of his own inside the window.
+    pub(super) fn drain(&mut self, window: Duration) {
+        let now = self.node.env.now();
+        let window_ms = window.as_millis() as u64;
+        let frame = encode::message(&ServerMessage::Reconnect {
+            after_ms: 0,
+            within_ms: window_ms,
+            reason: "draining".into(),
+        });
+        let slots: Vec<_> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.send_checkpoint(slot);
+            self.push(slot, frame.clone());
+            let after = Duration::from_millis(self.node.env.random() % (window_ms + 1));
+            if let Some(connection) = self.connection(slot) {
+                connection.session.leave_at(now + after);
+            }
+            self.arm(slot);
+        }
+    }
+}
