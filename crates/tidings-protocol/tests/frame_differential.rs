@@ -82,7 +82,7 @@ fn read_with_tungstenite(role: Role, stream: &[u8]) -> (Vec<Received>, End) {
             Err(Error::Protocol(_)) => return (received, End::Protocol),
             Err(Error::Utf8(_)) => return (received, End::Utf8),
             Err(Error::Capacity(_)) => return (received, End::Capacity),
-            other => panic!("{other:?} from an in-memory stream"),
+            other => unreachable!("{other:?} from an in-memory stream"),
         });
     }
 }
@@ -150,6 +150,13 @@ fn compare(role: Role, stream: &[u8], ours: &Outcome) {
             // tungstenite takes any form of a length, though RFC 6455 §5.2 wants the shortest. So it may go on; only
             // what came before can be compared.
             assert!(received.starts_with(&expected), "{}", describe());
+            return;
+        }
+        Some(FrameError::ControlTooLong) => {
+            // The same, for a control frame: a long form is already too long for us, whatever length it holds. One
+            // that is truly too long is refused by both.
+            assert!(received.starts_with(&expected), "{}", describe());
+            assert!(received.len() > expected.len() || end != End::Open, "{}", describe());
             return;
         }
         Some(FrameError::CloseCode(_)) => {
@@ -249,7 +256,7 @@ fn wrong_frames(random: &mut Random, role: Role) -> Vec<u8> {
             1 | 2 => frame.first = frame.first & 0xf0 | random.below(16) as u8,
             3 => frame.first ^= 0x80,
             4 => frame.key = if frame.key.is_some() { None } else { Some([1, 2, 3, 4]) },
-            5 => frame.form = random.pick(&[LengthForm::Bits16, LengthForm::Bits64]),
+            5 => frame.form = random.pick(&[LengthForm::Bits16, LengthForm::Bits64, LengthForm::TopBit]),
             6 => {
                 let length = random.pick(&[0, 1, 2, 126, 127, 299, 300, 301, 400]);
                 frame.payload = random.bytes(length);
@@ -337,7 +344,8 @@ fn streams_that_are_cut_short() {
             bytes
         });
         seen.assert_each(&["cut short"], 6_000);
-        seen.assert_each(&["valid", "closed"], 300);
+        // Now and then the cut is where a message ends.
+        seen.assert_each(&["valid"], 200);
     }
 }
 
@@ -363,6 +371,6 @@ fn streams_with_changed_bytes() {
 fn noise_that_looks_like_frames() {
     for role in ROLES {
         let seen = run(role, 5, 20_000, noise);
-        seen.assert_each(&["cut short", "closed", "invalid utf-8", "close code", "non-minimal length"], 50);
+        seen.assert_each(&["cut short", "closed", "invalid utf-8", "close code", "length top bit"], 50);
     }
 }

@@ -354,6 +354,18 @@ fn a_close_is_parsed_and_ends_the_stream() {
 }
 
 #[test]
+fn a_close_frees_the_message_that_it_interrupts() {
+    for payload in [&b""[..], b"\x00\x00"] {
+        let mut input = stream(&[text("begun").not_final(), control(Opcode::Close, payload)]);
+        let mut reader = MessageReader::new(Role::Server);
+        let outcome = reader.read(&mut input, &mut 0, &WIDE);
+        assert_eq!(outcome.is_ok(), payload.is_empty());
+        assert_eq!(reader.buffered_bytes(), 0);
+        assert!(!reader.is_mid_message());
+    }
+}
+
+#[test]
 fn messages_before_a_fault_are_given_before_it() {
     let outcome = read(&[text("one"), binary("two"), control(Opcode::Ping, ""), more("")]);
     assert_eq!(outcome.received.len(), 3);

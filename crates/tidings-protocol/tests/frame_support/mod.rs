@@ -92,6 +92,8 @@ pub enum LengthForm {
     Minimal,
     Bits16,
     Bits64,
+    /// 64 bits, the top one set.
+    TopBit,
 }
 
 /// A frame that may break any rule.
@@ -136,6 +138,10 @@ impl RawFrame {
             LengthForm::Bits64 => {
                 out.push(mask_bit | 127);
                 out.extend((length as u64).to_be_bytes());
+            }
+            LengthForm::TopBit => {
+                out.push(mask_bit | 127);
+                out.extend((length as u64 | 1 << 63).to_be_bytes());
             }
         }
         match self.key {
