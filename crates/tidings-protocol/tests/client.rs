@@ -487,6 +487,52 @@ fn rooms_beyond_one_cursor_are_joined_one_by_one() {
 }
 
 #[test]
+fn one_hole_makes_one_join_and_a_resume_takes_its_place() {
+    let mut shell = Shell::new();
+    shell.welcome("r@k3f9a1qz.7");
+    let decisions = [9, 10, 8, 11].map(|offset| shell.event(&format!("r@k3f9a1qz.{offset}")));
+    assert_eq!(decisions, [Decision::Hole, Decision::Drop, Decision::Accept, Decision::Drop]);
+    assert_eq!(shell.sent.len(), 1);
+    assert_eq!(
+        (&shell.sent[0]["event"], &shell.sent[0]["data"]),
+        (&json!("room.join"), &json!({"last_event_id": "r@k3f9a1qz.7"}))
+    );
+    shell.close(None);
+    shell.next();
+    shell.welcome("");
+    let events: Vec<&Value> = shell.sent.iter().map(|message| &message["event"]).collect();
+    assert_eq!(events, ["room.join", "session.resume"]);
+    assert_eq!(shell.sent[1]["data"], json!({"last_event_id": "r@k3f9a1qz.8"}));
+    assert!(shell.settled.is_empty(), "the application did not ask for it");
+}
+
+#[test]
+fn a_history_that_was_asked_for_is_not_applied_a_second_time() {
+    let mut shell = Shell::new();
+    shell.welcome("r@k3f9a1qz.7");
+    let message = |id| ClientMessage::Join { room: room("r"), id, from: JoinFrom::Newest { history: 5 } };
+    let id = shell.client.request(message, shell.now).unwrap();
+    shell.act();
+    let joined =
+        json!({"recovery": "fresh", "last_event_id": "r@k3f9a1qz.4", "top": "r@k3f9a1qz.9", "members": 1});
+    shell.ack(id.as_str(), &joined);
+    let decisions = [5, 7, 8, 9].map(|offset| shell.event(&format!("r@k3f9a1qz.{offset}")));
+    assert_eq!(decisions, [Decision::Drop, Decision::Drop, Decision::Accept, Decision::Accept]);
+}
+
+#[test]
+fn a_join_that_is_never_answered_ends_the_connection() {
+    let mut shell = Shell::new();
+    shell.welcome("r@k3f9a1qz.7");
+    assert_eq!(shell.event("r@k3f9a1qz.9"), Decision::Hole);
+    while shell.disconnects.is_empty() {
+        shell.client.heard(shell.now);
+        assert!(shell.next() <= GIVE_UP_AFTER);
+    }
+    assert!(shell.settled.is_empty() && shell.lost.is_empty());
+}
+
+#[test]
 fn a_room_that_was_left_is_silent_and_not_resumed() {
     let mut shell = Shell::new();
     shell.welcome("r@k3f9a1qz.7");

@@ -259,10 +259,6 @@ impl Client {
     fn lost(&mut self) {
         self.sends.clear();
         self.pending.disconnected();
-        self.positions.disconnected();
-        for (id, room) in self.pending.joins_again() {
-            self.positions.await_join(&room, &id);
-        }
         if *self.link.state() == State::Closed {
             while let Some(id) = self.pending.any() {
                 self.settle(&id, Outcome::OutcomeUnknown);

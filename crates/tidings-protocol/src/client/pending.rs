@@ -176,12 +176,6 @@ impl Pending {
         self.requests.iter().find(|request| now >= request.asked_at + GIVE_UP_AFTER)
     }
 
-    /// The joins of the application that are sent again on the next connection.
-    pub(super) fn joins_again(&self) -> Vec<(MessageId, RoomId)> {
-        let joins = self.requests.iter().filter(|request| request.purpose == Purpose::Join);
-        joins.filter_map(|request| Some((request.id.clone(), request.room.clone()?))).collect()
-    }
-
     /// Any request of the application, for settling all of them.
     pub(super) fn any(&self) -> Option<MessageId> {
         self.requests.front().map(|request| request.id.clone())

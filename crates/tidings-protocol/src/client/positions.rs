@@ -84,13 +84,6 @@ impl Positions {
         awaiting.map(|(room, _)| room.clone()).collect()
     }
 
-    /// Awaits nothing any more: the connection that the joins were under way on is gone.
-    pub fn disconnected(&mut self) {
-        for followed in self.rooms.values_mut() {
-            followed.awaits = None;
-        }
-    }
-
     /// Takes over a join's result, unless the room awaits another one by now. What follows it starts at
     /// `joined.last_event_id`; a client that is further drops the beginning, and after a gap a `room.reset` moves it.
     pub fn attached(&mut self, room: &RoomId, id: &MessageId, joined: &Joined) {
