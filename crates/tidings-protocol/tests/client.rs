@@ -469,6 +469,7 @@ fn rooms_beyond_one_cursor_are_joined_one_by_one() {
         }
     }
     shell.close(None);
+    let request = shell.request("r");
     shell.next();
     shell.sent.clear();
     shell.welcome("");
@@ -478,6 +479,8 @@ fn rooms_beyond_one_cursor_are_joined_one_by_one() {
     let rooms = cursor.split(',').map(|id| (id.split('@').next().unwrap().to_owned(), joined(id))).collect();
     let id = shell.ids_sent()[0].to_owned();
     shell.ack(&id, &json!({"rooms": Value::Object(rooms)}));
+    let last = shell.sent.pop().unwrap();
+    assert_eq!(last["id"], request.as_str(), "a room is joined before it is written to");
     assert_eq!(shell.sent.len() - 1, 50 - cursor.split(',').count());
     assert!(
         shell.sent[1..]
@@ -518,6 +521,59 @@ fn a_history_that_was_asked_for_is_not_applied_a_second_time() {
     shell.ack(id.as_str(), &joined);
     let decisions = [5, 7, 8, 9].map(|offset| shell.event(&format!("r@k3f9a1qz.{offset}")));
     assert_eq!(decisions, [Decision::Drop, Decision::Drop, Decision::Accept, Decision::Accept]);
+}
+
+#[test]
+fn an_older_joins_ack_says_nothing_about_a_newer_join() {
+    let mut shell = Shell::connected();
+    let join = |id| ClientMessage::Join { room: room("r"), id, from: JoinFrom::Newest { history: 0 } };
+    let first = shell.client.request(join, shell.now).unwrap();
+    shell.client.request(|id| ClientMessage::Leave { room: room("r"), id: Some(id) }, shell.now).unwrap();
+    let second = shell.client.request(join, shell.now).unwrap();
+    let joined = |id: &str| json!({"recovery": "fresh", "last_event_id": format!("r@k3f9a1qz.{id}"), "top": "r@k3f9a1qz.9", "members": 1});
+    shell.ack(first.as_str(), &joined("3"));
+    assert_eq!(shell.event("r@k3f9a1qz.4"), Decision::Drop);
+    shell.ack(second.as_str(), &joined("5"));
+    assert_eq!(shell.event("r@k3f9a1qz.6"), Decision::Accept);
+}
+
+#[test]
+fn what_can_not_wait_is_gone_with_its_connection() {
+    let mut shell = Shell::new();
+    shell.welcome("r@k3f9a1qz.7");
+    shell.client.send(&event("r", None)).unwrap();
+    shell.close(None);
+    shell.next();
+    shell.welcome("");
+    let resume = shell.ids_sent()[0].to_owned();
+    shell.ack(&resume, &json!({"rooms": {"r": {"error": "forbidden"}}}));
+    assert_eq!(shell.sent.len(), 1);
+}
+
+#[test]
+fn a_settled_request_makes_room_for_another() {
+    let mut shell =
+        Shell::with(7, ClientQueueLimits { request_bytes_max: 100, ..ClientQueueLimits::default() });
+    shell.welcome("");
+    for _ in 0..3 {
+        let id = shell.request("r");
+        assert_eq!(shell.client.request(|id| event("r", Some(id)), shell.now), Err(NotAccepted::Full));
+        shell.ack(id.as_str(), &json!({}));
+    }
+}
+
+#[test]
+fn a_token_that_was_good_may_be_fetched_anew_again() {
+    let unauthorized = HandshakeRefusal { status: Some(401), ..HandshakeRefusal::default() };
+    let mut shell = Shell::new();
+    for round in 0..3 {
+        shell.client.refused(&unauthorized, shell.now);
+        shell.next();
+        assert!(shell.connects.last().unwrap().fresh_token, "{round}");
+        shell.welcome("");
+        shell.close(None);
+        shell.next();
+    }
 }
 
 #[test]
