@@ -142,7 +142,6 @@ impl Link {
             self.phase = Phase::Open { since: now, heard_at: now, sent_at: now };
             self.session = Some(session.to_owned());
             self.state = State::Connected;
-            self.has_fresh_token = false;
         }
     }
 

@@ -202,7 +202,7 @@ impl Client {
         self.pending.tick(now);
         let mut is_stuck = false;
         while let Some(Request { id, room, purpose, .. }) = self.pending.overdue(now) {
-            let (id, room, purpose) = (id.clone(), room.clone(), purpose.clone());
+            let (id, room, purpose) = (id.clone(), room.clone(), *purpose);
             if let (Purpose::Join, Some(room)) = (&purpose, &room) {
                 self.positions.forget(room);
             }
@@ -389,7 +389,7 @@ impl Client {
         let (true, Some(re), Some(room), Some(position)) = (is_own, &event.re, &event.room, event.id) else {
             return;
         };
-        if self.pending.purpose(re) == Some(&Purpose::Application) {
+        if self.pending.purpose(re) == Some(Purpose::Application) {
             self.settle(re, Outcome::Published(position.of(room)));
         }
     }

@@ -20,7 +20,7 @@ const RETRY_STEP: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Whose request it is, and what its ack means.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
     /// The application's.
     Application,
@@ -34,7 +34,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     /// Whether the application waits for the outcome.
-    pub(super) fn is_the_applications(&self) -> bool {
+    pub(super) fn is_the_applications(self) -> bool {
         matches!(self, Self::Application | Self::Join)
     }
 }
@@ -107,8 +107,8 @@ impl Pending {
         Some(request)
     }
 
-    pub(super) fn purpose(&self, id: &MessageId) -> Option<&Purpose> {
-        self.requests.iter().find(|request| request.id == *id).map(|request| &request.purpose)
+    pub(super) fn purpose(&self, id: &MessageId) -> Option<Purpose> {
+        self.requests.iter().find(|request| request.id == *id).map(|request| request.purpose)
     }
 
     /// Whether a `session.resume` has no answer yet.
