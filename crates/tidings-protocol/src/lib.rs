@@ -3,6 +3,7 @@
 //! No runtime, no socket, no clock, no lock. The server's shell is the crate `tidings`; the client's is
 //! whatever drives [`client`]. The wire is described in PROTOCOL.md.
 
+pub mod client;
 pub mod close;
 pub mod codec;
 pub mod error;

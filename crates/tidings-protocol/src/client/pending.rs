@@ -1,0 +1,191 @@
+//! Requests that have no answer yet, in the order in which they were made. PROTOCOL.md §2, §3 and §7.
+//!
+//! A request leaves this list exactly once, when it settles. The list is bounded by count and bytes; what the client
+//! asks for itself (joins after a hole, resumes) is bounded by the number of rooms.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::codec::Encoding;
+use crate::event_id::RoomId;
+use crate::message::MessageId;
+
+/// How long a request may stay without an answer before it settles as unknown.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+/// The wait before a retry when the server named none; it grows with every attempt of the request.
+const RETRY_STEP: Duration = Duration::from_secs(1);
+/// The longest wait before a retry.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Whose request it is, and what its ack means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// The application's.
+    Application,
+    /// The application's `room.join`.
+    Join,
+    /// The client's own `room.join`, after a hole.
+    Rejoin,
+    /// The client's own `session.resume`, before which nothing else is sent.
+    Resume,
+}
+
+impl Purpose {
+    /// Whether the application waits for the outcome.
+    pub(super) fn is_the_applications(self) -> bool {
+        matches!(self, Self::Application | Self::Join)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) id: MessageId,
+    pub(super) room: Option<RoomId>,
+    pub(super) purpose: Purpose,
+    pub(super) encoding: Encoding,
+    pub(super) frame: Bytes,
+    pub(super) asked_at: Instant,
+    stage: Stage,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Unsent,
+    Sent,
+    /// The server refused it for now.
+    WaitsUntil(Instant),
+}
+
+#[derive(Default, Debug)]
+pub(super) struct Pending {
+    requests: VecDeque<Request>,
+    /// Bytes of the application's requests.
+    bytes: usize,
+}
+
+impl Pending {
+    /// The application's requests and their bytes.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.requests.iter().filter(|request| request.purpose.is_the_applications()).count(), self.bytes)
+    }
+
+    pub(super) fn push(
+        &mut self,
+        id: MessageId,
+        room: Option<RoomId>,
+        purpose: Purpose,
+        (encoding, frame): (Encoding, Vec<u8>),
+        now: Instant,
+    ) {
+        if purpose.is_the_applications() {
+            self.bytes += frame.len();
+        }
+        // The client's own come first: what the application sends to a room needs the room to be joined.
+        let index = match purpose {
+            Purpose::Resume => 0,
+            Purpose::Rejoin => {
+                self.requests.iter().take_while(|request| !request.purpose.is_the_applications()).count()
+            }
+            Purpose::Application | Purpose::Join => self.requests.len(),
+        };
+        let frame = frame.into();
+        let request =
+            Request { id, room, purpose, encoding, frame, asked_at: now, stage: Stage::Unsent, attempts: 0 };
+        self.requests.insert(index, request);
+    }
+
+    /// Takes a request off the list: it is settled.
+    pub(super) fn settle(&mut self, id: &MessageId) -> Option<Request> {
+        let index = self.requests.iter().position(|request| request.id == *id)?;
+        let request = self.requests.remove(index)?;
+        if request.purpose.is_the_applications() {
+            self.bytes -= request.frame.len();
+        }
+        Some(request)
+    }
+
+    pub(super) fn purpose(&self, id: &MessageId) -> Option<Purpose> {
+        self.requests.iter().find(|request| request.id == *id).map(|request| request.purpose)
+    }
+
+    /// Whether a `session.resume` has no answer yet.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.requests.front().is_some_and(|request| request.purpose == Purpose::Resume)
+    }
+
+    /// Whether a join of this room is under way.
+    pub(super) fn joins(&self, room: &RoomId) -> bool {
+        let is_join = |request: &Request| matches!(request.purpose, Purpose::Join | Purpose::Rejoin);
+        self.requests.iter().any(|request| is_join(request) && request.room.as_ref() == Some(room))
+    }
+
+    /// The server refused a request for now: the same bytes go again after a while, and nothing later to its room first.
+    pub(super) fn retry_later(&mut self, id: &MessageId, retry_after: Option<Duration>, now: Instant) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.id == *id) {
+            request.attempts = request.attempts.saturating_add(1);
+            let step = RETRY_STEP.saturating_mul(request.attempts).min(RETRY_MAX);
+            // By the cap the request has been given up, whatever the server said.
+            request.stage = Stage::WaitsUntil(now + retry_after.unwrap_or(step).min(GIVE_UP_AFTER));
+        }
+    }
+
+    /// The next request to send, which counts as sent from here on.
+    pub(super) fn next_to_send(&mut self) -> Option<(Encoding, Bytes)> {
+        let mut held_rooms = BTreeSet::new();
+        for request in &mut self.requests {
+            match request.stage {
+                Stage::Unsent if !held_rooms.contains(&request.room) => {
+                    request.stage = Stage::Sent;
+                    return Some((request.encoding, request.frame.clone()));
+                }
+                _ if request.purpose == Purpose::Resume => return None,
+                Stage::WaitsUntil(_) => {
+                    held_rooms.insert(request.room.clone());
+                }
+                Stage::Unsent | Stage::Sent => {}
+            }
+        }
+        None
+    }
+
+    /// The connection is gone: what has no answer goes again on the next one. The client's own requests do not, since
+    /// a resume takes their place.
+    pub(super) fn disconnected(&mut self) {
+        self.requests.retain(|request| request.purpose.is_the_applications());
+        for request in &mut self.requests {
+            if request.stage == Stage::Sent {
+                request.stage = Stage::Unsent;
+            }
+        }
+    }
+
+    /// Ends the waits that are over.
+    pub(super) fn tick(&mut self, now: Instant) {
+        for request in &mut self.requests {
+            if matches!(request.stage, Stage::WaitsUntil(until) if until <= now) {
+                request.stage = Stage::Unsent;
+            }
+        }
+    }
+
+    /// A request that has been without an answer for too long.
+    pub(super) fn overdue(&self, now: Instant) -> Option<&Request> {
+        self.requests.iter().find(|request| now >= request.asked_at + GIVE_UP_AFTER)
+    }
+
+    /// Any request of the application, for settling all of them.
+    pub(super) fn any(&self) -> Option<MessageId> {
+        self.requests.front().map(|request| request.id.clone())
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadline = |request: &Request| match request.stage {
+            Stage::WaitsUntil(until) => until.min(request.asked_at + GIVE_UP_AFTER),
+            Stage::Unsent | Stage::Sent => request.asked_at + GIVE_UP_AFTER,
+        };
+        self.requests.iter().map(deadline).min()
+    }
+}

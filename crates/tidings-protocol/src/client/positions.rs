@@ -1,0 +1,178 @@
+//! Where this client stands in each of its rooms, and what that means for a message: PROTOCOL.md §3 and §7.
+//!
+//! The one place that decides whether an event is applied. It never sends anything: a hole is told to its owner.
+
+use std::collections::BTreeMap;
+
+use crate::event_id::{Cursor, EventId, Position, RoomId};
+use crate::message::{Joined, MessageId, Recovery, ServerEvent, ServerMessage};
+
+/// What a client does with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// The application gets it.
+    Accept,
+    /// The application clears what it has of the room, then takes the message's state.
+    Reset,
+    /// The position moved; nothing for the application.
+    Move,
+    /// Nothing: it was seen before, or is of a room that this client has left.
+    Drop,
+    /// Nothing: something before it is missing, and the room is joined again at its position.
+    Hole,
+    /// Nothing for the application: it was for the client itself.
+    Ignore,
+}
+
+/// The rooms that a client follows, each with the position that it has reached.
+#[derive(Default, Debug)]
+pub struct Positions {
+    rooms: BTreeMap<RoomId, Followed>,
+}
+
+#[derive(Default, Debug)]
+struct Followed {
+    /// None until the server has said where the room starts.
+    position: Option<Position>,
+    /// The join or resume under way, which fills what is missing.
+    awaits: Option<MessageId>,
+}
+
+impl Positions {
+    /// Follows a room from now on. Without a position, the one that it has stays.
+    pub fn follow(&mut self, room: RoomId, position: Option<Position>) {
+        let followed = self.rooms.entry(room).or_default();
+        followed.position = position.or(followed.position);
+    }
+
+    /// Follows a room no longer.
+    pub fn forget(&mut self, room: &RoomId) {
+        self.rooms.remove(room);
+    }
+
+    /// Whether the room is followed.
+    pub fn contains(&self, room: &RoomId) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    /// The position in `room`; none if it isn't followed or the server has yet to say.
+    pub fn get(&self, room: &RoomId) -> Option<Position> {
+        self.rooms.get(room).and_then(|followed| followed.position)
+    }
+
+    /// Every room, with its position if it has one.
+    pub fn iter(&self) -> impl Iterator<Item = (&RoomId, Option<Position>)> {
+        self.rooms.iter().map(|(room, followed)| (room, followed.position))
+    }
+
+    /// Every room with a position.
+    pub fn cursor(&self) -> Cursor {
+        self.rooms.iter().filter_map(|(room, followed)| Some((room.clone(), followed.position?))).collect()
+    }
+
+    /// Notes that the room is being joined by a request with this id: until [`attached`](Self::attached), what does not
+    /// fit is dropped and no further hole.
+    pub fn await_join(&mut self, room: &RoomId, id: &MessageId) {
+        if let Some(followed) = self.rooms.get_mut(room) {
+            followed.awaits = Some(id.clone());
+        }
+    }
+
+    /// The rooms that await the request with this id.
+    pub fn awaiting(&self, id: &MessageId) -> Vec<RoomId> {
+        let awaiting = self.rooms.iter().filter(|(_, followed)| followed.awaits.as_ref() == Some(id));
+        awaiting.map(|(room, _)| room.clone()).collect()
+    }
+
+    /// Takes over a join's result, unless the room awaits another one by now. What follows it starts at
+    /// `joined.last_event_id`; a client that is further drops the beginning, and after a gap a `room.reset` moves it.
+    pub fn attached(&mut self, room: &RoomId, id: &MessageId, joined: &Joined) {
+        let Some(followed) = self.rooms.get_mut(room).filter(|followed| followed.awaits.as_ref() == Some(id))
+        else {
+            return;
+        };
+        followed.awaits = None;
+        let start = joined.last_event_id.as_ref().map(|id| id.position);
+        followed.position = match (joined.recovery, followed.position) {
+            (Recovery::Fresh, last) => {
+                let start = start.unwrap_or(joined.top.position);
+                // Older events that were asked for are not applied a second time.
+                last.filter(|last| last.epoch == start.epoch && last.offset >= start.offset).or(Some(start))
+            }
+            (Recovery::Complete, last) => last.or(start),
+            (Recovery::Gap, last) => last,
+        };
+    }
+
+    /// Takes over a welcome's cursor, for the rooms that are not known yet: the others are resumed where they are.
+    pub fn welcomed(&mut self, rooms: &[RoomId], cursor: &Cursor) {
+        for room in rooms {
+            let followed = self.rooms.entry(room.clone()).or_default();
+            followed.position = followed.position.or(cursor.get(room.as_str()));
+        }
+    }
+
+    /// Decides about a message, and moves the position that it moves.
+    pub fn judge(&mut self, message: &ServerMessage<'_>) -> Decision {
+        match message {
+            ServerMessage::Event(ServerEvent { room: None, .. }) => Decision::Accept,
+            ServerMessage::Event(ServerEvent { room: Some(room), id, .. }) => {
+                match (self.rooms.get_mut(room), id) {
+                    (None, _) => Decision::Drop,
+                    (Some(_), None) => Decision::Accept,
+                    (Some(followed), Some(position)) => {
+                        followed.advance(position.offset, *position, Decision::Accept)
+                    }
+                }
+            }
+            ServerMessage::Presence { room, .. } if self.contains(room) => Decision::Accept,
+            ServerMessage::Presence { .. } => Decision::Drop,
+            ServerMessage::Skip { id, from, .. } => {
+                self.with(id, |followed| followed.advance(*from, id.position, Decision::Move))
+            }
+            ServerMessage::EpochChange { id, was } => self.with(id, |followed| match followed.position {
+                Some(last) if last.epoch == id.position.epoch => Decision::Drop,
+                // The new log goes on exactly where the old one ended for this client.
+                Some(last) if last.epoch == *was && last.offset == id.position.offset => {
+                    followed.position = Some(id.position);
+                    Decision::Move
+                }
+                _ => followed.hole(),
+            }),
+            ServerMessage::Reset { id, .. } => self.with(id, |followed| {
+                followed.position = Some(id.position);
+                Decision::Reset
+            }),
+            ServerMessage::Error { id: None, .. } => Decision::Accept,
+            ServerMessage::Ack { .. }
+            | ServerMessage::Error { .. }
+            | ServerMessage::Welcome(_)
+            | ServerMessage::Checkpoint { .. }
+            | ServerMessage::Reconnect { .. }
+            | ServerMessage::Unknown { .. } => Decision::Ignore,
+        }
+    }
+
+    fn with(&mut self, id: &EventId, decide: impl FnOnce(&mut Followed) -> Decision) -> Decision {
+        self.rooms.get_mut(&id.room).map_or(Decision::Drop, decide)
+    }
+}
+
+impl Followed {
+    /// Moves to `to` if the offsets from `from` on follow without a hole.
+    fn advance(&mut self, from: u64, to: Position, decision: Decision) -> Decision {
+        match self.position {
+            Some(last) if last.epoch == to.epoch && to.offset <= last.offset => Decision::Drop,
+            Some(last) if last.epoch == to.epoch && from <= last.offset + 1 => {
+                self.position = Some(to);
+                decision
+            }
+            _ => self.hole(),
+        }
+    }
+
+    /// Something is missing; with a join under way that is known, and what does not fit is only dropped.
+    fn hole(&self) -> Decision {
+        if self.awaits.is_some() { Decision::Drop } else { Decision::Hole }
+    }
+}
