@@ -46,7 +46,9 @@ def find_python27():
     """A Python 2.7 that runs, from the search path or from pyenv; None where there is none."""
     candidates = [shutil.which("python2.7"), shutil.which("python2")]
     if pyenv := shutil.which("pyenv"):
-        versions = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True).stdout.split()
+        versions = subprocess.run(
+            [pyenv, "versions", "--bare"], capture_output=True, text=True
+        ).stdout.split()
         for version in (v for v in versions if v.startswith("2.7")):
             prefix = subprocess.run([pyenv, "prefix", version], capture_output=True, text=True).stdout.strip()
             candidates.append(f"{prefix}/bin/python2.7")
@@ -200,10 +202,16 @@ def judge(url, process, python, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sections", nargs="+", choices=list(gate.SECTIONS), default=["core", "limits"])
-    parser.add_argument("--production-limits", action="store_true", help="section 9 above the limits must be refused")
-    parser.add_argument("--deflate-messages", type=int, metavar="N", help="messages a case in sections 12 and 13")
+    parser.add_argument(
+        "--production-limits", action="store_true", help="section 9 above the limits must be refused"
+    )
+    parser.add_argument(
+        "--deflate-messages", type=int, metavar="N", help="messages a case in sections 12 and 13"
+    )
     parser.add_argument("--prepare", action="store_true", help="install the suite and stop")
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("command", nargs="*", help="the server to start, after --")

@@ -27,7 +27,9 @@ class Faults(unittest.TestCase):
         for behavior in ("NON-STRICT", "FAILED", "UNIMPLEMENTED", "INFORMATIONAL"):
             for column in ("behavior", "behaviorClose"):
                 with self.subTest(behavior=behavior, column=column):
-                    self.assertEqual(len(gate.faults({"6.4.1": passed() | {column: behavior}}, ["6.4.1"], {})), 1)
+                    self.assertEqual(
+                        len(gate.faults({"6.4.1": passed() | {column: behavior}}, ["6.4.1"], {})), 1
+                    )
 
     def test_informational_is_for_three_cases_alone(self):
         told = {"behavior": "INFORMATIONAL", "behaviorClose": "INFORMATIONAL", "remoteCloseCode": None}

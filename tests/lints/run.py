@@ -55,7 +55,12 @@ def run_clippy():
     target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
     environment = os.environ | {"CLIPPY_CONF_DIR": str(ROOT), "CARGO_TARGET_DIR": target}
     done = subprocess.run(
-        [*command, "--", "-D", "warnings"], cwd=PACKAGE, env=environment, capture_output=True, text=True, timeout=WITHIN_S
+        [*command, "--", "-D", "warnings"],
+        cwd=PACKAGE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
     )
     refused = {snippet.name: set() for snippet in SNIPPETS.glob("*.rs")}
     for line in done.stdout.splitlines():
