@@ -276,6 +276,16 @@ func init() {
 			id := newID()
 			alice.invalid(`{"id":"`+id+`",`+rest+`}`, id)
 		}
+		id := newID()
+		nested := func(depth int) string {
+			data := strings.Repeat("[", depth) + strings.Repeat("]", depth)
+			return `{"event":"said","room":"` + name + `","id":"` + id + `","data":` + data + `}`
+		}
+		alice.invalid(nested(33), id)
+		must(alice.WriteMessage(websocket.TextMessage, []byte(nested(32))), "send")
+		if data, code := alice.answer(id); code != "" {
+			fail("depth 32: %v", data)
+		}
 	})
 
 	add("room_limit", func() {

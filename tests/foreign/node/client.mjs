@@ -426,6 +426,10 @@ const cases = {
     for (const rest of [`"event":"said","room":"${name}","more":1`, '"event":"said","event":"said"', '"event":"room.nuke"']) {
       await alice.invalid(`{"id":"${id}",${rest}}`, id);
     }
+    const nested = (depth) => `{"event":"said","room":"${name}","id":"${id}","data":${"[".repeat(depth)}${"]".repeat(depth)}}`;
+    await alice.invalid(nested(33), id);
+    alice.ws.send(nested(32));
+    await alice.answer(id);
     await alice.request("presence.heartbeat");
   },
 
