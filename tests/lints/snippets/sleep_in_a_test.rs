@@ -1,0 +1,8 @@
+//! refused: clippy::disallowed_methods
+
+fn main() {}
+
+#[test]
+fn waits_for_something() {
+    drop(tokio::time::sleep(std::time::Duration::from_millis(10)));
+}

@@ -1,0 +1,5 @@
+//! refused: clippy::disallowed_methods
+
+fn main() {
+    drop(std::sync::mpsc::channel::<u8>());
+}

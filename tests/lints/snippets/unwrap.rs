@@ -1,0 +1,6 @@
+//! refused: clippy::unwrap_used
+
+fn main() {
+    let first = std::env::args().next();
+    drop(first.unwrap());
+}
