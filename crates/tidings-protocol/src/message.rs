@@ -42,6 +42,12 @@ impl EventName {
     }
 }
 
+impl std::borrow::Borrow<str> for EventName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A client's name for one of its messages: 1–64 printable ASCII characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(Arc<str>);

@@ -240,6 +240,11 @@ impl Session {
         }
     }
 
+    /// Whether the socket is not read, because of us.
+    pub fn is_paused(&self) -> bool {
+        self.phase == Phase::Paused
+    }
+
     /// Says that the socket takes nothing (`stalled`) or took something.
     pub fn set_stalled(&mut self, stalled: bool, now: Instant) {
         self.stall_ends = match (stalled, self.stall_ends) {

@@ -40,8 +40,6 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// The earliest of its entries in the shard's timers.
     pub(crate) timer_at: Option<Instant>,
-    /// Why it is being closed.
-    pub(crate) ending: Option<Ending>,
     io: Io,
     waker: Option<Waker>,
     blocked: bool,
@@ -79,14 +77,6 @@ impl From<&JoinFrom> for Start {
     }
 }
 
-/// How a connection ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
-    /// What its close frame says; none without one.
-    pub(crate) code: Option<CloseCode>,
-    pub(crate) cause: &'static str,
-}
-
 /// What a flush led to.
 pub(crate) enum Flushed {
     /// Everything is written.
@@ -112,7 +102,6 @@ impl Connection {
             unread: Vec::new(),
             dirty: false,
             timer_at: None,
-            ending: None,
             io,
             waker: None,
             blocked: false,
@@ -184,13 +173,12 @@ impl Connection {
     }
 
     /// Begins to close: nothing is queued after the close frame. With a slow consumer's code, what waits is dropped.
-    pub(crate) fn begin_close(&mut self, code: CloseCode, cause: &'static str, now: Instant) {
+    pub(crate) fn begin_close(&mut self, code: CloseCode, cause: &str, now: Instant) {
         if code == CloseCode::SLOW_CONSUMER {
             self.outbound.drop_unbegun();
         }
         self.outbound.push(encode::close(code, cause));
         self.session.close(now);
-        self.ending = Some(Ending { code: Some(code), cause });
         self.unread = Vec::new();
         self.lanes = Lanes::default();
     }

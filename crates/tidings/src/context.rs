@@ -188,7 +188,7 @@ impl AckError {
     }
 
     /// What the log is told.
-    pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+    pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         self.cause.as_deref()
     }
 }

@@ -1,1 +1,52 @@
+//! WebSocket rooms for an axum application: authentication at the handshake, presence, acks, replay, limits.
+//!
+//! A [`Hub`] is made once, mounted on a router, and kept: handlers answer clients ([`Context`]), and the rest
+//! of the application reaches rooms and users through the hub. The wire is described in PROTOCOL.md.
 
+pub mod auth;
+mod broker;
+mod calls;
+#[cfg(feature = "conformance")]
+mod conformance;
+mod connection;
+mod context;
+mod encode;
+pub mod env;
+mod handshake;
+mod handshake_rate;
+mod hub;
+mod idempotency;
+mod inbox;
+mod io;
+mod lanes;
+mod membership;
+mod metrics;
+mod node;
+mod outbound;
+mod peer;
+mod presence;
+mod publication;
+mod room;
+mod rooms;
+mod router;
+mod rules;
+mod session_id;
+mod shard;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod upgrade;
+mod users;
+
+pub use context::{AckError, Context};
+pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
+pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
+pub use membership::{MembershipError, MembershipFuture, Memberships};
+pub use metrics::MetricsSnapshot;
+pub use node::BroadcastError;
+pub use room::PublishError;
+pub use rules::{Access, RoomRules, SnapshotError, SnapshotResult};
+pub use session_id::SessionId;
+pub use tidings_protocol as protocol;
+pub use tidings_protocol::error::{ErrorCode, Refusal};
+pub use tidings_protocol::event_id::{EventId, RoomId};
+pub use tidings_protocol::limits::Limits;

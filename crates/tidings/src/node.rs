@@ -20,6 +20,7 @@ use crate::broker::{Broker, Completion};
 use crate::calls::Calls;
 use crate::encode;
 use crate::env::Env;
+use crate::handshake_rate::HandshakeRate;
 use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
     pub(crate) calls: Calls,
+    pub(crate) handshake_rate: HandshakeRate,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// Where handlers and whatever else is the application's runs.

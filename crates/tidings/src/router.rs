@@ -25,7 +25,11 @@ type BinaryHandler = dyn Fn(Context, Bytes) -> CallFuture + Send + Sync;
 
 /// The handlers of a hub.
 #[derive(Default)]
-pub(crate) struct Router(HashMap<EventName, Handler>);
+pub(crate) struct Router {
+    handlers: HashMap<EventName, Handler>,
+    #[cfg(feature = "conformance")]
+    echoes: bool,
+}
 
 /// What serves one event.
 #[derive(Clone)]
@@ -37,11 +41,22 @@ pub(crate) enum Handler {
 impl Router {
     /// Registers a handler; the one that the name had before comes back.
     pub(crate) fn insert(&mut self, event: EventName, handler: Handler) -> Option<Handler> {
-        self.0.insert(event, handler)
+        self.handlers.insert(event, handler)
     }
 
     pub(crate) fn get(&self, event: &str) -> Option<&Handler> {
-        self.0.get(event)
+        self.handlers.get(event)
+    }
+
+    /// Answers every frame with itself from now on.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn echo(&mut self) {
+        self.echoes = true;
+    }
+
+    #[cfg(feature = "conformance")]
+    pub(crate) fn echoes(&self) -> bool {
+        self.echoes
     }
 }
 

@@ -64,6 +64,13 @@ impl Users {
         Ok((Slot { users: Arc::clone(self), user: user.clone(), session }, replaced))
     }
 
+    /// Whether [`Users::take_slot`] would find one.
+    pub(crate) fn has_slot(&self, user: &UserId, takes_over: Option<SessionId>, max: usize) -> bool {
+        let by_user = self.by_user.lock();
+        let taken = by_user.get(user).map_or(&[][..], Vec::as_slice);
+        taken.len() < max || takes_over.is_some_and(|old| taken.iter().any(|slot| slot.session == old))
+    }
+
     /// Every connection of a user.
     pub(crate) fn connections_of(&self, user: &str) -> Vec<ConnectionKey> {
         let by_user = self.by_user.lock();

@@ -81,6 +81,13 @@ enum Kind {
     Control(Opcode),
 }
 
+impl Default for MessageReader {
+    /// A server's reader.
+    fn default() -> Self {
+        Self::new(Role::Server)
+    }
+}
+
 impl MessageReader {
     /// A reader at the beginning of a stream, that is: behind the handshake.
     pub fn new(role: Role) -> Self {

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use super::State;
 use crate::auth::Identity;
-use crate::connection::{Connection, Ending, Flushed, Start};
+use crate::connection::{Connection, Flushed, Start};
 use crate::encode;
 use crate::inbox::Opening;
 use crate::users::ConnectionKey;
@@ -189,12 +189,12 @@ impl State {
             match connection.poll_read(cx, &mut scratch) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
-                    self.end(slot, Ending { code: None, cause: "the other side ended the stream" });
+                    self.end(slot, "the other side ended the stream");
                     break;
                 }
                 Poll::Ready(Err(error)) => {
                     debug!(%error, "a socket broke");
-                    self.end(slot, Ending { code: None, cause: "the socket broke" });
+                    self.end(slot, "the socket broke");
                     break;
                 }
                 Poll::Ready(Ok(read)) => self.process(slot, &mut scratch[..read]),
@@ -228,7 +228,7 @@ impl State {
                 Ok(None) => break,
                 Err(fault) => {
                     debug!(%fault, "a frame was refused");
-                    self.close(slot, fault.close_code(), fault.reason());
+                    self.close(slot, fault.close_code(), &fault.to_string());
                 }
             }
             at += used;
@@ -282,7 +282,7 @@ impl State {
             Flushed::Blocked => self.resume_reading(slot),
             Flushed::Broken(error) => {
                 debug!(%error, "a socket broke");
-                self.end(slot, Ending { code: None, cause: "the socket broke" });
+                self.end(slot, "the socket broke");
             }
         }
         if self.replays.iter().any(|replay| replay.connection == slot) {
@@ -335,8 +335,8 @@ impl State {
                 Due::Attach => self.attach_waiting(slot),
                 Due::Close(code, cause) => self.close(slot, code, cause),
                 Due::Abort => {
-                    let ending = self.connection(slot).and_then(|connection| connection.ending);
-                    self.end(slot, ending.unwrap_or(Ending { code: None, cause: "the close took too long" }));
+                    self.end(slot, "the close took too long");
+                    return;
                 }
             }
         }
@@ -352,7 +352,7 @@ impl State {
     }
 
     /// Begins to close a connection: it leaves its rooms at once, and gets nothing after its close frame.
-    pub(super) fn close(&mut self, slot: u32, code: CloseCode, cause: &'static str) {
+    pub(super) fn close(&mut self, slot: u32, code: CloseCode, cause: &str) {
         let now = self.node.env.now();
         let Some(connection) = self.connection(slot) else { return };
         if connection.session.is_closing() {
@@ -369,12 +369,13 @@ impl State {
     }
 
     /// Lets go of a socket.
-    pub(super) fn end(&mut self, slot: u32, ending: Ending) {
+    pub(super) fn end(&mut self, slot: u32, cause: &str) {
         self.leave_all(slot);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
-        if connection.ending.is_none() {
-            let code = ending.code.unwrap_or(CloseCode(1006));
-            info!(session = %connection.peer.session, user = %connection.peer.user(), %code, cause = ending.cause, "close");
+        if !connection.session.is_closing() {
+            // The code that stands for an end without a close frame, and is never sent (RFC 6455 §7.4.1).
+            let code = CloseCode(1006);
+            info!(session = %connection.peer.session, user = %connection.peer.user(), %code, cause, "close");
             self.node.metrics.count_close(code);
         }
         connection.wake();
@@ -395,7 +396,7 @@ impl State {
         }
         self.flush_dirty();
         for slot in slots {
-            self.end(slot, Ending { code: Some(CloseCode::GOING_AWAY), cause: "the server goes away" });
+            self.end(slot, "the server goes away");
         }
     }
 

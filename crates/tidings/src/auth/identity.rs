@@ -1,0 +1,140 @@
+//! Who a token says is connecting.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tidings_protocol::event_id::RoomId;
+use tidings_protocol::limits::USER_BYTES_MAX;
+
+/// A user's id: 1–128 bytes of UTF-8 without control characters. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+/// Not a user's id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvalidUserId;
+
+impl UserId {
+    /// Parses a user's id.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 128 bytes or holds a control character.
+    pub fn parse(text: &str) -> Result<Self, InvalidUserId> {
+        let fits = (1..=USER_BYTES_MAX).contains(&text.len());
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(InvalidUserId) }
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for InvalidUserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a user id is 1-128 bytes of UTF-8 without control characters")
+    }
+}
+
+impl std::error::Error for InvalidUserId {}
+
+/// A verified token's content.
+#[derive(Clone)]
+pub struct Identity {
+    user: UserId,
+    /// The claims as they were signed: parsed again by those who want them, so that an idle connection holds no tree.
+    claims: Arc<str>,
+    rooms: Vec<RoomId>,
+    max_connections: Option<usize>,
+    expires_at_unix_s: Option<u64>,
+}
+
+impl Identity {
+    /// An identity with nothing but a user: no claims, no rooms, no end.
+    pub fn new(user: UserId) -> Self {
+        Self { user, claims: "{}".into(), rooms: Vec::new(), max_connections: None, expires_at_unix_s: None }
+    }
+
+    /// The claims' JSON text.
+    #[must_use]
+    pub fn with_claims(mut self, claims: &str) -> Self {
+        self.claims = claims.into();
+        self
+    }
+
+    /// The rooms that the user belongs to and is joined to on connect.
+    #[must_use]
+    pub fn with_rooms(mut self, rooms: Vec<RoomId>) -> Self {
+        self.rooms = rooms;
+        self
+    }
+
+    /// How many connections the user may have, instead of the limit.
+    #[must_use]
+    pub fn with_max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = Some(max_connections);
+        self
+    }
+
+    /// When the token ends, in seconds since 1970.
+    #[must_use]
+    pub fn with_expiry(mut self, expires_at_unix_s: u64) -> Self {
+        self.expires_at_unix_s = Some(expires_at_unix_s);
+        self
+    }
+
+    /// The user.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The claims, as any type that they fit.
+    ///
+    /// # Errors
+    /// When they don't fit `T`.
+    pub fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.claims)
+    }
+
+    /// The rooms of the token's `rooms` claim.
+    pub fn rooms(&self) -> &[RoomId] {
+        &self.rooms
+    }
+
+    /// The token's `max_connections` claim.
+    pub fn max_connections(&self) -> Option<usize> {
+        self.max_connections
+    }
+
+    /// The token's `exp`, in seconds since 1970.
+    pub fn expires_at_unix_s(&self) -> Option<u64> {
+        self.expires_at_unix_s
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Claims may hold what no log should.
+        f.debug_struct("Identity").field("user", &self.user).finish_non_exhaustive()
+    }
+}

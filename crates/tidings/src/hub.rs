@@ -1,0 +1,466 @@
+//! The handle that an application keeps, and how it is made.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::event_id::{EventId, InvalidId, RoomId};
+use tidings_protocol::limits::Limits;
+use tidings_protocol::message::EventName;
+use tokio::sync::Notify;
+
+use crate::auth::Authenticate;
+use crate::broker::MemoryBroker;
+use crate::calls::Calls;
+use crate::context::{AckError, Context};
+use crate::env::{Env, SystemEnv};
+use crate::handshake::{HandshakePolicy, InvalidOrigin, Origin as WebOrigin};
+use crate::handshake_rate::HandshakeRate;
+use crate::inbox::{Entry, Inbox};
+use crate::membership::Memberships;
+use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::node::{Body, BroadcastError, Node, Origin};
+use crate::publication::Excluded;
+use crate::rooms::Rooms;
+use crate::router::{Handler, Router};
+use crate::rules::{RoomRules, RuleBook};
+use crate::session_id::SessionId;
+use crate::shard::Shard;
+use crate::users::Users;
+
+/// A running node of Tidings: mount it on a router, and reach its rooms and users from anywhere. Cloning shares it;
+/// when the last clone is gone, every connection is closed with 1001.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use tidings::{Access, Context, Hub, RoomRules, auth::Jwt};
+///
+/// let hub = Hub::builder()
+///     .authenticate(Jwt::hs256(b"a secret of at least thirty-two bytes")?)
+///     .rule(RoomRules::new("chat:*").join(Access::Anyone).publish(Access::Anyone))
+///     .build()?;
+/// let app = axum::Router::new().route("/ws", hub.route());
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// axum::serve(listener, app).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Hub(Arc<Running>);
+
+struct Running {
+    node: Arc<Node>,
+    policy: Arc<HandshakePolicy>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for inbox in &self.node.inboxes {
+            inbox.close();
+        }
+    }
+}
+
+/// Why a hub could not be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Nobody says who may connect: call [`HubBuilder::authenticate`].
+    NoAuthentication,
+    /// A rule's pattern can fit no room.
+    Pattern(String, InvalidId),
+    /// A handler's event is reserved or not a name.
+    Event(String),
+    /// Two handlers for one event.
+    TwoHandlers(String),
+    /// Not an origin like `https://app.example`.
+    Origin(InvalidOrigin),
+    /// Limits that don't fit each other.
+    Limits(&'static str),
+    /// No tokio runtime here: handlers run on the runtime on which the hub is built.
+    NoRuntime,
+    /// A shard could not be started.
+    Shard(std::io::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAuthentication => f.write_str("nobody says who may connect: call HubBuilder::authenticate"),
+            Self::Pattern(pattern, fault) => write!(f, "the rule {pattern:?} fits no room: {fault}; it may end with *"),
+            Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
+            Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
+            Self::Origin(fault) => fault.fmt(f),
+            Self::Limits(fault) => f.write_str(fault),
+            Self::NoRuntime => f.write_str("build the hub inside a tokio runtime: its handlers run there"),
+            Self::Shard(error) => write!(f, "a shard could not be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Makes a [`Hub`].
+pub struct HubBuilder {
+    authenticate: Option<Arc<dyn Authenticate>>,
+    memberships: Option<Arc<dyn Memberships>>,
+    rules: Vec<RoomRules>,
+    router: Router,
+    faults: Vec<BuildError>,
+    policy: HandshakePolicy,
+    limits: Limits,
+    shards: Option<usize>,
+    env: Arc<dyn Env>,
+}
+
+impl HubBuilder {
+    /// Who may connect. There has to be one.
+    #[must_use]
+    pub fn authenticate(mut self, authenticate: impl Authenticate) -> Self {
+        self.authenticate = Some(Arc::new(authenticate));
+        self
+    }
+
+    /// The rooms that users belong to, as the application's database knows.
+    #[must_use]
+    pub fn memberships(mut self, memberships: impl Memberships) -> Self {
+        self.memberships = Some(Arc::new(memberships));
+        self
+    }
+
+    /// Adds a rule; of several that fit a room, the first counts.
+    #[must_use]
+    pub fn rule(mut self, rules: RoomRules) -> Self {
+        self.rules.push(rules);
+        self
+    }
+
+    /// Serves an event: `data` is parsed as `T` (else the client gets `schema` with a JSON pointer), and what
+    /// the handler returns is the ack.
+    ///
+    /// Handlers run on the runtime on which the hub is built. Those of one connection and room run one at a time,
+    /// in order. A retry of a request that has an id gets the first's answer, or joins it while it runs. If the
+    /// message names a room, the connection is in it; what else it may do is the handler's to decide.
+    #[must_use]
+    pub fn on<T, R, H, F>(self, event: &str, handler: H) -> Self
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        H: Fn(Context, T) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, AckError>> + Send + 'static,
+    {
+        self.handler(event, Handler::json(handler))
+    }
+
+    /// Serves an event that comes as a binary frame.
+    #[must_use]
+    pub fn on_binary<R, H, F>(self, event: &str, handler: H) -> Self
+    where
+        R: Serialize,
+        H: Fn(Context, Bytes) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, AckError>> + Send + 'static,
+    {
+        self.handler(event, Handler::binary(handler))
+    }
+
+    fn handler(mut self, event: &str, handler: Handler) -> Self {
+        match EventName::parse(event) {
+            Ok(name) if !name.is_reserved() || event == "presence.heartbeat" => {
+                if self.router.insert(name, handler).is_some() {
+                    self.faults.push(BuildError::TwoHandlers(event.to_owned()));
+                }
+            }
+            Ok(_) | Err(_) => self.faults.push(BuildError::Event(event.to_owned())),
+        }
+        self
+    }
+
+    /// Allows pages of another origin, like `https://app.example`. A page of the same host and port needs no leave.
+    #[must_use]
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        match WebOrigin::parse(origin) {
+            Ok(origin) => self.policy.allowed_origins.push(origin),
+            Err(fault) => self.faults.push(BuildError::Origin(fault)),
+        }
+        self
+    }
+
+    /// Serves only requests whose Host is this machine itself: for development, against DNS rebinding.
+    #[must_use]
+    pub fn loopback_host_only(mut self) -> Self {
+        self.policy.loopback_host_only = true;
+        self
+    }
+
+    /// Other limits than the default.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many shards, each on a thread of its own. Until something else is said, one for each core.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards.max(1));
+        self
+    }
+
+    /// Another clock, other randomness, another place for the shards: for tests and simulations.
+    #[must_use]
+    pub fn env(mut self, env: impl Env) -> Self {
+        self.env = Arc::new(env);
+        self
+    }
+
+    /// Answers every frame with itself: for the Autobahn test suite.
+    #[cfg(feature = "conformance")]
+    #[must_use]
+    pub fn echo(mut self) -> Self {
+        self.router.echo();
+        self
+    }
+
+    /// Starts the hub. Its handlers run on the tokio runtime that this is called on.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<Hub, BuildError> {
+        if let Some(fault) = self.faults.into_iter().next() {
+            return Err(fault);
+        }
+        check(&self.limits).map_err(BuildError::Limits)?;
+        let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;
+        let rules = RuleBook::new(self.rules).map_err(|(pattern, fault)| BuildError::Pattern(pattern, fault))?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let (env, limits) = (self.env, Arc::new(self.limits));
+        let metrics = Arc::new(Metrics::default());
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shards = u16::try_from(self.shards.unwrap_or(cores)).unwrap_or(u16::MAX);
+        let node = Arc::new(Node {
+            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics)),
+            users: Arc::new(Users::default()),
+            broker: Arc::new(MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), &limits)),
+            authenticate,
+            memberships: self.memberships,
+            calls: Calls::new(&*env, &limits),
+            handshake_rate: HandshakeRate::default(),
+            inboxes: (0..shards).map(|shard| Arc::new(Inbox::new(shard, &limits))).collect(),
+            runtime,
+            draining: AtomicBool::new(false),
+            connection_ended: Notify::new(),
+            metrics,
+            limits,
+            env,
+        });
+        let router = Arc::new(self.router);
+        let hub = Hub(Arc::new(Running { node: Arc::clone(&node), policy: Arc::new(self.policy) }));
+        for (index, inbox) in node.inboxes.iter().enumerate() {
+            let shard = Shard::future(Arc::clone(&node), Arc::clone(&router), Arc::clone(inbox));
+            node.env.run_shard(index, shard).map_err(BuildError::Shard)?;
+        }
+        Ok(hub)
+    }
+}
+
+/// Limits that would make each other meaningless.
+fn check(limits: &Limits) -> Result<(), &'static str> {
+    let message = limits.text_message_bytes_max.max(limits.binary_message_bytes_max);
+    if limits.outbound_bytes_max < 2 * message {
+        return Err("outbound_bytes_max must be at least twice the largest message");
+    }
+    if limits.history_bytes_max < 4 * message {
+        return Err("history_bytes_max must be at least four times the largest message");
+    }
+    if limits.history_bytes_max < 8 * limits.outbound_bytes_max {
+        return Err("history_bytes_max must be at least eight times outbound_bytes_max");
+    }
+    if limits.silence_max <= limits.heartbeat {
+        return Err("silence_max must be longer than heartbeat");
+    }
+    Ok(())
+}
+
+impl Hub {
+    /// Begins to make a hub.
+    pub fn builder() -> HubBuilder {
+        HubBuilder {
+            authenticate: None,
+            memberships: None,
+            rules: Vec::new(),
+            router: Router::default(),
+            faults: Vec::new(),
+            policy: HandshakePolicy::default(),
+            limits: Limits::default(),
+            shards: None,
+            env: Arc::new(SystemEnv::threads()),
+        }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0.node
+    }
+
+    pub(crate) fn policy(&self) -> &HandshakePolicy {
+        &self.0.policy
+    }
+
+    /// A room, to broadcast to.
+    pub fn room(&self, room: &RoomId) -> RoomHandle {
+        RoomHandle { hub: self.clone(), room: room.clone() }
+    }
+
+    /// Sends an event to one connection. It has no room and no position: a lost connection loses it. `false` if
+    /// there is no such connection.
+    ///
+    /// # Errors
+    /// [`BroadcastError::Event`] and [`BroadcastError::Data`].
+    pub fn send_to_connection(
+        &self, session: SessionId, event: &str, data: &impl Serialize,
+    ) -> Result<bool, BroadcastError> {
+        let frame = Node::direct_frame(event, &Body::json(data)?, None)?;
+        let connection = self.node().users.connection_of(session);
+        if let Some(connection) = connection {
+            self.node().send(connection, frame);
+        }
+        Ok(connection.is_some())
+    }
+
+    /// Sends an event to every connection of a user; how many there were. For what must reach a user who is away,
+    /// broadcast to a room of his own, such as `user:42`.
+    ///
+    /// # Errors
+    /// As [`Hub::send_to_connection`].
+    pub fn send_to_user(&self, user: &str, event: &str, data: &impl Serialize) -> Result<usize, BroadcastError> {
+        self.node().send_to_user(user, event, &Body::json(data)?, None)
+    }
+
+    /// The rooms of a connection, sorted; none if it is gone.
+    pub async fn rooms_of(&self, session: SessionId) -> Vec<RoomId> {
+        self.node().rooms_of(session).await
+    }
+
+    /// Closes every connection of a user with 4006; how many there were.
+    pub fn disconnect_user(&self, user: &str) -> usize {
+        self.node().disconnect_user(user, CloseCode::KICKED, "disconnected by the application")
+    }
+
+    /// What the hub has counted.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.node().metrics.snapshot()
+    }
+
+    /// Whether new connections are taken.
+    pub fn is_ready(&self) -> bool {
+        !self.node().is_draining()
+    }
+
+    /// Sends everyone away in order: no new handshake is served, every client is told to come back (to another node)
+    /// within the window, and is closed with 4200 at a random moment in it. Ends when nobody is left, at the latest
+    /// a moment after the window; how many were still there then.
+    ///
+    /// A server's own graceful shutdown does not see upgraded sockets, so call this first.
+    pub async fn drain(&self, window: Duration) -> u64 {
+        let node = self.node();
+        node.draining.store(true, Ordering::Relaxed);
+        for inbox in &node.inboxes {
+            inbox.push(Entry::Drain { window });
+        }
+        let all_gone = async {
+            loop {
+                let ended = node.connection_ended.notified();
+                tokio::pin!(ended);
+                ended.as_mut().enable();
+                if node.metrics.connections.get() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        let _ = tokio::time::timeout(window + 2 * node.limits.close_duration_max, all_gone).await;
+        node.metrics.connections.get()
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("shards", &self.node().inboxes.len()).finish_non_exhaustive()
+    }
+}
+
+/// One room of a hub, from outside of any handler.
+#[derive(Clone, Debug)]
+pub struct RoomHandle {
+    hub: Hub,
+    room: RoomId,
+}
+
+/// One member of a room.
+#[derive(Clone, Debug)]
+pub struct MemberInfo {
+    /// The user.
+    pub user: String,
+    /// What the user shows, as JSON; `null` before the first `presence.update`.
+    pub info: Arc<serde_json::value::RawValue>,
+}
+
+impl RoomHandle {
+    /// Broadcasts to everyone in the room. When it returns, the event is stored in the room's history.
+    ///
+    /// # Errors
+    /// See [`BroadcastError`]; nothing was published then.
+    pub async fn broadcast(&self, event: &str, data: &impl Serialize) -> Result<EventId, BroadcastError> {
+        self.publish(event, Body::json(data)?, None).await
+    }
+
+    /// Broadcasts to everyone in the room but one session, wherever it reconnects to.
+    ///
+    /// # Errors
+    /// As [`RoomHandle::broadcast`].
+    pub async fn broadcast_excluding(
+        &self, user: &str, session: SessionId, event: &str, data: &impl Serialize,
+    ) -> Result<EventId, BroadcastError> {
+        let excluded = crate::auth::UserId::parse(user).ok().map(|user| Excluded::new(user, session));
+        self.publish(event, Body::json(data)?, excluded).await
+    }
+
+    /// Broadcasts bytes to everyone in the room, as a binary frame.
+    ///
+    /// # Errors
+    /// As [`RoomHandle::broadcast`].
+    pub async fn broadcast_binary(&self, event: &str, payload: Bytes) -> Result<EventId, BroadcastError> {
+        self.publish(event, Body::Binary(payload), None).await
+    }
+
+    async fn publish(&self, event: &str, body: Body, excluded: Option<Excluded>) -> Result<EventId, BroadcastError> {
+        let origin = Origin { excluded, ..Origin::default() };
+        self.hub.node().broadcast(&self.room, event, body, origin).await
+    }
+
+    /// Who is in the room, in the order of the users' ids; a user counts once, however many connections he has.
+    pub fn members(&self) -> Vec<MemberInfo> {
+        let Some(room) = self.hub.node().rooms.get(&self.room) else { return Vec::new() };
+        let null = || Arc::from(serde_json::value::RawValue::NULL.to_owned());
+        let page = room.members_page(None, usize::MAX);
+        page.members
+            .into_iter()
+            .map(|(user, info)| MemberInfo { user: user.as_str().to_owned(), info: info.unwrap_or_else(null) })
+            .collect()
+    }
+
+    /// Joins a connection, whatever the room's rule says; `false` if it is gone or in as many rooms as it may be.
+    pub async fn join(&self, session: SessionId) -> bool {
+        self.hub.node().join(session, self.room.clone()).await
+    }
+
+    /// Takes a connection out; `false` if it was not in.
+    pub async fn leave(&self, session: SessionId) -> bool {
+        self.hub.node().leave(session, self.room.clone()).await
+    }
+}

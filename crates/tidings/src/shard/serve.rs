@@ -1,0 +1,572 @@
+//! What clients ask for, served: the built-in events in the shard itself, an application's by its handler.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::codec;
+use tidings_protocol::error::{ErrorCode, Refusal};
+use tidings_protocol::event_id::{Cursor, Position, RoomId};
+use tidings_protocol::frame::Inbound;
+use tidings_protocol::limits::{
+    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, MEMBERS_PAGE_DEFAULT,
+    MEMBERS_PAGE_MAX,
+};
+use tidings_protocol::message::{
+    ClientEvent, ClientMessage, Data, EventName, History, Member, Members, MessageId, Refreshed, Resumed,
+    ResumedRoom, RoomList,
+};
+use tidings_protocol::session::Received;
+use tracing::{debug, warn};
+
+use super::State;
+use crate::auth::{AuthError, Identity, TokenFault};
+use crate::broker::Completion;
+use crate::calls::{Begin, Ticket};
+use crate::connection::Start;
+use crate::context::{self, AckError, Context};
+use crate::encode;
+use crate::inbox::{Command, Entry, JoinRequest, Verdict};
+use crate::lanes::Waiting;
+use crate::node::Node;
+use crate::peer::Peer;
+use crate::publication::{Draft, Payload, PublishKey};
+use crate::room::PublishError;
+use crate::router::{self, CallFuture};
+use crate::rules::Access;
+
+/// The name under which an application may hear `presence.heartbeat`.
+const HEARTBEAT: &str = "presence.heartbeat";
+
+impl State {
+    /// One frame or message of a socket.
+    pub(super) fn receive(&mut self, slot: u32, inbound: Inbound<'_>, now: Instant) {
+        #[cfg(feature = "conformance")]
+        if self.router.echoes()
+            && let Some(echo) = crate::conformance::echo(inbound)
+        {
+            self.push(slot, echo);
+            return;
+        }
+        let Some(connection) = self.connection(slot) else { return };
+        match connection.session.receive(inbound, now) {
+            Received::Nothing => {}
+            Received::Pong(payload) => self.push(slot, encode::pong(payload)),
+            Received::Message(message) => {
+                self.node.metrics.messages_received.add(1);
+                self.serve(slot, message, inbound);
+            }
+            Received::Refused { id, refusal } => {
+                self.node.metrics.messages_received.add(1);
+                self.refuse(slot, id.as_ref(), &refusal);
+            }
+            Received::Closed(code) => {
+                self.close(slot, code.unwrap_or(CloseCode::NORMAL), "the client closed");
+            }
+            Received::Close(code, cause) => self.close(slot, code, cause),
+        }
+    }
+
+    /// Serves a message, or lets it wait behind the calls of its room.
+    fn serve(&mut self, slot: u32, message: ClientMessage<'_>, inbound: Inbound<'_>) {
+        let Some(connection) = self.connection(slot) else { return };
+        if connection.session.end_resume_wait() && !matches!(message, ClientMessage::Resume { .. }) {
+            self.attach_waiting(slot);
+        }
+        let Some(connection) = self.connection(slot) else { return };
+        let orders = matches!(message, ClientMessage::Event(_) | ClientMessage::Heartbeat { .. });
+        let room = message.room();
+        if (room.is_some() || orders) && connection.lanes.is_busy(room) {
+            if let Some(waiting) = Waiting::new(inbound) {
+                connection.lanes.wait(room, waiting);
+            }
+            return;
+        }
+        self.dispatch(slot, message);
+    }
+
+    fn dispatch(&mut self, slot: u32, message: ClientMessage<'_>) {
+        match message {
+            ClientMessage::Join { room, id, from } => self.ask_to_join(slot, JoinRequest::Join { room, id, from }),
+            ClientMessage::Resume { id, cursor } => self.ask_to_join(slot, JoinRequest::Resume { id, cursor }),
+            ClientMessage::Leave { room, id } => {
+                if self.leave(slot, &room) {
+                    self.ack(slot, id.as_ref(), &Empty {});
+                } else {
+                    self.refuse(slot, id.as_ref(), &not_joined(&room));
+                }
+            }
+            ClientMessage::Members { room, id, after, limit } => {
+                self.members(slot, &room, id.as_ref(), after.as_deref(), limit);
+            }
+            ClientMessage::History { room, id, before, limit } => {
+                self.history(slot, &room, id.as_ref(), before, limit);
+            }
+            ClientMessage::List { id } => {
+                let rooms = self.rooms_of(slot);
+                self.ack(slot, id.as_ref(), &RoomList { rooms });
+            }
+            ClientMessage::Refresh { id, token } => self.check_token(slot, id, token.into_owned()),
+            ClientMessage::PresenceUpdate { room, id, info } => {
+                let Some(joined) = self.joined_room(slot, &room) else {
+                    return self.refuse(slot, id.as_ref(), &not_joined(&room));
+                };
+                let Some(connection) = self.connection(slot) else { return };
+                joined.update_presence(connection.peer.user(), &Arc::from(info.to_owned()));
+                self.ack(slot, id.as_ref(), &Empty {});
+            }
+            ClientMessage::Heartbeat { room, id, data } => {
+                let heartbeat = EventName::parse(HEARTBEAT).ok().filter(|event| self.router.get(event.as_str()).is_some());
+                match heartbeat {
+                    Some(event) => self.event(slot, ClientEvent { event, room, data: Data::Json(data), id }),
+                    None => self.ack(slot, id.as_ref(), &Empty {}),
+                }
+            }
+            ClientMessage::Event(event) => self.event(slot, event),
+        }
+    }
+
+    fn ack(&mut self, slot: u32, id: Option<&MessageId>, data: &impl serde::Serialize) {
+        if let Some(id) = id {
+            self.push(slot, encode::ack(id, data));
+        }
+    }
+
+    fn refuse(&mut self, slot: u32, id: Option<&MessageId>, refusal: &Refusal) {
+        self.node.metrics.errors.add(1);
+        if let Some(connection) = self.connection(slot) {
+            debug!(session = %connection.peer.session, %refusal, "error");
+        }
+        self.push(slot, encode::error(id, refusal));
+    }
+
+    // Joining.
+
+    /// Decides a join, or asks the application's memberships first.
+    fn ask_to_join(&mut self, slot: u32, request: JoinRequest) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let peer = Arc::clone(&connection.peer);
+        let rooms = request.rooms();
+        let verdicts: Vec<_> = rooms.iter().map(|room| self.verdict(&peer, room)).collect();
+        if let (Some(memberships), true) = (self.node.memberships.clone(), verdicts.contains(&None)) {
+            let Some(connection) = self.connection(slot) else { return };
+            let key = connection.key;
+            match &request {
+                JoinRequest::Join { room, .. } => connection.lanes.start(Some(room)),
+                JoinRequest::Resume { .. } => connection.resuming = true,
+            }
+            let inbox = Arc::clone(&self.inbox);
+            self.node.spawn(async move {
+                let mut decided = Vec::with_capacity(rooms.len());
+                for (room, verdict) in rooms.iter().zip(verdicts) {
+                    decided.push(match verdict {
+                        Some(verdict) => verdict,
+                        None => ask(&*memberships, &peer, room).await,
+                    });
+                }
+                inbox.push(Entry::Admitted { connection: key, request: Box::new(request), verdicts: decided });
+            });
+            return;
+        }
+        let verdicts: Vec<_> =
+            verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::No(ErrorCode::Forbidden))).collect();
+        self.join(slot, request, &verdicts);
+    }
+
+    /// Whether a user may join, as far as that is known here; none if only the memberships can tell.
+    fn verdict(&self, peer: &Peer, room: &RoomId) -> Option<Verdict> {
+        let Some(rules) = self.node.rooms.rules().of(room.as_str()) else {
+            return Some(Verdict::No(ErrorCode::UnknownRoom));
+        };
+        match rules.join {
+            Access::Anyone => Some(Verdict::Yes),
+            Access::Nobody => Some(Verdict::No(ErrorCode::Forbidden)),
+            Access::Members if peer.identity.rooms().contains(room) => Some(Verdict::Yes),
+            Access::Members => None,
+        }
+    }
+
+    /// The memberships have answered.
+    pub(super) fn admit(&mut self, slot: u32, request: JoinRequest, verdicts: &[Verdict]) {
+        let lane = match &request {
+            JoinRequest::Join { room, .. } => Some(room.clone()),
+            JoinRequest::Resume { .. } => None,
+        };
+        if let Some(connection) = self.connection(slot) {
+            connection.resuming = false;
+        }
+        self.join(slot, request, verdicts);
+        match lane {
+            Some(room) => self.settle(slot, Some(&room), None),
+            None => self.resume_reading(slot),
+        }
+    }
+
+    fn join(&mut self, slot: u32, request: JoinRequest, verdicts: &[Verdict]) {
+        match request {
+            JoinRequest::Join { room, id, from } => {
+                let verdict = verdicts.first().copied().unwrap_or(Verdict::No(ErrorCode::Internal));
+                let attached = match verdict {
+                    Verdict::Yes => self.prepare(slot, &room, Start::from(&from)),
+                    Verdict::No(code) => Err(code),
+                };
+                match attached {
+                    Ok(attach) => {
+                        self.ack(slot, Some(&id), &attach.joined);
+                        self.commit(slot, attach);
+                        self.send_checkpoint(slot);
+                    }
+                    Err(code) => self.refuse(slot, Some(&id), &join_refusal(code, &room)),
+                }
+            }
+            JoinRequest::Resume { id, cursor } => self.resume(slot, &id, &cursor, verdicts),
+        }
+    }
+
+    fn resume(&mut self, slot: u32, id: &MessageId, cursor: &Cursor, verdicts: &[Verdict]) {
+        let mut resumed = Resumed { rooms: Default::default() };
+        let mut attaches = Vec::new();
+        for ((room, position), verdict) in cursor.iter().zip(verdicts) {
+            let attached = match verdict {
+                Verdict::Yes => self.prepare(slot, room, Start::After(position)),
+                Verdict::No(code) => Err(*code),
+            };
+            let told = match attached {
+                Ok(attach) => {
+                    let joined = attach.joined.clone();
+                    attaches.push(attach);
+                    ResumedRoom::Joined(joined)
+                }
+                Err(error) => ResumedRoom::Refused { error },
+            };
+            resumed.rooms.insert(room.clone(), told);
+        }
+        if let Some(connection) = self.connection(slot) {
+            // The cursor is the newer word on the rooms that wait.
+            connection.unattached.retain(|(room, _)| cursor.get(room.as_str()).is_none());
+        }
+        self.ack(slot, Some(id), &resumed);
+        for attach in attaches {
+            self.commit(slot, attach);
+        }
+        self.attach_waiting(slot);
+        self.send_checkpoint(slot);
+    }
+
+    /// Attaches the rooms that `?resume=wait` has kept back.
+    pub(super) fn attach_waiting(&mut self, slot: u32) {
+        let Some(connection) = self.connection(slot) else { return };
+        for (room, start) in std::mem::take(&mut connection.unattached) {
+            if let Ok(attach) = self.prepare(slot, &room, start) {
+                self.commit(slot, attach);
+            }
+        }
+    }
+
+    // Asking about a room.
+
+    fn members(&mut self, slot: u32, id: &RoomId, request: Option<&MessageId>, after: Option<&str>, limit: Option<u32>) {
+        let Some(room) = self.joined_room(slot, id) else { return self.refuse(slot, request, &not_joined(id)) };
+        let limit = limit.unwrap_or(MEMBERS_PAGE_DEFAULT).min(MEMBERS_PAGE_MAX);
+        let page = room.members_page(after, limit as usize);
+        let next = page.members.last().filter(|_| page.more).map(|(user, _)| user.as_str().to_owned());
+        let members = page.members.iter().map(|(user, info)| Member {
+            user: Cow::Borrowed(user.as_str()),
+            info: Cow::Borrowed(info.as_deref().unwrap_or(RawValue::NULL)),
+        });
+        self.ack(slot, request, &Members { members: members.collect(), rev: page.rev, next });
+    }
+
+    fn history(
+        &mut self, slot: u32, id: &RoomId, request: Option<&MessageId>, before: Option<Position>, limit: Option<u32>,
+    ) {
+        let Some(room) = self.joined_room(slot, id) else { return self.refuse(slot, request, &not_joined(id)) };
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let limit = limit.unwrap_or(HISTORY_PAGE_EVENTS_DEFAULT).min(HISTORY_PAGE_EVENTS_MAX) as usize;
+        let (epoch, newest_first) = room.history(before.map(|before| before.offset));
+        let (mut bytes, mut oldest, mut more) = (0, None, false);
+        let mut events = Vec::new();
+        for publication in newest_first {
+            if publication.excludes(connection.peer.user(), connection.peer.session) {
+                oldest = Some(publication.offset);
+                continue;
+            }
+            let Some(event) = publication.json() else { continue };
+            if events.len() == limit || (bytes + event.get().len() > HISTORY_PAGE_BYTES_MAX && !events.is_empty()) {
+                more = true;
+                break;
+            }
+            bytes += event.get().len();
+            oldest = Some(publication.offset);
+            events.push(event);
+        }
+        events.reverse();
+        let next = oldest.filter(|_| more).map(|offset| Position { epoch, offset }.of(id));
+        let events = events.iter().map(|event| &**event).collect();
+        self.ack(slot, request, &History { events, next });
+    }
+
+    // Refreshing the token.
+
+    fn check_token(&mut self, slot: u32, id: Option<MessageId>, token: String) {
+        let Some(connection) = self.connection(slot) else { return };
+        let (key, user) = (connection.key, connection.peer.user().clone());
+        let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
+        self.node.spawn(async move {
+            let verified = node.authenticate.authenticate(&token, node.env.unix_ms() / 1000).await;
+            let verified = verified.and_then(|identity| match *identity.user() == user {
+                true => Ok(identity),
+                false => Err(AuthError::new(TokenFault::Claims, "the token is another user's (sub)")),
+            });
+            match verified {
+                Ok(identity) => {
+                    let expires_at = identity.expires_at_unix_s().unwrap_or(u64::MAX);
+                    let answer = id.map(|id| encode::ack(&id, &Refreshed { expires_at }));
+                    inbox.push(Entry::Refreshed { connection: key, identity: Box::new(identity), answer });
+                }
+                Err(error) => {
+                    let refusal = Refusal::new(ErrorCode::Forbidden, error.to_string());
+                    let frame = encode::error(id.as_ref(), &refusal);
+                    inbox.push(Entry::Direct { connection: key, frame });
+                }
+            }
+        });
+    }
+
+    /// A connection goes on under a newer token: its rooms are asked about again.
+    pub(super) fn refresh(&mut self, slot: u32, identity: Identity, answer: Option<Bytes>) {
+        let expires = self.expiry(&identity, self.node.env.now());
+        let Some(connection) = self.connection(slot) else { return };
+        connection.session.expire_at(expires);
+        connection.peer = Arc::new(connection.peer.refreshed(identity));
+        let peer = Arc::clone(&connection.peer);
+        if let Some(answer) = answer {
+            self.push(slot, answer);
+        }
+        for room in self.rooms_of(slot) {
+            let may_stay = match self.verdict(&peer, &room) {
+                Some(verdict) => verdict == Verdict::Yes,
+                None => peer.is_member_of(&room),
+            };
+            if !may_stay {
+                self.leave(slot, &room);
+                self.refuse(slot, None, &Refusal::new(ErrorCode::Forbidden, format!("the new token does not allow {room}: left it")));
+            }
+        }
+    }
+
+    // An application's events.
+
+    fn event(&mut self, slot: u32, event: ClientEvent<'_>) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let peer = Arc::clone(&connection.peer);
+        let key = connection.key;
+        let room = match &event.room {
+            None => None,
+            Some(id) if self.node.rooms.rules().of(id.as_str()).is_none() => {
+                let refusal = Refusal::new(ErrorCode::UnknownRoom, format!("no rule covers {id}"));
+                return self.refuse(slot, event.id.as_ref(), &refusal);
+            }
+            Some(id) => match self.joined_room(slot, id) {
+                Some(room) => Some(room),
+                None => return self.refuse(slot, event.id.as_ref(), &not_joined(id)),
+            },
+        };
+        if let Some(handler) = self.router.get(event.event.as_str()).cloned() {
+            let fingerprint = self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes());
+            let context = Context::new(context::Call {
+                node: Arc::clone(&self.node),
+                peer: Arc::clone(&peer),
+                connection: key,
+                event: event.event,
+                room: event.room.clone(),
+                id: event.id.clone(),
+                fingerprint,
+                publishes: AtomicU32::new(0),
+            });
+            let call = match handler.call(context, event.data) {
+                Ok(call) => call,
+                Err(refusal) => return self.refuse(slot, event.id.as_ref(), &refusal),
+            };
+            return self.call(slot, event.room, event.id, fingerprint, call);
+        }
+        let Some(room) = room else {
+            let refusal = Refusal::new(ErrorCode::UnknownEvent, format!("no handler serves {}", event.event));
+            return self.refuse(slot, event.id.as_ref(), &refusal);
+        };
+        let may_publish = match room.rules.publish {
+            Access::Anyone => true,
+            Access::Nobody => false,
+            Access::Members => room.rules.join == Access::Members || peer.is_member_of(&room.id),
+        };
+        if !may_publish {
+            let refusal = Refusal::new(ErrorCode::Forbidden, format!("you may not publish to {}", room.id));
+            return self.refuse(slot, event.id.as_ref(), &refusal);
+        }
+        let payload = match event.data {
+            Data::Json(data) => Payload::Json(data),
+            Data::Binary(payload) => Payload::Binary(Bytes::copy_from_slice(payload)),
+        };
+        let mut draft = Draft::new(&event.event, &room.id, payload, Some(peer.user()), event.id.as_ref());
+        draft.key = event.id.clone().map(|id| PublishKey {
+            user: peer.user().clone(),
+            request_room: event.room,
+            id,
+            nth: 0,
+            fingerprint: self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes()),
+        });
+        let completion = match event.id {
+            Some(id) => {
+                Completion::Client { inbox: Arc::clone(&self.inbox), connection: key, room: room.id.clone(), id }
+            }
+            None => Completion::Nobody,
+        };
+        self.node.broker.submit(&room, draft, completion);
+    }
+
+    /// Starts a handler's call on the application's runtime, unless its id says that it has been called before.
+    fn call(
+        &mut self, slot: u32, lane: Option<RoomId>, id: Option<MessageId>, fingerprint: u64, call: CallFuture,
+    ) {
+        let now = self.node.env.now();
+        let Some(connection) = self.connection(slot) else { return };
+        let (key, user) = (connection.key, connection.peer.user().clone());
+        let begun = id.as_ref().map(|id| self.node.calls.begin(&user, lane.as_ref(), id, fingerprint, key, now));
+        let ticket = match begun {
+            None => None,
+            Some(Begin::Run(ticket)) => Some(ticket),
+            Some(Begin::Joined) => return,
+            Some(Begin::Answered(answer)) => {
+                self.node.metrics.duplicates.add(1);
+                return self.push(slot, answer);
+            }
+            Some(Begin::Conflict) => {
+                return self.refuse(slot, id.as_ref(), &crate::broker::refusal(PublishError::Conflict));
+            }
+            Some(Begin::Full) => {
+                return self.refuse(slot, id.as_ref(), &crate::broker::refusal(PublishError::TooManyIds));
+            }
+        };
+        let Some(connection) = self.connection(slot) else { return };
+        connection.lanes.start(lane.as_ref());
+        let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
+        self.node.spawn(async move {
+            let outcome = router::run(call).await;
+            let answer = finish(&node, id.as_ref(), ticket, outcome);
+            inbox.push(Entry::Settled { connection: key, lane, answer });
+        });
+    }
+
+    /// A call has ended: answers, and serves what waited behind it.
+    pub(super) fn settle(&mut self, slot: u32, lane: Option<&RoomId>, answer: Option<Bytes>) {
+        if let Some(answer) = answer {
+            self.push(slot, answer);
+        }
+        if let Some(connection) = self.connection(slot) {
+            connection.lanes.finish(lane);
+        }
+        while let Some(waiting) = self.connection(slot).and_then(|connection| connection.lanes.next(lane)) {
+            let decoded = match &waiting {
+                Waiting::Text(text) => codec::decode_client_text(text),
+                Waiting::Binary(bytes) => codec::decode_client_binary(bytes),
+            };
+            // It has been decoded before, so this is a message.
+            if let Ok(message) = decoded {
+                self.dispatch(slot, message);
+            }
+        }
+        self.resume_reading(slot);
+        self.arm(slot);
+    }
+
+    // What the application asks.
+
+    pub(super) fn obey(&mut self, slot: u32, command: Command) {
+        match command {
+            Command::Join { room, done } => {
+                let attached = self.prepare(slot, &room, Start::Newest { history: 0 });
+                let joined = attached.is_ok();
+                if let Ok(attach) = attached {
+                    self.commit(slot, attach);
+                }
+                let _ = done.send(joined);
+            }
+            Command::Leave { room, done } => {
+                let _ = done.send(self.leave(slot, &room));
+            }
+            Command::Rooms { done } => {
+                let _ = done.send(self.rooms_of(slot));
+            }
+            Command::Close { code, reason } => self.close(slot, code, reason),
+        }
+    }
+}
+
+/// Ends a call: its answer, which is also told to whoever else waits for it.
+fn finish(
+    node: &Node, id: Option<&MessageId>, ticket: Option<Ticket>, outcome: Result<Box<RawValue>, AckError>,
+) -> Option<Bytes> {
+    let refused = outcome.is_err();
+    let answer = match outcome {
+        Ok(data) => id.map(|id| encode::ack(id, &data)),
+        Err(error) => {
+            node.metrics.errors.add(1);
+            if let Some(cause) = error.cause() {
+                if cause.is::<router::Panicked>() {
+                    node.metrics.panics.add(1);
+                }
+                warn!(%cause, "a handler failed");
+            }
+            Some(encode::error(id, error.refusal()))
+        }
+    };
+    if let (Some(ticket), Some(answer)) = (ticket, &answer) {
+        for connection in node.calls.finish(&ticket, answer, refused) {
+            node.send(connection, answer.clone());
+        }
+    }
+    answer
+}
+
+async fn ask(memberships: &dyn crate::membership::Memberships, peer: &Peer, room: &RoomId) -> Verdict {
+    match memberships.is_member(&peer.identity, room).await {
+        Ok(true) => Verdict::Yes,
+        Ok(false) => Verdict::No(ErrorCode::Forbidden),
+        Err(error) => {
+            warn!(error = error.message(), "the memberships could not be read");
+            Verdict::No(ErrorCode::Unavailable)
+        }
+    }
+}
+
+fn not_joined(room: &RoomId) -> Refusal {
+    Refusal::new(ErrorCode::NotJoined, format!("join {room} first"))
+}
+
+fn join_refusal(code: ErrorCode, room: &RoomId) -> Refusal {
+    let message = match code {
+        ErrorCode::Forbidden => format!("you may not join {room}"),
+        ErrorCode::UnknownRoom => format!("no rule covers {room}"),
+        ErrorCode::RoomLimit => "this connection is in as many rooms as it may be".to_owned(),
+        ErrorCode::Unavailable => "the memberships could not be read: try again".to_owned(),
+        _ => "the join failed".to_owned(),
+    };
+    Refusal::new(code, message)
+}
+
+/// `{}`.
+#[derive(serde::Serialize)]
+struct Empty {}
+
+impl JoinRequest {
+    fn rooms(&self) -> Vec<RoomId> {
+        match self {
+            Self::Join { room, .. } => vec![room.clone()],
+            Self::Resume { cursor, .. } => cursor.iter().map(|(room, _)| room.clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The handshake: every check before the 101, each refusal an HTTP answer, then the raw stream to a shard.
+//!
+//! PROTOCOL.md §1. Nothing of the request outlives this module but what the connection needs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tidings_protocol::event_id::{Cursor, RoomId};
+use tokio::net::TcpStream;
+use tracing::{debug, info};
+
+use crate::auth::{AuthError, Identity, TokenFault};
+use crate::handshake::{self, HandshakeRefusal, HandshakeRequest};
+use crate::hub::Hub;
+use crate::inbox::{Command, Entry, Opening};
+use crate::io::Io;
+use crate::node::Node;
+use crate::peer::Peer;
+use crate::session_id::SessionId;
+use crate::users::{LimitReached, Slot};
+
+/// How long the application's memberships may take at a handshake.
+const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
+/// A client's string in the log is cut here.
+const LOGGED_BYTES_MAX: usize = 200;
+
+/// What a handshake has established, before there is a socket.
+pub(crate) struct Admitted {
+    peer: Peer,
+    slot: Slot,
+}
+
+impl Hub {
+    /// The route of the WebSocket, for any axum router: `Router::new().route("/ws", hub.route())`.
+    ///
+    /// Serve with `into_make_service_with_connect_info::<SocketAddr>()` to have the limits per address.
+    pub fn route<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        let hub = self.clone();
+        axum::routing::any(move |request: Request<Body>| {
+            let hub = hub.clone();
+            async move { hub.upgrade(request).await }
+        })
+    }
+
+    /// Answers one handshake: 101 and a connection, or a refusal with status, code and fix.
+    pub async fn upgrade(&self, mut request: Request<Body>) -> Response {
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+        let mut cors = None;
+        let answer = self.answer(&mut request, address, &mut cors).await;
+        answer.unwrap_or_else(|refusal| {
+            self.node().metrics.count_refusal(refusal.code());
+            let agent = request.headers().get(http::header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+            info!(
+                code = refusal.code(),
+                status = refusal.status().as_u16(),
+                address = address.map(tracing::field::display),
+                target = handshake::log_safe(&handshake::redacted(request.uri()), LOGGED_BYTES_MAX),
+                agent = handshake::log_safe(&String::from_utf8_lossy(agent), LOGGED_BYTES_MAX),
+                "refuse",
+            );
+            refusal.into_response(cors.as_ref())
+        })
+    }
+
+    async fn answer(
+        &self, request: &mut Request<Body>, address: Option<SocketAddr>, cors: &mut Option<HeaderValue>,
+    ) -> Result<Response, HandshakeRefusal> {
+        let node = self.node();
+        let (method, headers) = (request.method(), request.headers());
+        *cors = handshake::cors_origin(headers, self.policy());
+        if method == Method::OPTIONS
+            && let Some(origin) = &*cors
+        {
+            return Ok(handshake::preflight(origin));
+        }
+        let asked = handshake::read_request(method, request.uri(), request.version(), headers, self.policy())?;
+        if let Some(address) = address {
+            let taken = node.handshake_rate.take(address.ip(), &node.limits, node.env.now());
+            taken.map_err(HandshakeRefusal::rate_limited)?;
+        }
+        let identity = authenticate(node, &asked).await?;
+        let cursor = asked.cursor()?;
+        let admitted = admit(node, &asked, identity).await?;
+        let upgrade = asked.upgrade()?;
+        let Some(pending) = request.extensions_mut().remove::<OnUpgrade>() else {
+            return Err(HandshakeRefusal::bad_upgrade("the server in front of this route can't upgrade connections"));
+        };
+        let response = handshake::switching_protocols(upgrade);
+        let Some(admitted) = admitted else {
+            return Err(HandshakeRefusal::upgrade_required());
+        };
+        let (resume_wait, checkpoints) = (asked.resume_wait, asked.checkpoints);
+        let node = Arc::clone(node);
+        drop(tokio::spawn(async move {
+            match pending.await.map_err(std::io::Error::other).and_then(stream) {
+                Ok((io, early)) => admitted.open(&node, io, early, cursor, resume_wait, checkpoints),
+                Err(error) => debug!(%error, "an upgrade came to nothing"),
+            }
+        }));
+        Ok(response)
+    }
+}
+
+async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity, HandshakeRefusal> {
+    let verified = match &asked.token {
+        Some(token) => node.authenticate.authenticate(token, node.env.unix_ms() / 1000).await,
+        None => Err(AuthError::new(TokenFault::Missing, "the request has no token")),
+    };
+    verified.map_err(|error| {
+        HandshakeRefusal::token(error.fault().code(), error.detail().to_owned(), error.fault().fix().to_owned())
+    })
+}
+
+/// Everything between a good token and the 101. A plain GET takes no slot, and so is admitted as nobody.
+async fn admit(
+    node: &Arc<Node>, asked: &HandshakeRequest, identity: Identity,
+) -> Result<Option<Admitted>, HandshakeRefusal> {
+    if node.is_draining() {
+        return Err(HandshakeRefusal::draining());
+    }
+    if node.metrics.connections.get() >= node.limits.connections_per_node_max as u64 {
+        return Err(HandshakeRefusal::overloaded());
+    }
+    let takes_over = asked.session.as_deref().and_then(SessionId::parse);
+    let max = identity.max_connections().unwrap_or(node.limits.connections_per_user_max);
+    if !node.users.has_slot(identity.user(), takes_over, max) {
+        return Err(HandshakeRefusal::connection_limit(max));
+    }
+    if asked.upgrade().is_err() {
+        return Ok(None);
+    }
+    Admitted::new(node, identity, takes_over).await.map(Some)
+}
+
+impl Admitted {
+    /// Takes the user's slot and learns his rooms.
+    pub(crate) async fn new(
+        node: &Arc<Node>, identity: Identity, takes_over: Option<SessionId>,
+    ) -> Result<Self, HandshakeRefusal> {
+        let rooms = rooms_of(node, &identity).await?;
+        let session = match takes_over {
+            Some(old) => old.after(&*node.env),
+            None => SessionId::first(&*node.env),
+        };
+        let max = identity.max_connections().unwrap_or(node.limits.connections_per_user_max);
+        let (slot, replaced) = node
+            .users
+            .take_slot(identity.user(), session, takes_over, max)
+            .map_err(|LimitReached| HandshakeRefusal::connection_limit(max))?;
+        if let Some(connection) = replaced
+            && let Some(inbox) = node.inbox(connection)
+        {
+            let code = tidings_protocol::close::CloseCode::TAKEN_OVER;
+            let command = Command::Close { code, reason: "another connection took this session over" };
+            inbox.push(Entry::Command { connection, command });
+        }
+        Ok(Self { peer: Peer::new(identity, session, rooms), slot })
+    }
+
+    /// Hands the socket to a shard.
+    pub(crate) fn open(
+        self, node: &Node, io: Io, early: Bytes, last_event_id: Option<Cursor>, resume_wait: bool, checkpoints: bool,
+    ) {
+        let io = match io.detach() {
+            Ok(io) => io,
+            Err(error) => return debug!(%error, "a socket was lost at its upgrade"),
+        };
+        // Sessions are random, and so spread over the shards.
+        let shard = self.peer.session.lineage() as usize % node.inboxes.len();
+        let opening = Opening {
+            io,
+            early,
+            peer: self.peer,
+            slot: self.slot,
+            last_event_id,
+            resume_wait,
+            checkpoints,
+        };
+        node.inboxes[shard].push(Entry::Open(Box::new(opening)));
+    }
+}
+
+async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, HandshakeRefusal> {
+    let Some(memberships) = &node.memberships else { return Ok(Vec::new()) };
+    match tokio::time::timeout(MEMBERSHIPS_WAIT_MAX, memberships.rooms(identity)).await {
+        Ok(Ok(rooms)) => Ok(rooms),
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.message(), "the memberships could not be read");
+            Err(HandshakeRefusal::broker_unavailable())
+        }
+        Err(_) => {
+            tracing::warn!(after = ?MEMBERSHIPS_WAIT_MAX, "the memberships took too long");
+            Err(HandshakeRefusal::broker_unavailable())
+        }
+    }
+}
+
+/// The socket under an upgraded connection, and what was read from it behind the handshake.
+fn stream(upgraded: Upgraded) -> std::io::Result<(Io, Bytes)> {
+    // Hyper's own connections, and those of axum::serve, which wraps them once more.
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Ok((plain(parts.io.into_inner()), parts.read_buf)),
+        Err(upgraded) => upgraded,
+    };
+    match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => Ok((plain(parts.io.into_inner()), parts.read_buf)),
+        Err(upgraded) => Ok((Io::Boxed(Box::pin(TokioIo::new(upgraded))), Bytes::new())),
+    }
+}
+
+fn plain(stream: TcpStream) -> Io {
+    // Frames are gathered already: waiting for more of them in the kernel would only cost latency.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "no TCP_NODELAY");
+    }
+    Io::Tcp(stream)
+}
+
+impl IntoResponse for HandshakeRefusal {
+    fn into_response(self) -> Response {
+        HandshakeRefusal::into_response(self, None)
+    }
+}
