@@ -1,0 +1,257 @@
+//! The accept loop, and HTTP/1.1 on what it accepts: bounded in number, in bytes and in time, whatever clients do.
+//!
+//! `axum::serve` sets no header timeout and counts nothing, so this is our own. Nothing here knows routes, and an
+//! upgraded connection is the hub's: it is neither counted nor timed here any longer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tidings::Limits;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tower_service::Service as _;
+use tracing::{debug, info, warn};
+
+use crate::pending::{PendingConnection, PendingConnections, TooMany};
+
+/// Bytes of a request's head, and the least that hyper can do with. A longer head is answered with 431.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Headers of a request. More are answered with 431.
+const HEADERS_MAX: usize = 64;
+/// How long the loop rests when there are no open files left: sockets that end meanwhile give some back.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Where connections come from.
+pub(crate) trait Accept: Send + Sync {
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Accept for TcpListener {
+    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send {
+        TcpListener::accept(self)
+    }
+}
+
+/// Serves `app` on everything that is accepted, for as long as it is polled.
+pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) -> Infallible {
+    let pending = Arc::new(PendingConnections::new(limits));
+    let progress_max = limits.handshake_duration_max;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(progress_max)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let mut is_failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if std::mem::take(&mut is_failing) {
+                    info!("accepting connections again");
+                }
+                match pending.begin(address.ip()) {
+                    Ok(counted) => {
+                        let (http, app) = (http.clone(), app.clone());
+                        drop(tokio::spawn(connection(http, stream, address, app, progress_max, counted)));
+                    }
+                    Err(too_many) => refuse(stream, address, too_many),
+                }
+            }
+            // The client hung up before its turn; the next one may be fine.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "accept"),
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    warn!(%error, retry_ms = ACCEPT_RETRY.as_millis(), "connections can't be accepted");
+                }
+                #[expect(clippy::disallowed_methods, reason = "nothing tells when an open file is free again")]
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One connection until it is upgraded or closed. It has `progress_max` for its first request to be answered, and
+/// again for each that follows: hyper times the head alone, and this times whatever else a client can think of.
+async fn connection(
+    http: http1::Builder, stream: TcpStream, address: SocketAddr, app: Router, progress_max: Duration,
+    _counted: PendingConnection,
+) {
+    let answered = Arc::new(Notify::new());
+    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
+        let (mut app, answered) = (app.clone(), Arc::clone(&answered));
+        async move {
+            let response = app.call(request.map(Body::new)).await;
+            answered.notify_one();
+            response
+        }
+    });
+    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(served);
+    loop {
+        tokio::select! {
+            ended = &mut served => {
+                if let Err(error) = ended {
+                    debug!(%error, %address, "connection");
+                }
+                return;
+            }
+            in_time = tokio::time::timeout(progress_max, answered.notified()) => if in_time.is_err() {
+                debug!(%address, "closed: no request was answered in time");
+                return;
+            }
+        }
+    }
+}
+
+/// Says no without waiting for anything: the answer fits the socket's empty buffer, or is lost.
+fn refuse(stream: TcpStream, address: SocketAddr, too_many: TooMany) {
+    debug!(%address, ?too_many, "refused at accept");
+    let Ok(stream) = stream.into_std() else { return };
+    // What has been sent already is taken out first: closing over unread bytes would reset the answer away.
+    let mut unread = [0; 4096];
+    let _ = (&stream).read(&mut unread);
+    let _ = (&stream).write(too_many.answer().as_bytes());
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+impl TooMany {
+    /// The whole HTTP answer.
+    fn answer(self) -> String {
+        let (status, reason, code, detail, fix) = match self {
+            Self::OnNode => (
+                503,
+                "Service Unavailable",
+                "overloaded",
+                "too many handshakes are under way on this node",
+                "try again after Retry-After, with jitter; if it lasts, add a node",
+            ),
+            Self::FromAddress => (
+                429,
+                "Too Many Requests",
+                "rate_limited",
+                "too many handshakes are under way from this address",
+                "try again after Retry-After, and finish or close the connections that are open",
+            ),
+        };
+        let body = format!(
+            r#"{{"type":"about:blank","title":"{reason}","status":{status},"code":"{code}","detail":"{detail}","fix":"{fix}"}}"#
+        );
+        format!(
+            "HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A listener whose first accepts fail.
+    struct Failing {
+        errors: Vec<i32>,
+        asked: AtomicUsize,
+        then: TcpListener,
+    }
+
+    impl Accept for Failing {
+        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            match self.errors.get(self.asked.fetch_add(1, Ordering::Relaxed)) {
+                Some(error) => Err(io::Error::from_raw_os_error(*error)),
+                None => self.then.accept().await,
+            }
+        }
+    }
+
+    async fn local() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    async fn answer_to(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn without_open_files_the_loop_rests_and_lives() {
+        use rustix::io::Errno;
+        let errors = [Errno::MFILE, Errno::NFILE, Errno::MFILE].map(Errno::raw_os_error);
+        let (then, address) = local().await;
+        let listener =
+            Failing { errors: [errors.as_slice(), &[Errno::CONNABORTED.raw_os_error()]].concat(), asked: 0.into(), then };
+        let app = Router::new().route("/", get(|| async { "alive" }));
+        let begun = std::time::Instant::now();
+        tokio::select! {
+            _ = serve(&listener, app, &Limits::default()) => unreachable!(),
+            answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") => {
+                assert!(answer.ends_with("alive"), "{answer}");
+            }
+        }
+        assert!(begun.elapsed() >= 3 * ACCEPT_RETRY, "it rests after each failure, and does not spin");
+        assert_eq!(listener.asked.load(Ordering::Relaxed), 6, "four failures, one connection, one that waits");
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_told_so() {
+        let (listener, address) = local().await;
+        let mut limits = Limits::default();
+        limits.pending_handshakes_max = 2;
+        let client = async {
+            let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+            let answer = answer_to(address, "").await;
+            drop(held);
+            answer
+        };
+        tokio::select! {
+            _ = serve(&listener, Router::new(), &limits) => unreachable!(),
+            answer = client => {
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                assert!(answer.contains("retry-after: 1\r\n") && answer.contains(r#""code":"overloaded""#), "{answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_never_answers_does_not_keep_its_connection() {
+        let (listener, address) = local().await;
+        let mut limits = Limits::default();
+        limits.handshake_duration_max = Duration::from_millis(50);
+        let app = Router::new().route("/", get(std::future::pending::<()>));
+        tokio::select! {
+            _ = serve(&listener, app, &limits) => unreachable!(),
+            answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") => assert_eq!(answer, ""),
+        }
+    }
+
+    #[test]
+    fn the_answers_tell_their_length() {
+        for too_many in [TooMany::OnNode, TooMany::FromAddress] {
+            let answer = too_many.answer();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}", body.len())));
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A server's life: it listens, serves until a signal, sends everyone away, and ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use tidings::{Hub, Limits};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::failure::Failure;
+use crate::listen;
+
+/// How long the runtime may take to end its tasks when everything is over.
+const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
+
+/// Runs a command's future on a runtime of its own. The hub's shards have threads besides.
+pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("no runtime: {error}")))?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    ended
+}
+
+/// Listens on `address`; with the address that it became, should port 0 have been asked for.
+pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, address))
+    };
+    bound.await.map_err(|error| {
+        let fix = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there: end it, or choose another --listen",
+            std::io::ErrorKind::PermissionDenied => "choose a port from 1024 on with --listen",
+            _ => "choose another address with --listen",
+        };
+        Failure::failed(format_args!("can't listen on {address}: {error}")).fix(fix)
+    })
+}
+
+/// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
+/// ends it at once.
+pub(crate) async fn serve(
+    hub: &Hub, listener: &TcpListener, app: Router, limits: &Limits, drain_window: Duration,
+) -> Result<(), Failure> {
+    let no_signals = |error| Failure::failed(format_args!("no signals: {error}"));
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
+        interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+    };
+    let life = async {
+        signals.next().await;
+        info!(window_s = drain_window.as_secs(), "draining; a second signal ends it at once");
+        tokio::select! {
+            left = hub.drain(drain_window) => {
+                if left > 0 {
+                    warn!(left, "connections were still there at the end of the window");
+                }
+                info!("drained");
+                Ok(())
+            }
+            () = signals.next() => Err(Failure::failed("ended by a second signal, before everyone was sent away")),
+        }
+    };
+    // While it drains it still listens: health checks and clients are told what goes on.
+    tokio::select! {
+        ended = life => ended,
+        never = listen::serve(listener, app, limits) => match never {},
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
