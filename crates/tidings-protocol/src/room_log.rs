@@ -218,7 +218,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WIDE: LogBounds = LogBounds { age_max: Duration::from_secs(3600), events_max: 1000, bytes_max: 1 << 20 };
+    const WIDE: LogBounds =
+        LogBounds { age_max: Duration::from_secs(3600), events_max: 1000, bytes_max: 1 << 20 };
 
     fn epoch(number: u64) -> Epoch {
         Epoch::from_random(number)
@@ -280,7 +281,10 @@ mod tests {
         for number in 2..=(PARENTS_MAX as u64 + 2) {
             log.begin_epoch(epoch(number));
         }
-        assert!(matches!(log.recover(at(1, 1)), Recovery::Reset(Reset { reason: ResetReason::UnknownEpoch, .. })));
+        assert!(matches!(
+            log.recover(at(1, 1)),
+            Recovery::Reset(Reset { reason: ResetReason::UnknownEpoch, .. })
+        ));
         assert_eq!(log.recover(at(2, 1)), Recovery::Moved { was: epoch(2), after: 1 });
     }
 

@@ -173,7 +173,11 @@ impl Session {
         }
     }
 
-    fn message<'a>(&mut self, decoded: Result<ClientMessage<'a>, codec::DecodeError>, now: Instant) -> Received<'a> {
+    fn message<'a>(
+        &mut self,
+        decoded: Result<ClientMessage<'a>, codec::DecodeError>,
+        now: Instant,
+    ) -> Received<'a> {
         // What can't be decoded costs a token as well: garbage is no way round the limit.
         let (id, decoded) = match decoded {
             Ok(message) => (message.id().cloned(), Ok(message)),
@@ -196,7 +200,12 @@ impl Session {
     }
 
     fn too_fast<'a>(
-        &mut self, id: Option<MessageId>, what: &str, per_second: u32, wait: Duration, now: Instant,
+        &mut self,
+        id: Option<MessageId>,
+        what: &str,
+        per_second: u32,
+        wait: Duration,
+        now: Instant,
     ) -> Received<'a> {
         let forgiven = |limited: &Limited| now.saturating_duration_since(limited.last) > RATE_FORGIVEN_AFTER;
         let since = self.limited.filter(|limited| !forgiven(limited)).map_or(now, |limited| limited.since);

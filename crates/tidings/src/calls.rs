@@ -55,7 +55,12 @@ impl Calls {
     }
 
     pub(crate) fn begin(
-        &self, user: &UserId, room: Option<&RoomId>, id: &MessageId, fingerprint: u64, connection: ConnectionKey,
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+        id: &MessageId,
+        fingerprint: u64,
+        connection: ConnectionKey,
         now: Instant,
     ) -> Begin {
         let key = self.0.hash(&(room, id));

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_protocol::close::CloseCode;
+use tidings_protocol::event_id::{Position, RoomId};
 use tidings_protocol::frame::{MessageReader, Role};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::JoinFrom;
-use tidings_protocol::event_id::{Position, RoomId};
 use tidings_protocol::session::Session;
 
 use crate::encode;
@@ -131,7 +131,9 @@ impl Connection {
 
     /// Whether something of this connection must end before more of what it sent is looked at.
     pub(crate) fn must_wait(&self, limits: &Limits) -> bool {
-        self.resuming || self.lanes.longest() >= limits.waiting_calls_max || self.outbound.is_half_full(limits)
+        self.resuming
+            || self.lanes.longest() >= limits.waiting_calls_max
+            || self.outbound.is_half_full(limits)
     }
 
     /// Whether the socket takes nothing for now.

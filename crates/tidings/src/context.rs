@@ -49,7 +49,11 @@ impl Context {
     /// # Errors
     /// When the claims don't fit `T`; the caller is told `forbidden`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AckError> {
-        self.0.peer.identity.claims().map_err(|error| AckError::forbidden(format!("the token's claims don't fit: {error}")))
+        self.0
+            .peer
+            .identity
+            .claims()
+            .map_err(|error| AckError::forbidden(format!("the token's claims don't fit: {error}")))
     }
 
     /// The connection's session, as its `session.welcome` told.
@@ -77,7 +81,12 @@ impl Context {
     ///
     /// # Errors
     /// See [`BroadcastError`]; with `?` a handler answers what fits.
-    pub async fn broadcast(&self, room: &RoomId, event: &str, data: &impl Serialize) -> Result<EventId, BroadcastError> {
+    pub async fn broadcast(
+        &self,
+        room: &RoomId,
+        event: &str,
+        data: &impl Serialize,
+    ) -> Result<EventId, BroadcastError> {
         self.publish(room, event, Body::json(data)?, None).await
     }
 
@@ -86,7 +95,10 @@ impl Context {
     /// # Errors
     /// As [`Context::broadcast`].
     pub async fn broadcast_to_others(
-        &self, room: &RoomId, event: &str, data: &impl Serialize,
+        &self,
+        room: &RoomId,
+        event: &str,
+        data: &impl Serialize,
     ) -> Result<EventId, BroadcastError> {
         let excluded = Excluded::new(self.0.peer.user().clone(), self.0.peer.session);
         self.publish(room, event, Body::json(data)?, Some(excluded)).await
@@ -96,12 +108,21 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::broadcast`].
-    pub async fn broadcast_binary(&self, room: &RoomId, event: &str, payload: Bytes) -> Result<EventId, BroadcastError> {
+    pub async fn broadcast_binary(
+        &self,
+        room: &RoomId,
+        event: &str,
+        payload: Bytes,
+    ) -> Result<EventId, BroadcastError> {
         self.publish(room, event, Body::Binary(payload), None).await
     }
 
     async fn publish(
-        &self, room: &RoomId, event: &str, body: Body, excluded: Option<Excluded>,
+        &self,
+        room: &RoomId,
+        event: &str,
+        body: Body,
+        excluded: Option<Excluded>,
     ) -> Result<EventId, BroadcastError> {
         let call = &*self.0;
         let nth = call.publishes.fetch_add(1, Ordering::Relaxed);
@@ -130,7 +151,12 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::send`].
-    pub fn send_to_user(&self, user: &str, event: &str, data: &impl Serialize) -> Result<usize, BroadcastError> {
+    pub fn send_to_user(
+        &self,
+        user: &str,
+        event: &str,
+        data: &impl Serialize,
+    ) -> Result<usize, BroadcastError> {
         self.0.node.send_to_user(user, event, &Body::json(data)?, Some(self.0.peer.user()))
     }
 
@@ -147,7 +173,10 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("peer", &self.0.peer).field("event", &self.0.event).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("peer", &self.0.peer)
+            .field("event", &self.0.event)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +230,9 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for AckError {
         }
         let refusal = match cause.downcast_ref::<BroadcastError>() {
             Some(BroadcastError::Publish(error)) => broker::refusal(*error),
-            Some(BroadcastError::Overloaded) => Refusal::new(ErrorCode::Unavailable, "the node is too far behind"),
+            Some(BroadcastError::Overloaded) => {
+                Refusal::new(ErrorCode::Unavailable, "the node is too far behind")
+            }
             Some(BroadcastError::Event(_) | BroadcastError::Data(_)) | None => {
                 Refusal::new(ErrorCode::Internal, "the handler failed")
             }

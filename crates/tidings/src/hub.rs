@@ -92,8 +92,12 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAuthentication => f.write_str("nobody says who may connect: call HubBuilder::authenticate"),
-            Self::Pattern(pattern, fault) => write!(f, "the rule {pattern:?} fits no room: {fault}; it may end with *"),
+            Self::NoAuthentication => {
+                f.write_str("nobody says who may connect: call HubBuilder::authenticate")
+            }
+            Self::Pattern(pattern, fault) => {
+                write!(f, "the rule {pattern:?} fits no room: {fault}; it may end with *")
+            }
             Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
             Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
             Self::Origin(fault) => fault.fmt(f),
@@ -124,6 +128,13 @@ impl HubBuilder {
     #[must_use]
     pub fn authenticate(mut self, authenticate: impl Authenticate) -> Self {
         self.authenticate = Some(Arc::new(authenticate));
+        self
+    }
+
+    /// Who may connect if nothing else was said.
+    #[cfg(feature = "testing")]
+    pub(crate) fn authenticate_by_default(mut self, authenticate: impl Authenticate) -> Self {
+        self.authenticate.get_or_insert_with(|| Arc::new(authenticate));
         self
     }
 
@@ -237,7 +248,8 @@ impl HubBuilder {
         }
         check(&self.limits).map_err(BuildError::Limits)?;
         let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;
-        let rules = RuleBook::new(self.rules).map_err(|(pattern, fault)| BuildError::Pattern(pattern, fault))?;
+        let rules =
+            RuleBook::new(self.rules).map_err(|(pattern, fault)| BuildError::Pattern(pattern, fault))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (env, limits) = (self.env, Arc::new(self.limits));
         let metrics = Arc::new(Metrics::default());
@@ -322,7 +334,10 @@ impl Hub {
     /// # Errors
     /// [`BroadcastError::Event`] and [`BroadcastError::Data`].
     pub fn send_to_connection(
-        &self, session: SessionId, event: &str, data: &impl Serialize,
+        &self,
+        session: SessionId,
+        event: &str,
+        data: &impl Serialize,
     ) -> Result<bool, BroadcastError> {
         let frame = Node::direct_frame(event, &Body::json(data)?, None)?;
         let connection = self.node().users.connection_of(session);
@@ -337,7 +352,12 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::send_to_connection`].
-    pub fn send_to_user(&self, user: &str, event: &str, data: &impl Serialize) -> Result<usize, BroadcastError> {
+    pub fn send_to_user(
+        &self,
+        user: &str,
+        event: &str,
+        data: &impl Serialize,
+    ) -> Result<usize, BroadcastError> {
         self.node().send_to_user(user, event, &Body::json(data)?, None)
     }
 
@@ -424,7 +444,11 @@ impl RoomHandle {
     /// # Errors
     /// As [`RoomHandle::broadcast`].
     pub async fn broadcast_excluding(
-        &self, user: &str, session: SessionId, event: &str, data: &impl Serialize,
+        &self,
+        user: &str,
+        session: SessionId,
+        event: &str,
+        data: &impl Serialize,
     ) -> Result<EventId, BroadcastError> {
         let excluded = crate::auth::UserId::parse(user).ok().map(|user| Excluded::new(user, session));
         self.publish(event, Body::json(data)?, excluded).await
@@ -438,7 +462,12 @@ impl RoomHandle {
         self.publish(event, Body::Binary(payload), None).await
     }
 
-    async fn publish(&self, event: &str, body: Body, excluded: Option<Excluded>) -> Result<EventId, BroadcastError> {
+    async fn publish(
+        &self,
+        event: &str,
+        body: Body,
+        excluded: Option<Excluded>,
+    ) -> Result<EventId, BroadcastError> {
         let origin = Origin { excluded, ..Origin::default() };
         self.hub.node().broadcast(&self.room, event, body, origin).await
     }
@@ -450,7 +479,10 @@ impl RoomHandle {
         let page = room.members_page(None, usize::MAX);
         page.members
             .into_iter()
-            .map(|(user, info)| MemberInfo { user: user.as_str().to_owned(), info: info.unwrap_or_else(null) })
+            .map(|(user, info)| MemberInfo {
+                user: user.as_str().to_owned(),
+                info: info.unwrap_or_else(null),
+            })
             .collect()
     }
 

@@ -96,7 +96,12 @@ impl<V: Clone> IdempotencyIds<V> {
 
     /// Looks up and, if the key is new, remembers `value` for it in the same step.
     pub(crate) fn claim(
-        &self, user: &UserId, key: KeyHash, fingerprint: u64, value: &V, now: Instant,
+        &self,
+        user: &UserId,
+        key: KeyHash,
+        fingerprint: u64,
+        value: &V,
+        now: Instant,
     ) -> Lookup<V> {
         let mut stripe = self.stripe(user).lock();
         let lookup = self.look_up_in(&mut stripe, user, key, fingerprint, now);
@@ -107,7 +112,12 @@ impl<V: Clone> IdempotencyIds<V> {
     }
 
     fn look_up_in(
-        &self, stripe: &mut HashMap<UserId, UserIds<V>>, user: &UserId, key: KeyHash, fingerprint: u64, now: Instant,
+        &self,
+        stripe: &mut HashMap<UserId, UserIds<V>>,
+        user: &UserId,
+        key: KeyHash,
+        fingerprint: u64,
+        now: Instant,
     ) -> Lookup<V> {
         let node_full = self.bytes.load(Ordering::Relaxed) + Self::entry_bytes() > self.node_bytes_max;
         let Some(ids) = stripe.get_mut(user) else {
@@ -123,14 +133,21 @@ impl<V: Clone> IdempotencyIds<V> {
     }
 
     fn remember_in(
-        &self, stripe: &mut HashMap<UserId, UserIds<V>>, user: &UserId, key: KeyHash, entry: Entry<V>, now: Instant,
+        &self,
+        stripe: &mut HashMap<UserId, UserIds<V>>,
+        user: &UserId,
+        key: KeyHash,
+        entry: Entry<V>,
+        now: Instant,
     ) {
-        let ids = stripe.entry(user.clone()).or_insert_with(|| UserIds { buckets: VecDeque::new(), count: 0 });
+        let ids =
+            stripe.entry(user.clone()).or_insert_with(|| UserIds { buckets: VecDeque::new(), count: 0 });
         if let Some(known) = ids.buckets.iter_mut().find_map(|(_, bucket)| bucket.get_mut(&key)) {
             *known = entry;
             return;
         }
-        let needs_bucket = ids.buckets.back().is_none_or(|(began, _)| now.saturating_duration_since(*began) >= BUCKET);
+        let needs_bucket =
+            ids.buckets.back().is_none_or(|(began, _)| now.saturating_duration_since(*began) >= BUCKET);
         if needs_bucket {
             ids.buckets.push_back((now, HashMap::new()));
         }

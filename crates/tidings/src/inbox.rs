@@ -180,7 +180,13 @@ impl Inbox {
 
     /// Takes entries into `turn`, so many or about so many bytes at most; whether more are waiting. Registers
     /// `waker` if none are.
-    pub(crate) fn take(&self, turn: &mut Vec<Entry>, entries_max: usize, bytes_max: usize, waker: &Waker) -> bool {
+    pub(crate) fn take(
+        &self,
+        turn: &mut Vec<Entry>,
+        entries_max: usize,
+        bytes_max: usize,
+        waker: &Waker,
+    ) -> bool {
         let mut queue = self.queue.lock();
         let mut bytes = 0;
         while bytes < bytes_max && turn.len() < entries_max {

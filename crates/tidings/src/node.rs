@@ -70,7 +70,10 @@ pub enum BroadcastError {
 impl fmt::Display for BroadcastError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event(name) => write!(f, "{name:?} is no event of an application: 1-64 of A-Z a-z 0-9 _ . : -, not ack, error, room.*, session.*, presence.*"),
+            Self::Event(name) => write!(
+                f,
+                "{name:?} is no event of an application: 1-64 of A-Z a-z 0-9 _ . : -, not ack, error, room.*, session.*, presence.*"
+            ),
             Self::Data(error) => write!(f, "the data can't be written as JSON: {error}"),
             Self::Publish(error) => write!(f, "not published: {error}"),
             Self::Overloaded => f.write_str("not published: the node is too far behind"),
@@ -120,7 +123,11 @@ fn application_event(event: &str) -> Result<EventName, BroadcastError> {
 impl Node {
     /// Publishes to a room on the application's behalf.
     pub(crate) async fn broadcast(
-        &self, room: &RoomId, event: &str, body: Body, origin: Origin<'_>,
+        &self,
+        room: &RoomId,
+        event: &str,
+        body: Body,
+        origin: Origin<'_>,
     ) -> Result<EventId, BroadcastError> {
         let event = application_event(event)?;
         let room = self.rooms.open(room).ok_or(BroadcastError::Publish(PublishError::UnknownRoom))?;
@@ -160,7 +167,11 @@ impl Node {
     }
 
     /// The frame of an event without a room and a position.
-    pub(crate) fn direct_frame(event: &str, body: &Body, from: Option<&UserId>) -> Result<Bytes, BroadcastError> {
+    pub(crate) fn direct_frame(
+        event: &str,
+        body: &Body,
+        from: Option<&UserId>,
+    ) -> Result<Bytes, BroadcastError> {
         let event = application_event(event)?;
         let data = match body {
             Body::Json(data) => Data::Json(data),
@@ -179,7 +190,11 @@ impl Node {
 
     /// Sends an event to every connection of a user; how many there were.
     pub(crate) fn send_to_user(
-        &self, user: &str, event: &str, body: &Body, from: Option<&UserId>,
+        &self,
+        user: &str,
+        event: &str,
+        body: &Body,
+        from: Option<&UserId>,
     ) -> Result<usize, BroadcastError> {
         let frame = Self::direct_frame(event, body, from)?;
         let connections = self.users.connections_of(user);
@@ -204,7 +219,11 @@ impl Node {
     /// The rooms of a connection; none if it is gone.
     pub(crate) async fn rooms_of(&self, session: SessionId) -> Vec<RoomId> {
         let (done, rooms) = oneshot::channel();
-        if self.command(session, Command::Rooms { done }) { rooms.await.unwrap_or_default() } else { Vec::new() }
+        if self.command(session, Command::Rooms { done }) {
+            rooms.await.unwrap_or_default()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Hands a connection's shard a command; `false` if there is no such session.
@@ -220,7 +239,10 @@ impl Node {
         let connections = self.users.connections_of(user);
         for connection in &connections {
             if let Some(inbox) = self.inbox(*connection) {
-                inbox.push(Entry::Command { connection: *connection, command: Command::Close { code, reason } });
+                inbox.push(Entry::Command {
+                    connection: *connection,
+                    command: Command::Close { code, reason },
+                });
             }
         }
         connections.len()

@@ -61,7 +61,9 @@ impl Outbound {
     /// Writes with `write` until all is written or the socket takes no more; `Ok(true)` when all is. A small
     /// frame is copied into `gather` with its neighbours, so that one call carries them all.
     pub(crate) fn flush(
-        &mut self, gather: &mut Vec<u8>, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        &mut self,
+        gather: &mut Vec<u8>,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<bool> {
         while !self.frames.is_empty() {
             let offered;
@@ -69,7 +71,8 @@ impl Outbound {
                 gather.clear();
                 let mut skip = self.written;
                 for frame in &self.frames {
-                    if frame.len() > GATHER_FRAME_BYTES_MAX || gather.len() + frame.len() > gather.capacity() {
+                    if frame.len() > GATHER_FRAME_BYTES_MAX || gather.len() + frame.len() > gather.capacity()
+                    {
                         break;
                     }
                     gather.extend_from_slice(&frame[skip..]);
@@ -160,8 +163,12 @@ mod tests {
 
     #[test]
     fn bytes_come_out_in_order_whatever_the_socket_takes() {
-        for room in [1, 3, 100, 4096, 5000, 1 << 20] {
-            let (mut outbound, all) = queue(&[1, 200, 4096, 4097, 10, 70_000, 3, 3, 3, 20_000]);
+        let (small, large) =
+            ([1, 20, 5, 300, 3].as_slice(), [1, 200, 4096, 4097, 10, 70_000, 3, 3, 20_000].as_slice());
+        for (room, frames) in
+            [(1, small), (3, small), (1000, large), (4096, large), (5000, large), (1 << 20, large)]
+        {
+            let (mut outbound, all) = queue(frames);
             assert_eq!(drain(&mut outbound, room), all, "{room} a call");
             assert_eq!((outbound.bytes(), outbound.is_empty()), (0, true));
         }
@@ -182,7 +189,9 @@ mod tests {
     fn a_begun_frame_outlives_the_drop() {
         let (mut outbound, _) = queue(&[10, 10, 10]);
         let mut first = true;
-        let done = outbound.flush(&mut Vec::with_capacity(64), |_| if std::mem::take(&mut first) { Ok(4) } else { Err(io::ErrorKind::WouldBlock.into()) });
+        let done = outbound.flush(&mut Vec::with_capacity(64), |_| {
+            if std::mem::take(&mut first) { Ok(4) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
         assert!(!done.unwrap());
         outbound.drop_unbegun();
         assert_eq!(outbound.bytes(), 6);

@@ -48,6 +48,9 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("user", self.user()).field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("user", self.user())
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }

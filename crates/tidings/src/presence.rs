@@ -70,7 +70,8 @@ impl Presence {
     pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Page {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.members.range::<str, _>((from, Bound::Unbounded));
-        let members = rest.by_ref().take(limit).map(|(user, member)| (user.clone(), member.info.clone())).collect();
+        let members =
+            rest.by_ref().take(limit).map(|(user, member)| (user.clone(), member.info.clone())).collect();
         Page { members, rev: self.rev, more: rest.next().is_some() }
     }
 }
@@ -105,7 +106,8 @@ mod tests {
         assert_eq!(presence.update(&user("bob"), info.into()), Some(4));
         assert_eq!(presence.update(&user("nobody"), Arc::from(RawValue::NULL.to_owned())), None);
         let first = presence.page(None, 2);
-        let names: Vec<_> = first.members.iter().map(|(user, info)| (user.as_str(), info.is_some())).collect();
+        let names: Vec<_> =
+            first.members.iter().map(|(user, info)| (user.as_str(), info.is_some())).collect();
         assert_eq!((names, first.rev, first.more), (vec![("ann", false), ("bob", true)], 4, true));
         let second = presence.page(Some("bob"), 2);
         assert_eq!((second.members.len(), second.more), (1, false));

@@ -62,7 +62,11 @@ pub(crate) enum Payload<'a> {
 
 impl Draft {
     pub(crate) fn new(
-        event: &EventName, room: &RoomId, payload: Payload<'_>, from: Option<&UserId>, re: Option<&MessageId>,
+        event: &EventName,
+        room: &RoomId,
+        payload: Payload<'_>,
+        from: Option<&UserId>,
+        re: Option<&MessageId>,
     ) -> Self {
         let (data, payload) = match payload {
             Payload::Json(data) => (Some(data), None),
@@ -125,7 +129,9 @@ impl Publication {
 
     /// Whether it is kept from this session.
     pub(crate) fn excludes(&self, user: &UserId, session: SessionId) -> bool {
-        self.excluded.as_ref().is_some_and(|excluded| excluded.lineage == session.lineage() && excluded.user == *user)
+        self.excluded
+            .as_ref()
+            .is_some_and(|excluded| excluded.lineage == session.lineage() && excluded.user == *user)
     }
 
     /// The message as one JSON object; a binary payload as base64 with `"encoding":"base64"`.
@@ -133,7 +139,11 @@ impl Publication {
         self.json
             .get_or_init(|| {
                 let body = &self.frame[self.frame.len() - self.body_len..];
-                let text = if self.binary { binary_as_json(body)? } else { std::str::from_utf8(body).ok()?.to_owned() };
+                let text = if self.binary {
+                    binary_as_json(body)?
+                } else {
+                    std::str::from_utf8(body).ok()?.to_owned()
+                };
                 RawValue::from_string(text).ok().map(Arc::from)
             })
             .clone()

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::Lost;
 use tidings_protocol::room_log::{LogBounds, Recovery, Reset, RoomLog};
+use tokio::sync::Notify;
 
 use crate::auth::UserId;
 use crate::encode;
@@ -98,7 +98,13 @@ pub(crate) enum SnapshotRequest {
 pub(crate) type PublishIds = IdempotencyIds<Position>;
 
 impl Room {
-    pub(crate) fn new(id: RoomId, rules: Arc<RoomRules>, limits: &Limits, epoch: Epoch, now: Instant) -> Self {
+    pub(crate) fn new(
+        id: RoomId,
+        rules: Arc<RoomRules>,
+        limits: &Limits,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Self {
         let bounds = rules.log_bounds(limits);
         let state = State {
             log: RoomLog::new(epoch),
@@ -112,7 +118,12 @@ impl Room {
 
     /// Gives a draft its position, stores it and hands it to every shard with members.
     pub(crate) fn sequence(
-        &self, draft: Draft, ids: &PublishIds, metrics: &Metrics, now: Instant, at_ms: u64,
+        &self,
+        draft: Draft,
+        ids: &PublishIds,
+        metrics: &Metrics,
+        now: Instant,
+        at_ms: u64,
     ) -> Result<Receipt, PublishError> {
         let mut state = self.state.lock();
         // Looked up and remembered under the room's lock, so that two retries can't both be new.
@@ -173,7 +184,13 @@ impl Room {
     }
 
     /// The same up to the top, for a shard that is behind; the flag says whether it is not any more.
-    pub(crate) fn catch_up(&self, shard: u16, after: Offset, events_max: usize, bytes_max: usize) -> (Batch, bool) {
+    pub(crate) fn catch_up(
+        &self,
+        shard: u16,
+        after: Offset,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> (Batch, bool) {
         let mut state = self.state.lock();
         let top = state.log.top().offset;
         let batch = read(&state.log, after, top, events_max, bytes_max);
@@ -236,7 +253,8 @@ impl Room {
     pub(crate) fn history(&self, before: Option<Offset>) -> (Epoch, Vec<Arc<Publication>>) {
         let state = self.state.lock();
         let events = state.log.read(0).rev().map(|(_, publication)| publication);
-        let older = events.skip_while(|publication| before.is_some_and(|before| publication.offset >= before));
+        let older =
+            events.skip_while(|publication| before.is_some_and(|before| publication.offset >= before));
         (state.log.top().epoch, older.take(HISTORY_SCAN_MAX).cloned().collect())
     }
 
@@ -292,7 +310,11 @@ impl Room {
 
     /// Asks for the room's state on behalf of a shard. The rule must have a snapshot handler.
     pub(crate) fn request_snapshot(
-        &self, inbox: &Arc<Inbox>, room: LocalRoom, limits: &Limits, now: Instant,
+        &self,
+        inbox: &Arc<Inbox>,
+        room: LocalRoom,
+        limits: &Limits,
+        now: Instant,
     ) -> SnapshotRequest {
         let mut state = self.state.lock();
         let fresh = |at: &Instant| now.saturating_duration_since(*at) < limits.snapshot_reuse;
@@ -327,7 +349,8 @@ impl Room {
             state.snapshot.latest = None;
         }
         // A log that has had events keeps its epoch for as long as a cursor of it may come back.
-        let keep = if state.log.top().offset == 0 { limits.empty_room_duration_max } else { self.bounds.age_max };
+        let keep =
+            if state.log.top().offset == 0 { limits.empty_room_duration_max } else { self.bounds.age_max };
         let idle = now.saturating_duration_since(state.used_at);
         !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
     }
@@ -348,7 +371,11 @@ impl Room {
 const HISTORY_SCAN_MAX: usize = 2 * tidings_protocol::limits::HISTORY_PAGE_EVENTS_MAX as usize;
 
 fn read(
-    log: &RoomLog<Arc<Publication>>, after: Offset, until: Offset, events_max: usize, bytes_max: usize,
+    log: &RoomLog<Arc<Publication>>,
+    after: Offset,
+    until: Offset,
+    events_max: usize,
+    bytes_max: usize,
 ) -> Batch {
     let mut bytes = 0;
     let publications = log

@@ -22,7 +22,12 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    pub(crate) fn new(env: Arc<dyn Env>, limits: Arc<Limits>, rules: RuleBook, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        env: Arc<dyn Env>,
+        limits: Arc<Limits>,
+        rules: RuleBook,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self { env, limits, rules, metrics, by_id: Mutex::default() }
     }
 
@@ -95,7 +100,8 @@ mod tests {
         let limits = Arc::new(Limits::default());
         let rules = RuleBook::new(vec![RoomRules::new("r*")]).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let rooms = Rooms::new(Arc::new(SystemEnv::inline()), Arc::clone(&limits), rules, Arc::clone(&metrics));
+        let rooms =
+            Rooms::new(Arc::new(SystemEnv::inline()), Arc::clone(&limits), rules, Arc::clone(&metrics));
         for number in 0..100_000 {
             assert!(rooms.open(&RoomId::parse(&format!("r{number}")).unwrap()).is_some());
         }

@@ -85,10 +85,12 @@ impl Handler {
     /// Begins a call: what can be refused without running the handler is refused here.
     pub(crate) fn call(&self, context: Context, data: Data<'_>) -> Result<CallFuture, Refusal> {
         match (self, data) {
-            (Self::Json(handler), Data::Json(data)) => match catch_unwind(AssertUnwindSafe(|| handler(context, data))) {
-                Ok(begun) => begun,
-                Err(panic) => Ok(Box::pin(std::future::ready(Err(panicked(&*panic))))),
-            },
+            (Self::Json(handler), Data::Json(data)) => {
+                match catch_unwind(AssertUnwindSafe(|| handler(context, data))) {
+                    Ok(begun) => begun,
+                    Err(panic) => Ok(Box::pin(std::future::ready(Err(panicked(&*panic))))),
+                }
+            }
             (Self::Binary(handler), Data::Binary(payload)) => {
                 let payload = Bytes::copy_from_slice(payload);
                 match catch_unwind(AssertUnwindSafe(|| handler(context, payload))) {

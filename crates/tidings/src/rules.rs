@@ -156,7 +156,10 @@ impl RoomRules {
     pub(crate) fn log_bounds(&self, limits: &Limits) -> LogBounds {
         LogBounds {
             age_max: self.history_age.unwrap_or(limits.history_age_max).min(limits.history_age_max),
-            events_max: self.history_events.unwrap_or(limits.history_events_max).min(limits.history_events_max),
+            events_max: self
+                .history_events
+                .unwrap_or(limits.history_events_max)
+                .min(limits.history_events_max),
             bytes_max: self.history_bytes.unwrap_or(limits.history_bytes_max).min(limits.history_bytes_max),
         }
     }
@@ -168,7 +171,9 @@ pub(crate) struct RuleBook(Vec<Arc<RoomRules>>);
 
 impl RuleBook {
     pub(crate) fn new(rules: Vec<RoomRules>) -> Result<Self, (String, InvalidId)> {
-        if let Some((rule, fault)) = rules.iter().find_map(|rule| rule.check().err().map(|fault| (rule, fault))) {
+        if let Some((rule, fault)) =
+            rules.iter().find_map(|rule| rule.check().err().map(|fault| (rule, fault)))
+        {
             return Err((rule.pattern.clone(), fault));
         }
         Ok(Self(rules.into_iter().map(Arc::new).collect()))

@@ -32,7 +32,8 @@ impl SessionId {
     pub fn parse(text: &str) -> Option<Self> {
         let (lineage, nonce) = text.split_once('.')?;
         let half = |digits: &str| {
-            let plain = digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let plain =
+                digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         };
         Some(Self { lineage: half(lineage)?, nonce: half(nonce)? })
@@ -64,7 +65,9 @@ mod tests {
         assert_eq!(SessionId::parse(&first.to_string()), Some(first));
         assert_eq!(first.lineage(), second.lineage());
         assert_ne!(first, second);
-        for bad in ["", ".", "0.0", "+000000000000000.0000000000000000", &first.to_string().to_uppercase()[..10]] {
+        for bad in
+            ["", ".", "0.0", "+000000000000000.0000000000000000", &first.to_string().to_uppercase()[..10]]
+        {
             assert_eq!(SessionId::parse(bad), None, "{bad}");
         }
     }

@@ -53,12 +53,14 @@ impl Hub {
 
     /// Answers one handshake: 101 and a connection, or a refusal with status, code and fix.
     pub async fn upgrade(&self, mut request: Request<Body>) -> Response {
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+        let address =
+            request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
         let mut cors = None;
         let answer = self.answer(&mut request, address, &mut cors).await;
         answer.unwrap_or_else(|refusal| {
             self.node().metrics.count_refusal(refusal.code());
-            let agent = request.headers().get(http::header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+            let agent =
+                request.headers().get(http::header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
             info!(
                 code = refusal.code(),
                 status = refusal.status().as_u16(),
@@ -67,12 +69,15 @@ impl Hub {
                 agent = handshake::log_safe(&String::from_utf8_lossy(agent), LOGGED_BYTES_MAX),
                 "refuse",
             );
-            refusal.into_response(cors.as_ref())
+            refusal.to_response(cors.as_ref())
         })
     }
 
     async fn answer(
-        &self, request: &mut Request<Body>, address: Option<SocketAddr>, cors: &mut Option<HeaderValue>,
+        &self,
+        request: &mut Request<Body>,
+        address: Option<SocketAddr>,
+        cors: &mut Option<HeaderValue>,
     ) -> Result<Response, HandshakeRefusal> {
         let node = self.node();
         let (method, headers) = (request.method(), request.headers());
@@ -82,7 +87,8 @@ impl Hub {
         {
             return Ok(handshake::preflight(origin));
         }
-        let asked = handshake::read_request(method, request.uri(), request.version(), headers, self.policy())?;
+        let asked =
+            handshake::read_request(method, request.uri(), request.version(), headers, self.policy())?;
         if let Some(address) = address {
             let taken = node.handshake_rate.take(address.ip(), &node.limits, node.env.now());
             taken.map_err(HandshakeRefusal::rate_limited)?;
@@ -92,7 +98,9 @@ impl Hub {
         let admitted = admit(node, &asked, identity).await?;
         let upgrade = asked.upgrade()?;
         let Some(pending) = request.extensions_mut().remove::<OnUpgrade>() else {
-            return Err(HandshakeRefusal::bad_upgrade("the server in front of this route can't upgrade connections"));
+            return Err(HandshakeRefusal::bad_upgrade(
+                "the server in front of this route can't upgrade connections",
+            ));
         };
         let response = handshake::switching_protocols(upgrade);
         let Some(admitted) = admitted else {
@@ -116,13 +124,19 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
         None => Err(AuthError::new(TokenFault::Missing, "the request has no token")),
     };
     verified.map_err(|error| {
-        HandshakeRefusal::token(error.fault().code(), error.detail().to_owned(), error.fault().fix().to_owned())
+        HandshakeRefusal::token(
+            error.fault().code(),
+            error.detail().to_owned(),
+            error.fault().fix().to_owned(),
+        )
     })
 }
 
 /// Everything between a good token and the 101. A plain GET takes no slot, and so is admitted as nobody.
 async fn admit(
-    node: &Arc<Node>, asked: &HandshakeRequest, identity: Identity,
+    node: &Arc<Node>,
+    asked: &HandshakeRequest,
+    identity: Identity,
 ) -> Result<Option<Admitted>, HandshakeRefusal> {
     if node.is_draining() {
         return Err(HandshakeRefusal::draining());
@@ -144,7 +158,9 @@ async fn admit(
 impl Admitted {
     /// Takes the user's slot and learns his rooms.
     pub(crate) async fn new(
-        node: &Arc<Node>, identity: Identity, takes_over: Option<SessionId>,
+        node: &Arc<Node>,
+        identity: Identity,
+        takes_over: Option<SessionId>,
     ) -> Result<Self, HandshakeRefusal> {
         let rooms = rooms_of(node, &identity).await?;
         let session = match takes_over {
@@ -168,7 +184,13 @@ impl Admitted {
 
     /// Hands the socket to a shard.
     pub(crate) fn open(
-        self, node: &Node, io: Io, early: Bytes, last_event_id: Option<Cursor>, resume_wait: bool, checkpoints: bool,
+        self,
+        node: &Node,
+        io: Io,
+        early: Bytes,
+        last_event_id: Option<Cursor>,
+        resume_wait: bool,
+        checkpoints: bool,
     ) {
         let io = match io.detach() {
             Ok(io) => io,
@@ -176,15 +198,8 @@ impl Admitted {
         };
         // Sessions are random, and so spread over the shards.
         let shard = self.peer.session.lineage() as usize % node.inboxes.len();
-        let opening = Opening {
-            io,
-            early,
-            peer: self.peer,
-            slot: self.slot,
-            last_event_id,
-            resume_wait,
-            checkpoints,
-        };
+        let opening =
+            Opening { io, early, peer: self.peer, slot: self.slot, last_event_id, resume_wait, checkpoints };
         node.inboxes[shard].push(Entry::Open(Box::new(opening)));
     }
 }
@@ -227,6 +242,6 @@ fn plain(stream: TcpStream) -> Io {
 
 impl IntoResponse for HandshakeRefusal {
     fn into_response(self) -> Response {
-        HandshakeRefusal::into_response(self, None)
+        self.to_response(None)
     }
 }

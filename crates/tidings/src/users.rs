@@ -48,7 +48,11 @@ impl Users {
     ///
     /// The second value is the connection that lost its slot and is to be closed with 4009.
     pub(crate) fn take_slot(
-        self: &Arc<Self>, user: &UserId, session: SessionId, takes_over: Option<SessionId>, max: usize,
+        self: &Arc<Self>,
+        user: &UserId,
+        session: SessionId,
+        takes_over: Option<SessionId>,
+        max: usize,
     ) -> Result<(Slot, Option<ConnectionKey>), LimitReached> {
         let mut by_user = self.by_user.lock();
         let taken = by_user.entry(user.clone()).or_default();
@@ -87,7 +91,8 @@ impl Slot {
     /// The shard has the socket under this key. If the slot was taken over in between, `false`: close it.
     pub(crate) fn connected(&self, connection: ConnectionKey) -> bool {
         let mut by_user = self.users.by_user.lock();
-        let taken = by_user.get_mut(&self.user).into_iter().flatten().find(|taken| taken.session == self.session);
+        let taken =
+            by_user.get_mut(&self.user).into_iter().flatten().find(|taken| taken.session == self.session);
         let Some(taken) = taken else { return false };
         taken.connection = Some(connection);
         self.users.by_session.lock().insert(self.session, connection);
@@ -152,8 +157,9 @@ mod tests {
         let session = SessionId::first(&env);
         let (slot, _) = users.take_slot(&UserId::parse("ann").unwrap(), session, None, 1).unwrap();
         slot.connected(key(1));
-        let (_bob, replaced) =
-            users.take_slot(&UserId::parse("bob").unwrap(), SessionId::first(&env), Some(session), 1).unwrap();
+        let (_bob, replaced) = users
+            .take_slot(&UserId::parse("bob").unwrap(), SessionId::first(&env), Some(session), 1)
+            .unwrap();
         assert_eq!(replaced, None);
         assert_eq!(users.connection_of(session), Some(key(1)));
     }

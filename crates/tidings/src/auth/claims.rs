@@ -44,7 +44,11 @@ impl<'de> Deserialize<'de> for NumericDate {
                 f.write_str("seconds since 1970 as a number")
             }
             fn visit_u64<E: serde::de::Error>(self, seconds: u64) -> Result<NumericDate, E> {
-                if seconds <= DATE_MAX { Ok(NumericDate(seconds)) } else { Err(E::custom("a date after the year 9999")) }
+                if seconds <= DATE_MAX {
+                    Ok(NumericDate(seconds))
+                } else {
+                    Err(E::custom("a date after the year 9999"))
+                }
             }
             fn visit_f64<E: serde::de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
                 if (0.0..=DATE_MAX as f64).contains(&seconds) {
@@ -65,16 +69,21 @@ impl<'de> Deserialize<'de> for Audience {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(one) => Ok(Self(vec![one])),
-            several @ serde_json::Value::Array(_) => {
-                serde_json::from_value(several).map(Self).map_err(|_| D::Error::custom("aud holds something that is no text"))
-            }
+            several @ serde_json::Value::Array(_) => serde_json::from_value(several)
+                .map(Self)
+                .map_err(|_| D::Error::custom("aud holds something that is no text")),
             _ => Err(D::Error::custom("aud is neither a text nor a list of texts")),
         }
     }
 }
 
 /// Reads the claims of a token whose signature is good.
-pub(super) fn identity(claims: &str, audience: &str, leeway_s: u64, now_unix_s: u64) -> Result<Identity, AuthError> {
+pub(super) fn identity(
+    claims: &str,
+    audience: &str,
+    leeway_s: u64,
+    now_unix_s: u64,
+) -> Result<Identity, AuthError> {
     let refused = |detail: &str| AuthError::new(TokenFault::Claims, detail);
     if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims).is_err() {
         return Err(AuthError::new(TokenFault::Malformed, "the claims are not a JSON object"));
@@ -86,7 +95,10 @@ pub(super) fn identity(claims: &str, audience: &str, leeway_s: u64, now_unix_s: 
     };
     let read: Claims = serde_json::from_str(claims).map_err(fault)?;
     if now_unix_s > read.exp.0.saturating_add(leeway_s) {
-        return Err(AuthError::new(TokenFault::Expired, format!("the token expired {} s ago", now_unix_s - read.exp.0)));
+        return Err(AuthError::new(
+            TokenFault::Expired,
+            format!("the token expired {} s ago", now_unix_s - read.exp.0),
+        ));
     }
     if let Some(NumericDate(not_before)) = read.nbf
         && now_unix_s.saturating_add(leeway_s) < not_before
@@ -94,7 +106,9 @@ pub(super) fn identity(claims: &str, audience: &str, leeway_s: u64, now_unix_s: 
         return Err(refused(&format!("the token is valid only in {} s (nbf)", not_before - now_unix_s)));
     }
     if !read.aud.0.iter().any(|aud| aud == audience) {
-        return Err(refused(&format!("the token is for another audience (aud): this server is {audience:?}")));
+        return Err(refused(&format!(
+            "the token is for another audience (aud): this server is {audience:?}"
+        )));
     }
     let user = UserId::parse(&read.sub).map_err(|error| refused(&format!("sub: {error}")))?;
     let identity = Identity::new(user)

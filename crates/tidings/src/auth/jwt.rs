@@ -127,9 +127,12 @@ impl Jwt {
     }
 
     fn public(
-        key: jsonwebtoken::errors::Result<DecodingKey>, algorithms: &'static [Algorithm], what: &str,
+        key: jsonwebtoken::errors::Result<DecodingKey>,
+        algorithms: &'static [Algorithm],
+        what: &str,
     ) -> Result<Self, InvalidKey> {
-        let key = key.map_err(|_| InvalidKey(format!("this is not {what} public key in PEM (BEGIN PUBLIC KEY)")))?;
+        let key =
+            key.map_err(|_| InvalidKey(format!("this is not {what} public key in PEM (BEGIN PUBLIC KEY)")))?;
         Ok(Self::with_key(key, algorithms))
     }
 
@@ -200,8 +203,8 @@ impl Jwt {
         if !signature_is_text {
             return Err(malformed("the signature is not base64url"));
         }
-        let header: TokenHeader =
-            serde_json::from_slice(&header_bytes).map_err(|_| malformed("the header is not that of a JWT"))?;
+        let header: TokenHeader = serde_json::from_slice(&header_bytes)
+            .map_err(|_| malformed("the header is not that of a JWT"))?;
         if header.crit.is_some() {
             return Err(malformed("the header has critical extensions (crit), and we know none"));
         }
@@ -213,7 +216,8 @@ impl Jwt {
             let named = key.id.is_none() || header.kid.is_none() || key.id == header.kid;
             named
                 && key.algorithms.contains(&algorithm)
-                && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm).unwrap_or(false)
+                && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm)
+                    .unwrap_or(false)
         };
         self.keys.iter().find(verifies).ok_or_else(unverified)?;
         String::from_utf8(claims_bytes).map_err(|_| malformed("the claims are not UTF-8"))
@@ -229,7 +233,10 @@ impl Authenticate for Jwt {
 impl fmt::Debug for Jwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The keys don't print.
-        f.debug_struct("Jwt").field("keys", &self.keys.len()).field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("Jwt")
+            .field("keys", &self.keys.len())
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }
 

@@ -56,10 +56,18 @@ impl TokenFault {
             Self::Missing => {
                 "send the token as Authorization: Bearer, as the subprotocol tidings.token.<jwt> beside tidings.v1, or as ?token="
             }
-            Self::Malformed => "send a signed JWT (three base64url parts joined by dots) of at most 8192 bytes",
-            Self::Expired => "fetch a new token and connect again; if it is new, compare the clocks of both machines",
-            Self::Signature => "sign with the secret or key, and the algorithm, that this server is configured with",
-            Self::Claims => "mint the token with sub (the user), exp (seconds since 1970) and aud (this server's audience)",
+            Self::Malformed => {
+                "send a signed JWT (three base64url parts joined by dots) of at most 8192 bytes"
+            }
+            Self::Expired => {
+                "fetch a new token and connect again; if it is new, compare the clocks of both machines"
+            }
+            Self::Signature => {
+                "sign with the secret or key, and the algorithm, that this server is configured with"
+            }
+            Self::Claims => {
+                "mint the token with sub (the user), exp (seconds since 1970) and aud (this server's audience)"
+            }
         }
     }
 }

@@ -71,7 +71,8 @@ pub(crate) fn refusal(error: PublishError) -> Refusal {
             "this id was used for another message in the last five minutes: use a random prefix and a counter",
         ),
         PublishError::TooManyIds => {
-            Refusal::new(ErrorCode::RateLimited, "too many idempotency ids in five minutes").retry_after_ms(60_000)
+            Refusal::new(ErrorCode::RateLimited, "too many idempotency ids in five minutes")
+                .retry_after_ms(60_000)
         }
         PublishError::TooLarge => Refusal::new(ErrorCode::TooLarge, "the message is too large"),
         PublishError::UnknownRoom => Refusal::new(ErrorCode::UnknownRoom, "no rule covers this room"),

@@ -84,7 +84,11 @@ impl State {
     pub(super) fn joined_room(&self, slot: u32, id: &RoomId) -> Option<Arc<Room>> {
         let room = *self.room_by_id.get(id)?;
         let connection = self.connections.get(slot as usize)?;
-        connection.rooms.iter().any(|joined| joined.room == room).then(|| Arc::clone(&self.rooms[room as usize].room))
+        connection
+            .rooms
+            .iter()
+            .any(|joined| joined.room == room)
+            .then(|| Arc::clone(&self.rooms[room as usize].room))
     }
 
     /// Makes a connection a member, or a member anew, and works out what it will be told.
@@ -123,7 +127,9 @@ impl State {
                 (after, top, JoinRecovery::Fresh, Some(Position { offset: after, ..top }), None)
             }
             Start::After(position) => match room.recover(Some(position)) {
-                (Recovery::Replay { after }, top) => (after, top, JoinRecovery::Complete, Some(position), None),
+                (Recovery::Replay { after }, top) => {
+                    (after, top, JoinRecovery::Complete, Some(position), None)
+                }
                 (Recovery::Moved { was, after }, top) => {
                     (after, top, JoinRecovery::Complete, Some(position), Some(Announcement::Moved { was }))
                 }
@@ -211,7 +217,9 @@ impl State {
     }
 
     pub(super) fn finish_snapshot(&mut self, local: LocalRoom, snapshot: Option<&Snapshot>) {
-        let Some(room) = self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation) else {
+        let Some(room) =
+            self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation)
+        else {
             return;
         };
         let room = Arc::clone(&room.room);
@@ -225,7 +233,13 @@ impl State {
         self.replays = replays;
     }
 
-    fn push_reset(&mut self, replay: &mut Replay, room: &Arc<Room>, reset: Reset, snapshot: Option<&Snapshot>) {
+    fn push_reset(
+        &mut self,
+        replay: &mut Replay,
+        room: &Arc<Room>,
+        reset: Reset,
+        snapshot: Option<&Snapshot>,
+    ) {
         let epoch = self.rooms.get(replay.room as usize).map_or(room.top().epoch, |room| room.epoch);
         let (position, state) = match snapshot {
             Some(snapshot) => (snapshot.position, Some(&*snapshot.state)),
@@ -240,7 +254,8 @@ impl State {
 
     /// Hands the next event of a room to its live members.
     pub(super) fn distribute(&mut self, local: LocalRoom, publication: &Arc<Publication>) {
-        let Some(room) = self.rooms.get_mut(local.slot as usize).filter(|room| room.generation == local.generation)
+        let Some(room) =
+            self.rooms.get_mut(local.slot as usize).filter(|room| room.generation == local.generation)
         else {
             return;
         };
@@ -273,10 +288,13 @@ impl State {
     }
 
     pub(super) fn distribute_presence(&mut self, local: LocalRoom, frame: &Bytes, about: &UserId) {
-        let Some(room) = self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation) else {
+        let Some(room) =
+            self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation)
+        else {
             return;
         };
-        let replaying = self.replays.iter().filter(|replay| replay.room == local.slot).map(|replay| replay.connection);
+        let replaying =
+            self.replays.iter().filter(|replay| replay.room == local.slot).map(|replay| replay.connection);
         let members: Vec<_> = room.live.iter().copied().chain(replaying).collect();
         for slot in members {
             if self.connections.get(slot as usize).is_some_and(|connection| connection.peer.user() != about) {
@@ -297,14 +315,17 @@ impl State {
             let Some(room) = self.rooms.get_mut(slot as usize) else { continue };
             let local = LocalRoom { slot, generation: room.generation };
             let shard = self.inbox.shard();
-            let (batch, caught_up) = room.room.catch_up(shard, room.position, TURN_ENTRIES_MAX, TURN_BYTES_MAX);
+            let (batch, caught_up) =
+                room.room.catch_up(shard, room.position, TURN_ENTRIES_MAX, TURN_BYTES_MAX);
             if batch.lost.is_some() {
                 // The log went on without us: each member reads for itself now and is told what is missing.
                 let after = room.position;
                 room.position = room.room.top().offset;
                 for connection in std::mem::take(&mut room.live) {
-                    if let Some(joined) =
-                        self.connections.get_mut(connection as usize).and_then(|connection| connection.joined(slot))
+                    if let Some(joined) = self
+                        .connections
+                        .get_mut(connection as usize)
+                        .and_then(|connection| connection.joined(slot))
                     {
                         joined.live = None;
                     }
@@ -339,7 +360,9 @@ impl State {
     fn advance(&mut self, replay: &mut Replay) -> Step {
         let limits = &self.node.limits;
         let Some(room) = self.rooms.get_mut(replay.room as usize) else { return Step::Done };
-        let Some(connection) = self.connections.get_mut(replay.connection as usize) else { return Step::Done };
+        let Some(connection) = self.connections.get_mut(replay.connection as usize) else {
+            return Step::Done;
+        };
         if replay.reset.is_some() || connection.outbound.is_half_full(limits) {
             return Step::Waits;
         }
@@ -379,7 +402,9 @@ impl State {
 
     /// Takes a connection out of a room's stream; it stays a member.
     fn stop_stream(&mut self, slot: u32, room_slot: u32) {
-        let Some(joined) = self.connection(slot).and_then(|connection| connection.joined(room_slot)) else { return };
+        let Some(joined) = self.connection(slot).and_then(|connection| connection.joined(room_slot)) else {
+            return;
+        };
         let live = joined.live.take();
         self.replays.retain(|replay| replay.connection != slot || replay.room != room_slot);
         let (Some(live), Some(room)) = (live, self.rooms.get_mut(room_slot as usize)) else { return };
@@ -423,7 +448,8 @@ impl State {
     }
 
     pub(super) fn leave_all(&mut self, slot: u32) {
-        while let Some(joined) = self.connection(slot).and_then(|connection| connection.rooms.last().copied()) {
+        while let Some(joined) = self.connection(slot).and_then(|connection| connection.rooms.last().copied())
+        {
             self.leave_slot(slot, joined.room);
         }
     }
@@ -432,7 +458,8 @@ impl State {
     pub(super) fn rooms_of(&self, slot: u32) -> Vec<RoomId> {
         let connection = self.connections.get(slot as usize);
         let joined = connection.into_iter().flat_map(|connection| &connection.rooms);
-        let mut rooms: Vec<_> = joined.map(|joined| self.rooms[joined.room as usize].room.id.clone()).collect();
+        let mut rooms: Vec<_> =
+            joined.map(|joined| self.rooms[joined.room as usize].room.id.clone()).collect();
         rooms.sort_unstable();
         rooms
     }
@@ -448,7 +475,10 @@ impl State {
             .iter()
             .map(|joined| {
                 let room = &self.rooms[joined.room as usize];
-                let reading = self.replays.iter().find(|replay| replay.connection == slot && replay.room == joined.room);
+                let reading = self
+                    .replays
+                    .iter()
+                    .find(|replay| replay.connection == slot && replay.room == joined.room);
                 let offset = reading.map_or(room.position, |replay| replay.after);
                 (room.room.id.clone(), Position { epoch: room.epoch, offset })
             })

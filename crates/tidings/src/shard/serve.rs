@@ -91,8 +91,12 @@ impl State {
 
     fn dispatch(&mut self, slot: u32, message: ClientMessage<'_>) {
         match message {
-            ClientMessage::Join { room, id, from } => self.ask_to_join(slot, JoinRequest::Join { room, id, from }),
-            ClientMessage::Resume { id, cursor } => self.ask_to_join(slot, JoinRequest::Resume { id, cursor }),
+            ClientMessage::Join { room, id, from } => {
+                self.ask_to_join(slot, JoinRequest::Join { room, id, from })
+            }
+            ClientMessage::Resume { id, cursor } => {
+                self.ask_to_join(slot, JoinRequest::Resume { id, cursor })
+            }
             ClientMessage::Leave { room, id } => {
                 if self.leave(slot, &room) {
                     self.ack(slot, id.as_ref(), &Empty {});
@@ -120,7 +124,9 @@ impl State {
                 self.ack(slot, id.as_ref(), &Empty {});
             }
             ClientMessage::Heartbeat { room, id, data } => {
-                let heartbeat = EventName::parse(HEARTBEAT).ok().filter(|event| self.router.get(event.as_str()).is_some());
+                let heartbeat = EventName::parse(HEARTBEAT)
+                    .ok()
+                    .filter(|event| self.router.get(event.as_str()).is_some());
                 match heartbeat {
                     Some(event) => self.event(slot, ClientEvent { event, room, data: Data::Json(data), id }),
                     None => self.ack(slot, id.as_ref(), &Empty {}),
@@ -168,12 +174,18 @@ impl State {
                         None => ask(&*memberships, &peer, room).await,
                     });
                 }
-                inbox.push(Entry::Admitted { connection: key, request: Box::new(request), verdicts: decided });
+                inbox.push(Entry::Admitted {
+                    connection: key,
+                    request: Box::new(request),
+                    verdicts: decided,
+                });
             });
             return;
         }
-        let verdicts: Vec<_> =
-            verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::No(ErrorCode::Forbidden))).collect();
+        let verdicts: Vec<_> = verdicts
+            .into_iter()
+            .map(|verdict| verdict.unwrap_or(Verdict::No(ErrorCode::Forbidden)))
+            .collect();
         self.join(slot, request, &verdicts);
     }
 
@@ -269,8 +281,17 @@ impl State {
 
     // Asking about a room.
 
-    fn members(&mut self, slot: u32, id: &RoomId, request: Option<&MessageId>, after: Option<&str>, limit: Option<u32>) {
-        let Some(room) = self.joined_room(slot, id) else { return self.refuse(slot, request, &not_joined(id)) };
+    fn members(
+        &mut self,
+        slot: u32,
+        id: &RoomId,
+        request: Option<&MessageId>,
+        after: Option<&str>,
+        limit: Option<u32>,
+    ) {
+        let Some(room) = self.joined_room(slot, id) else {
+            return self.refuse(slot, request, &not_joined(id));
+        };
         let limit = limit.unwrap_or(MEMBERS_PAGE_DEFAULT).min(MEMBERS_PAGE_MAX);
         let page = room.members_page(after, limit as usize);
         let next = page.members.last().filter(|_| page.more).map(|(user, _)| user.as_str().to_owned());
@@ -282,9 +303,16 @@ impl State {
     }
 
     fn history(
-        &mut self, slot: u32, id: &RoomId, request: Option<&MessageId>, before: Option<Position>, limit: Option<u32>,
+        &mut self,
+        slot: u32,
+        id: &RoomId,
+        request: Option<&MessageId>,
+        before: Option<Position>,
+        limit: Option<u32>,
     ) {
-        let Some(room) = self.joined_room(slot, id) else { return self.refuse(slot, request, &not_joined(id)) };
+        let Some(room) = self.joined_room(slot, id) else {
+            return self.refuse(slot, request, &not_joined(id));
+        };
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let limit = limit.unwrap_or(HISTORY_PAGE_EVENTS_DEFAULT).min(HISTORY_PAGE_EVENTS_MAX) as usize;
         let (epoch, newest_first) = room.history(before.map(|before| before.offset));
@@ -296,7 +324,9 @@ impl State {
                 continue;
             }
             let Some(event) = publication.json() else { continue };
-            if events.len() == limit || (bytes + event.get().len() > HISTORY_PAGE_BYTES_MAX && !events.is_empty()) {
+            if events.len() == limit
+                || (bytes + event.get().len() > HISTORY_PAGE_BYTES_MAX && !events.is_empty())
+            {
                 more = true;
                 break;
             }
@@ -354,7 +384,14 @@ impl State {
             };
             if !may_stay {
                 self.leave(slot, &room);
-                self.refuse(slot, None, &Refusal::new(ErrorCode::Forbidden, format!("the new token does not allow {room}: left it")));
+                self.refuse(
+                    slot,
+                    None,
+                    &Refusal::new(
+                        ErrorCode::Forbidden,
+                        format!("the new token does not allow {room}: left it"),
+                    ),
+                );
             }
         }
     }
@@ -420,9 +457,12 @@ impl State {
             fingerprint: self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes()),
         });
         let completion = match event.id {
-            Some(id) => {
-                Completion::Client { inbox: Arc::clone(&self.inbox), connection: key, room: room.id.clone(), id }
-            }
+            Some(id) => Completion::Client {
+                inbox: Arc::clone(&self.inbox),
+                connection: key,
+                room: room.id.clone(),
+                id,
+            },
             None => Completion::Nobody,
         };
         self.node.broker.submit(&room, draft, completion);
@@ -430,12 +470,18 @@ impl State {
 
     /// Starts a handler's call on the application's runtime, unless its id says that it has been called before.
     fn call(
-        &mut self, slot: u32, lane: Option<RoomId>, id: Option<MessageId>, fingerprint: u64, call: CallFuture,
+        &mut self,
+        slot: u32,
+        lane: Option<RoomId>,
+        id: Option<MessageId>,
+        fingerprint: u64,
+        call: CallFuture,
     ) {
         let now = self.node.env.now();
         let Some(connection) = self.connection(slot) else { return };
         let (key, user) = (connection.key, connection.peer.user().clone());
-        let begun = id.as_ref().map(|id| self.node.calls.begin(&user, lane.as_ref(), id, fingerprint, key, now));
+        let begun =
+            id.as_ref().map(|id| self.node.calls.begin(&user, lane.as_ref(), id, fingerprint, key, now));
         let ticket = match begun {
             None => None,
             Some(Begin::Run(ticket)) => Some(ticket),
@@ -508,7 +554,10 @@ impl State {
 
 /// Ends a call: its answer, which is also told to whoever else waits for it.
 fn finish(
-    node: &Node, id: Option<&MessageId>, ticket: Option<Ticket>, outcome: Result<Box<RawValue>, AckError>,
+    node: &Node,
+    id: Option<&MessageId>,
+    ticket: Option<Ticket>,
+    outcome: Result<Box<RawValue>, AckError>,
 ) -> Option<Bytes> {
     let refused = outcome.is_err();
     let answer = match outcome {

@@ -67,8 +67,12 @@ impl State {
     }
 
     fn welcome(
-        &mut self, slot: u32, cursor: Option<&tidings_protocol::event_id::Cursor>, resume_wait: bool,
-        checkpoints: bool, now: Instant,
+        &mut self,
+        slot: u32,
+        cursor: Option<&tidings_protocol::event_id::Cursor>,
+        resume_wait: bool,
+        checkpoints: bool,
+        now: Instant,
     ) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let peer = connection.peer.clone();
@@ -77,14 +81,16 @@ impl State {
             Some(cursor) => cursor.get(room).map_or(Start::NoPosition, Start::After),
         };
         let max = self.node.limits.rooms_per_connection_max;
-        let wanted: Vec<_> = peer.member_of().iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
+        let wanted: Vec<_> =
+            peer.member_of().iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
         let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
         let mut unattached = Vec::new();
         for (id, start) in wanted {
             if resume_wait {
                 // Fixed now, so that nothing is missed while the client makes up its mind.
                 let Some(room) = self.node.rooms.open(&id) else { continue };
-                let start = if start == (Start::Newest { history: 0 }) { Start::After(room.top()) } else { start };
+                let start =
+                    if start == (Start::Newest { history: 0 }) { Start::After(room.top()) } else { start };
                 if let Start::After(position) = start {
                     positions.push((id.clone(), position));
                 }
@@ -244,7 +250,8 @@ impl State {
         let limits = self.node.limits.clone();
         let now = self.node.env.now();
         let Some(connection) = self.connection(slot) else { return };
-        if connection.session.is_closing() || !connection.session.is_paused() || connection.must_wait(&limits) {
+        if connection.session.is_closing() || !connection.session.is_paused() || connection.must_wait(&limits)
+        {
             return;
         }
         connection.session.resume_reading(now);
@@ -345,7 +352,11 @@ impl State {
     pub(super) fn close_overflowing(&mut self) {
         while let Some(slot) = self.overflowing.pop() {
             let limits = &self.node.limits;
-            if self.connections.get(slot as usize).is_some_and(|connection| connection.outbound.is_over(limits)) {
+            if self
+                .connections
+                .get(slot as usize)
+                .is_some_and(|connection| connection.outbound.is_over(limits))
+            {
                 self.close(slot, CloseCode::SLOW_CONSUMER, "the client reads too slowly");
             }
         }
