@@ -8,16 +8,13 @@ use tidings::{Hub, Limits};
 /// `/ws`, `/health/live` and `/health/ready`.
 pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
     let (ready, connections_max) = (hub.clone(), limits.connections_per_node_max as u64);
-    Router::new()
-        .route("/ws", hub.route())
-        .route("/health/live", get(|| async { "live\n" }))
-        .route(
-            "/health/ready",
-            get(move || {
-                let answer = readiness(ready.is_ready(), ready.metrics().connections, connections_max);
-                async move { answer }
-            }),
-        )
+    Router::new().route("/ws", hub.route()).route("/health/live", get(|| async { "live\n" })).route(
+        "/health/ready",
+        get(move || {
+            let answer = readiness(ready.is_ready(), ready.metrics().connections, connections_max);
+            async move { answer }
+        }),
+    )
 }
 
 /// A node that is on its way out, or full, asks to be left out of the balancer's round.

@@ -38,8 +38,10 @@ fn directory() -> Result<PathBuf, Failure> {
         .or_else(|| set("XDG_DATA_HOME").map(|data| data.join("tidings")))
         .or_else(|| set("HOME").map(|home| home.join(".local/share/tidings")))
         .ok_or_else(|| {
-            Failure::failed("there is no place for the secret of tidings dev: neither TIDINGS_HOME nor HOME is set")
-                .fix("set TIDINGS_HOME to a directory that you can write to")
+            Failure::failed(
+                "there is no place for the secret of tidings dev: neither TIDINGS_HOME nor HOME is set",
+            )
+            .fix("set TIDINGS_HOME to a directory that you can write to")
         })
 }
 
@@ -70,7 +72,11 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 #[cfg(test)]

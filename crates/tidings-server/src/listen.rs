@@ -73,7 +73,10 @@ pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) 
                 if !std::mem::replace(&mut is_failing, true) {
                     warn!(%error, retry_ms = ACCEPT_RETRY.as_millis(), "connections can't be accepted");
                 }
-                #[expect(clippy::disallowed_methods, reason = "nothing tells when an open file is free again")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "nothing tells when an open file is free again"
+                )]
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -83,7 +86,11 @@ pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) 
 /// One connection until it is upgraded or closed. It has `progress_max` for its first request to be answered, and
 /// again for each that follows: hyper times the head alone, and this times whatever else a client can think of.
 async fn connection(
-    http: http1::Builder, stream: TcpStream, address: SocketAddr, app: Router, progress_max: Duration,
+    http: http1::Builder,
+    stream: TcpStream,
+    address: SocketAddr,
+    app: Router,
+    progress_max: Duration,
     _counted: PendingConnection,
 ) {
     let answered = Arc::new(Notify::new());
@@ -199,18 +206,25 @@ mod tests {
         use rustix::io::Errno;
         let errors = [Errno::MFILE, Errno::NFILE, Errno::MFILE].map(Errno::raw_os_error);
         let (then, address) = local().await;
-        let listener =
-            Failing { errors: [errors.as_slice(), &[Errno::CONNABORTED.raw_os_error()]].concat(), asked: 0.into(), then };
+        let listener = Failing {
+            errors: [errors.as_slice(), &[Errno::CONNABORTED.raw_os_error()]].concat(),
+            asked: 0.into(),
+            then,
+        };
         let app = Router::new().route("/", get(|| async { "alive" }));
-        let begun = std::time::Instant::now();
+        let (limits, begun) = (Limits::default(), std::time::Instant::now());
         tokio::select! {
-            _ = serve(&listener, app, &Limits::default()) => unreachable!(),
+            _ = serve(&listener, app, &limits) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") => {
                 assert!(answer.ends_with("alive"), "{answer}");
             }
         }
         assert!(begun.elapsed() >= 3 * ACCEPT_RETRY, "it rests after each failure, and does not spin");
-        assert_eq!(listener.asked.load(Ordering::Relaxed), 6, "four failures, one connection, one that waits");
+        assert_eq!(
+            listener.asked.load(Ordering::Relaxed),
+            6,
+            "four failures, one connection, one that waits"
+        );
     }
 
     #[tokio::test]
@@ -219,7 +233,8 @@ mod tests {
         let mut limits = Limits::default();
         limits.pending_handshakes_max = 2;
         let client = async {
-            let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+            let held =
+                [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
             let answer = answer_to(address, "").await;
             drop(held);
             answer

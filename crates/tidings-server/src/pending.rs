@@ -96,7 +96,11 @@ mod tests {
         let mut held: Vec<_> = (0..200).map(|_| pending.begin(address(0x0a00_0001)).unwrap()).collect();
         assert_eq!(pending.begin(address(0x0a00_0001)).unwrap_err(), TooMany::FromAddress);
         let mapped = "::ffff:10.0.0.1".parse().unwrap();
-        assert_eq!(pending.begin(mapped).unwrap_err(), TooMany::FromAddress, "the same address in other clothes");
+        assert_eq!(
+            pending.begin(mapped).unwrap_err(),
+            TooMany::FromAddress,
+            "the same address in other clothes"
+        );
         assert!(pending.begin(address(0x0a00_0002)).is_ok());
         held.pop();
         assert!(pending.begin(address(0x0a00_0001)).is_ok());
@@ -106,7 +110,8 @@ mod tests {
     fn a_node_has_1024_loopback_included() {
         let pending = pending();
         let loopback: Vec<_> = (0..1000).map(|_| pending.begin([127, 0, 0, 1].into()).unwrap()).collect();
-        let others: Vec<_> = (0..24).map(|number| pending.begin(address(0x0a00_0000 + number)).unwrap()).collect();
+        let others: Vec<_> =
+            (0..24).map(|number| pending.begin(address(0x0a00_0000 + number)).unwrap()).collect();
         assert_eq!(pending.begin([127, 0, 0, 1].into()).unwrap_err(), TooMany::OnNode);
         drop((loopback, others));
         let counts = pending.counts.lock();

@@ -35,7 +35,9 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     };
     bound.await.map_err(|error| {
         let fix = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there: end it, or choose another --listen",
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there: end it, or choose another --listen"
+            }
             std::io::ErrorKind::PermissionDenied => "choose a port from 1024 on with --listen",
             _ => "choose another address with --listen",
         };
@@ -46,7 +48,11 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
 /// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
 /// ends it at once.
 pub(crate) async fn serve(
-    hub: &Hub, listener: &TcpListener, app: Router, limits: &Limits, drain_window: Duration,
+    hub: &Hub,
+    listener: &TcpListener,
+    app: Router,
+    limits: &Limits,
+    drain_window: Duration,
 ) -> Result<(), Failure> {
     let no_signals = |error| Failure::failed(format_args!("no signals: {error}"));
     let mut signals = Signals {

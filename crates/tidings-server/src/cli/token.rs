@@ -32,7 +32,8 @@ pub(crate) struct Token {
 impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
         let token = mint(&dev_secret::load()?, &self.user, &self.rooms, self.ttl)?;
-        writeln!(std::io::stdout(), "{token}").map_err(|error| Failure::failed(format_args!("stdout: {error}")))
+        writeln!(std::io::stdout(), "{token}")
+            .map_err(|error| Failure::failed(format_args!("stdout: {error}")))
     }
 }
 
@@ -48,7 +49,10 @@ struct Claims<'a> {
 
 /// Signs a token that `tidings dev` takes.
 pub(super) fn mint(
-    secret: &SecretString, user: &UserId, rooms: &[RoomId], ttl: Duration,
+    secret: &SecretString,
+    user: &UserId,
+    rooms: &[RoomId],
+    ttl: Duration,
 ) -> Result<String, Failure> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let rooms: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();

@@ -1,0 +1,196 @@
+//! `tidings dev`: a server with no configuration, for this machine alone, with a page to try it on.
+//!
+//! It must never be reachable from elsewhere, because it gives a token to anyone who asks: it listens on loopback
+//! only, and answers only to loopback names, so that no foreign page reaches it by rebinding its own name.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tidings::auth::{Jwt, UserId};
+use tidings::{Access, Hub, Limits, RoomRules};
+
+use super::token;
+use crate::failure::Failure;
+use crate::{app, dev_secret, open_files, run, span_of_time};
+
+const PAGE: &str = include_str!("../page/index.html");
+/// Where the page has the nonce of its own script and style.
+const NONCE: &str = "{{nonce}}";
+/// For whom the token in the terminal is, and how long.
+const TERMINAL_USER: &str = "dev";
+const TERMINAL_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The page asks again at every connect.
+const PAGE_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Serve this machine with no configuration: everyone may join and publish everywhere
+#[derive(Args, Debug)]
+pub(crate) struct Dev {
+    /// A loopback address and a port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
+    listen: SocketAddr,
+    /// How long clients have to move away at the end
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = span_of_time::parse)]
+    drain_window: Duration,
+}
+
+impl Dev {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if !self.listen.ip().is_loopback() {
+            let message =
+                format!("tidings dev gives tokens to anyone, so it can't listen on {}", self.listen);
+            return Err(Failure::usage(message).fix("listen on 127.0.0.1 or [::1], or use tidings serve"));
+        }
+        let secret = Arc::new(dev_secret::load()?);
+        run::block_on(async {
+            let mut limits = Limits::default();
+            limits.connections_per_node_max = open_files::raise();
+            let hub = Hub::builder()
+                .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
+                .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
+                .loopback_host_only()
+                .limits(limits.clone())
+                .build()
+                .map_err(Failure::failed)?;
+            let (listener, address) = run::bind(self.listen).await?;
+            let dev = Router::new()
+                .route("/", get(page))
+                .route("/dev/token", get(page_token))
+                .with_state(Arc::clone(&secret))
+                .layer(axum::middleware::from_fn(loopback_only));
+            greet(address, &secret)?;
+            run::serve(&hub, &listener, app::router(&hub, &limits).merge(dev), &limits, self.drain_window)
+                .await
+        })
+    }
+}
+
+/// Where everything is, for people to read and to copy from.
+fn greet(address: SocketAddr, secret: &SecretString) -> Result<(), Failure> {
+    let user = UserId::parse(TERMINAL_USER).map_err(Failure::failed)?;
+    let token = token::mint(secret, &user, &[], TERMINAL_TOKEN_TTL)?;
+    let text = format!(
+        "\
+Tidings is listening, for this machine only.
+
+  page    http://{address}/
+  socket  ws://{address}/ws
+  token   {token}
+
+The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
+
+  tidings token --user ID
+
+Try it in a terminal, and then type the second line:
+
+  wscat -c 'ws://{address}/ws?token={token}'
+  {{\"event\":\"room.join\",\"room\":\"chat:lobby\",\"id\":\"1\"}}
+
+"
+    );
+    // A stdout that is gone wants to read nothing; the server is wanted all the same.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+async fn page() -> Result<Response, StatusCode> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let nonce = format!("{:032x}", u128::from_ne_bytes(random));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+    ];
+    Ok((headers, PAGE.replace(NONCE, &nonce)).into_response())
+}
+
+#[derive(Deserialize)]
+struct TokenQuery {
+    user: String,
+    /// Names joined by commas: the rooms that the page was in before it lost its connection.
+    #[serde(default)]
+    rooms: String,
+}
+
+async fn page_token(State(secret): State<Arc<SecretString>>, Query(query): Query<TokenQuery>) -> Response {
+    let bad_request = |fault: String| (StatusCode::BAD_REQUEST, fault + "\n").into_response();
+    let user = match token::user(&query.user) {
+        Ok(user) => user,
+        Err(fault) => return bad_request(fault),
+    };
+    let names = query.rooms.split(',').filter(|name| !name.is_empty());
+    let rooms = match names.map(token::room).collect::<Result<Vec<_>, _>>() {
+        Ok(rooms) => rooms,
+        Err(fault) => return bad_request(fault),
+    };
+    match token::mint(&secret, &user, &rooms, PAGE_TOKEN_TTL) {
+        Ok(token) => ([(header::CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "token": token })))
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    if peer.ip().to_canonical().is_loopback() && is_loopback_host(request.headers()) {
+        return next.run(request).await;
+    }
+    (
+        StatusCode::FORBIDDEN,
+        "tidings dev answers this machine only: open it as http://localhost or http://127.0.0.1\n",
+    )
+        .into_response()
+}
+
+/// Whether there is one Host and it names this machine.
+fn is_loopback_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<http::uri::Authority>().ok())
+    else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_names_are_loopback() {
+        let is_loopback = |hosts: &[&'static str]| {
+            let headers = hosts.iter().map(|host| (header::HOST, header::HeaderValue::from_static(host)));
+            is_loopback_host(&headers.collect())
+        };
+        for host in ["localhost", "LOCALHOST:7777", "127.0.0.1:7777", "127.9.9.9", "[::1]:7777"] {
+            assert!(is_loopback(&[host]), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:7777", "10.0.0.1", "[::2]", ""]
+        {
+            assert!(!is_loopback(&[host]), "{host}");
+        }
+        assert!(!is_loopback(&[]));
+        assert!(!is_loopback(&["localhost", "evil.example"]));
+    }
+}

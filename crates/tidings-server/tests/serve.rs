@@ -1,0 +1,111 @@
+//! `tidings serve`: what its configuration says counts, and what is wrong in it is told.
+
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod server;
+
+use std::process::Stdio;
+
+use server::{Client, get, signal, tidings, within};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A home with a configuration in it.
+fn configured(config: &str) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("tidings.toml"), config).unwrap();
+    std::fs::write(home.path().join("secret"), SECRET).unwrap();
+    home
+}
+
+fn token(user: &str, rooms: &[&str]) -> String {
+    let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
+    let claims = serde_json::json!({"sub": user, "aud": "app", "exp": exp, "rooms": rooms});
+    tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
+}
+
+#[tokio::test]
+async fn rooms_limits_and_audience_are_as_configured() {
+    let home = configured(
+        r#"
+        listen = "127.0.0.1:0"
+        [auth]
+        secret_file = "secret"
+        audience = "app"
+        [[rooms]]
+        pattern = "chat:*"
+        join = "members"
+        publish = "members"
+        [[rooms]]
+        pattern = "news"
+        join = "anyone"
+        [limits]
+        connections_per_user_max = 1
+        "#,
+    );
+    let mut command = tidings(&home);
+    command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line: serde_json::Value = serde_json::from_str(&within(log.next_line()).await.unwrap().unwrap())
+            .expect("the log is JSON lines");
+        if line["message"] == "listening" {
+            break line["address"].as_str().unwrap().to_owned();
+        }
+    };
+
+    let mut ada = Client::connect(&address, &token("ada", &["chat:a"])).await;
+    let mut said = async |message: &str| {
+        ada.send(message).await;
+        loop {
+            let answer = ada.next().await.unwrap();
+            if answer["event"] == "ack" || answer["event"] == "error" {
+                break answer["data"].clone();
+            }
+        }
+    };
+    assert!(said(r#"{"event":"post","room":"chat:a","data":1,"id":"1"}"#).await["event_id"].is_string());
+    assert_eq!(said(r#"{"event":"room.join","room":"chat:b","id":"2"}"#).await["code"], "forbidden");
+    assert_eq!(said(r#"{"event":"room.join","room":"else","id":"3"}"#).await["code"], "unknown_room");
+    assert!(said(r#"{"event":"room.join","room":"news","id":"4"}"#).await["top"].is_string());
+    assert_eq!(said(r#"{"event":"post","room":"news","id":"5"}"#).await["code"], "forbidden");
+
+    let second = get(&address, &format!("/ws?token={}", token("ada", &[])), &address).await;
+    assert!(second.status == 429 && second.body.contains("connection_limit"), "{second:?}");
+    assert_eq!(get(&address, "/", &address).await.status, 404, "the page is for development");
+    assert_eq!(get(&address, "/dev/token?user=ada", &address).await.status, 404);
+
+    ada.close().await;
+    signal(&child, rustix::process::Signal::TERM);
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_with_its_place_and_exit_code_78() {
+    let cases = [
+        (
+            "[auth]\nsecret_file = 'secret'\n\n[limits]\nhartbeat_seconds = 1",
+            "tidings.toml:5:1",
+            "`heartbeat_seconds`",
+        ),
+        ("[auth]\nsecret_file = 'secret'\n[[rooms]]\npattern = 'a b'", "tidings.toml", "a b"),
+        (
+            "[auth]\nsecret_file = 'secret'\n[limits]\nsilence_max_seconds = 1",
+            "tidings.toml",
+            "longer than heartbeat",
+        ),
+        ("allowed_origins = ['app']\n[auth]\nsecret_file = 'secret'", "tidings.toml", "app"),
+        ("[auth]\nsecret = 'short'", "tidings.toml", "openssl rand"),
+        ("", "tidings.toml:1:1", "auth"),
+    ];
+    for (config, place, said) in cases {
+        let home = configured(config);
+        let path = home.path().join("tidings.toml");
+        let output = within(tidings(&home).arg("serve").arg("--config").arg(path).output()).await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(stderr.contains(place) && stderr.contains(said), "{stderr}");
+    }
+}
