@@ -1,4 +1,5 @@
 //! What handlers see and do, and what becomes of their calls.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -134,7 +134,7 @@ impl State {
         info!(session = %peer.session, user = %peer.user(), rooms = peer.member_of().len(), "connect");
         self.push(slot, welcome);
         for attach in attaches {
-            self.commit(slot, attach);
+            self.commit(slot, &attach);
         }
         self.send_checkpoint(slot);
     }
