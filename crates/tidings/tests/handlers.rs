@@ -278,7 +278,7 @@ async fn the_application_reaches_connections_users_and_rooms_from_outside() {
     let room = RoomId::parse("a").unwrap();
     let handle = hub.hub().room(&room);
     assert!(handle.join(ann.session()).await && handle.join(bob.session()).await);
-    assert_eq!(hub.hub().rooms_of(ann.session()).await, [room.clone()]);
+    assert_eq!(hub.hub().rooms_of(ann.session()).await, std::slice::from_ref(&room));
     assert_eq!(
         handle.members().iter().map(|member| member.user.as_str()).collect::<Vec<_>>(),
         ["ann", "bob"]
