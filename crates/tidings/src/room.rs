@@ -331,12 +331,12 @@ impl Room {
     }
 
     /// The snapshot handler has answered: tells every shard that waits.
-    pub(crate) fn finish_snapshot(&self, snapshot: Option<Snapshot>, now: Instant) {
+    pub(crate) fn finish_snapshot(&self, snapshot: Option<&Snapshot>, now: Instant) {
         let mut state = self.state.lock();
         state.snapshot.in_flight = false;
-        state.snapshot.latest = snapshot.clone().map(|snapshot| (now, snapshot));
+        state.snapshot.latest = snapshot.map(|snapshot| (now, snapshot.clone()));
         for (inbox, room) in state.snapshot.waiting.drain(..) {
-            inbox.push(Entry::Snapshot { room, snapshot: snapshot.clone() });
+            inbox.push(Entry::Snapshot { room, snapshot: snapshot.cloned() });
         }
     }
 

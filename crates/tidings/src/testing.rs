@@ -278,15 +278,29 @@ impl TestClient {
 
     /// Whatever comes next from the wire.
     pub async fn next(&mut self) -> TestFrame {
-        let next = tokio::time::timeout(WAIT_MAX, self.read_frame()).await;
-        let Ok(frame) = next else { panic!("nothing came for {WAIT_MAX:?}; kept: {:?}", self.kept) };
+        let frame = self.read_frame(whole).await.unwrap_or(TestFrame::Closed(None));
         if frame == TestFrame::Ping && self.answers_pings {
             self.send_frame(Opcode::Pong, b"").await;
         }
         frame
     }
 
-    async fn read_frame(&mut self) -> TestFrame {
+    /// The next text frame as the bytes that it is; whatever else comes before it is dropped.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            let text = |inbound: Inbound<'_>| {
+                if let Inbound::Text(text) = inbound { Some(text.to_owned()) } else { None }
+            };
+            match self.read_frame(text).await {
+                Some(Some(text)) => return text,
+                Some(None) => {}
+                None => panic!("closed while waiting for a text"),
+            }
+        }
+    }
+
+    /// Reads one frame; none at the stream's end.
+    async fn read_frame<T>(&mut self, whole: impl Fn(Inbound<'_>) -> T) -> Option<T> {
         let limits = ReaderLimits {
             text_bytes_max: usize::MAX,
             binary_bytes_max: usize::MAX,
@@ -296,16 +310,17 @@ impl TestClient {
         loop {
             let mut used = 0;
             let frame = match self.reader.read(&mut self.unread, &mut used, &limits) {
-                Ok(frame) => frame.map(whole),
+                Ok(frame) => frame.map(&whole),
                 Err(fault) => panic!("the server's frames are broken: {fault}"),
             };
             self.unread.drain(..used);
-            if let Some(frame) = frame {
+            if frame.is_some() {
                 return frame;
             }
-            match self.stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return TestFrame::Closed(None),
-                Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
+            match tokio::time::timeout(WAIT_MAX, self.stream.read(&mut buffer)).await {
+                Ok(Ok(0) | Err(_)) => return None,
+                Ok(Ok(read)) => self.unread.extend_from_slice(&buffer[..read]),
+                Err(_) => panic!("nothing came for {WAIT_MAX:?}; kept: {:?}", self.kept),
             }
         }
     }

@@ -54,6 +54,7 @@ pub(super) struct Attach {
     announcement: Option<Announcement>,
 }
 
+#[derive(Clone, Copy)]
 enum Announcement {
     Moved { was: Epoch },
     Reset(Reset),
@@ -156,7 +157,7 @@ impl State {
     }
 
     /// Tells a prepared join's `room.epoch` or `room.reset` and lets the events follow.
-    pub(super) fn commit(&mut self, slot: u32, attach: Attach) {
+    pub(super) fn commit(&mut self, slot: u32, attach: &Attach) {
         let Some(member_room) = self.rooms.get(attach.room as usize) else { return };
         let room = Arc::clone(&member_room.room);
         let mut replay = Replay { connection: slot, room: attach.room, after: attach.after, reset: None };
@@ -212,7 +213,7 @@ impl State {
                     None
                 }
             };
-            room.finish_snapshot(snapshot, node.env.now());
+            room.finish_snapshot(snapshot.as_ref(), node.env.now());
         });
     }
 

@@ -92,10 +92,10 @@ impl State {
     fn dispatch(&mut self, slot: u32, message: ClientMessage<'_>) {
         match message {
             ClientMessage::Join { room, id, from } => {
-                self.ask_to_join(slot, JoinRequest::Join { room, id, from })
+                self.ask_to_join(slot, JoinRequest::Join { room, id, from });
             }
             ClientMessage::Resume { id, cursor } => {
-                self.ask_to_join(slot, JoinRequest::Resume { id, cursor })
+                self.ask_to_join(slot, JoinRequest::Resume { id, cursor });
             }
             ClientMessage::Leave { room, id } => {
                 if self.leave(slot, &room) {
@@ -229,7 +229,7 @@ impl State {
                 match attached {
                     Ok(attach) => {
                         self.ack(slot, Some(&id), &attach.joined);
-                        self.commit(slot, attach);
+                        self.commit(slot, &attach);
                         self.send_checkpoint(slot);
                     }
                     Err(code) => self.refuse(slot, Some(&id), &join_refusal(code, &room)),
@@ -263,7 +263,7 @@ impl State {
         }
         self.ack(slot, Some(id), &resumed);
         for attach in attaches {
-            self.commit(slot, attach);
+            self.commit(slot, &attach);
         }
         self.attach_waiting(slot);
         self.send_checkpoint(slot);
@@ -274,7 +274,7 @@ impl State {
         let Some(connection) = self.connection(slot) else { return };
         for (room, start) in std::mem::take(&mut connection.unattached) {
             if let Ok(attach) = self.prepare(slot, &room, start) {
-                self.commit(slot, attach);
+                self.commit(slot, &attach);
             }
         }
     }
@@ -537,7 +537,7 @@ impl State {
                 let attached = self.prepare(slot, &room, Start::Newest { history: 0 });
                 let joined = attached.is_ok();
                 if let Ok(attach) = attached {
-                    self.commit(slot, attach);
+                    self.commit(slot, &attach);
                 }
                 let _ = done.send(joined);
             }

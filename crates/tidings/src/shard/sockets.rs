@@ -134,7 +134,7 @@ impl State {
         info!(session = %peer.session, user = %peer.user(), rooms = peer.member_of().len(), "connect");
         self.push(slot, welcome);
         for attach in attaches {
-            self.commit(slot, attach);
+            self.commit(slot, &attach);
         }
         self.send_checkpoint(slot);
     }
@@ -292,7 +292,8 @@ impl State {
                 self.end(slot, "the socket broke");
             }
         }
-        if self.replays.iter().any(|replay| replay.connection == slot) {
+        if !self.replays.is_empty() {
+            // One of them may have waited for room in this queue.
             self.wake_pump();
         }
     }
