@@ -83,7 +83,8 @@ fn as_the_suite_needs() -> Limits {
     let mut limits = production();
     limits.text_message_bytes_max = 16 * MIB;
     limits.binary_message_bytes_max = 16 * MIB;
-    limits.fragments_max = 65_536;
+    // 4 MiB in pieces of 64 bytes, and an empty last one.
+    limits.fragments_max = 65_537;
     limits.message_duration_max = Duration::from_secs(120);
     limits.control_frames_per_second = u32::MAX;
     limits.control_frames_burst = u32::MAX;

@@ -53,7 +53,9 @@ impl State {
             self.close(slot, CloseCode::TAKEN_OVER, "another connection took this session over");
             return;
         }
-        self.welcome(slot, last_event_id.as_ref(), resume_wait, checkpoints, now);
+        if !self.echoes() {
+            self.welcome(slot, last_event_id.as_ref(), resume_wait, checkpoints, now);
+        }
         if !early.is_empty() {
             self.process(slot, &mut early.to_vec());
         }
@@ -137,6 +139,14 @@ impl State {
             self.commit(slot, &attach);
         }
         self.send_checkpoint(slot);
+    }
+
+    /// The hub only echoes, and greets nobody.
+    fn echoes(&self) -> bool {
+        #[cfg(feature = "conformance")]
+        return self.router.echoes();
+        #[cfg(not(feature = "conformance"))]
+        false
     }
 
     /// Queues a frame and sees to its being written.
