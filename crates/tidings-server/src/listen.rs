@@ -152,7 +152,7 @@ impl TooMany {
             ),
         };
         let body = format!(
-            r#"{{"type":"about:blank","title":"{reason}","status":{status},"code":"{code}","detail":"{detail}","fix":"{fix}"}}"#
+            r#"{{"type":"urn:tidings:{code}","title":"{reason}","status":{status},"code":"{code}","detail":"{detail}","fix":"{fix}"}}"#
         );
         format!(
             "HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\

@@ -1,6 +1,7 @@
 //! `tidings dev` and `tidings token`, as a new user meets them.
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+
 mod server;
 
 use std::time::Duration;
@@ -51,7 +52,7 @@ async fn a_name_rebound_to_this_machine_gets_neither_page_nor_token_nor_socket()
     let socket = format!("/ws?token={}", dev.token);
     assert_eq!(get(&dev.address, &socket, "localhost").await.status, 426, "the token is good");
     let refused = get(&dev.address, &socket, "evil.example").await;
-    assert!(refused.status == 400 && refused.body.contains("Host"), "{refused:?}");
+    assert!(refused.status == 400 && refused.body.contains("localhost"), "{refused:?}");
     assert_eq!(get(&dev.address, "/", "localhost:1").await.status, 200);
 }
 
@@ -70,6 +71,17 @@ async fn two_users_join_a_room_and_what_one_publishes_reaches_both() {
         assert_eq!(event["from"], "ada");
         assert!(event["id"].as_str().unwrap().starts_with("chat:lobby@"), "{event}");
     }
+}
+
+#[tokio::test]
+async fn only_named_pages_of_other_origins_may_connect() {
+    let dev = Dev::start_with(&["--allow-origin", "http://localhost:5173"]).await;
+    let mut answers = Vec::new();
+    for origin in ["http://localhost:5173", "http://localhost:5174"] {
+        let path = format!("/ws?token={} HTTP/1.1\r\nOrigin: {origin}\r\nX:", dev.token);
+        answers.push(get(&dev.address, &path, &dev.address).await.status);
+    }
+    assert_eq!(answers, [426, 403]);
 }
 
 #[tokio::test]

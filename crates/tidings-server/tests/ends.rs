@@ -1,6 +1,7 @@
 //! How servers and connections end: signals, and clients that don't get on.
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+
 mod server;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! `tidings serve`: what its configuration says counts, and what is wrong in it is told.
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+
 mod server;
 
 use std::process::Stdio;

@@ -39,6 +39,9 @@ pub(crate) struct Dev {
     /// A loopback address and a port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     listen: SocketAddr,
+    /// A page's origin from which connections are taken, besides this server's own: http://localhost:5173
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
     /// How long clients have to move away at the end
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = span_of_time::parse)]
     drain_window: Duration,
@@ -55,13 +58,15 @@ impl Dev {
         run::block_on(async {
             let mut limits = Limits::default();
             limits.connections_per_node_max = open_files::raise();
-            let hub = Hub::builder()
+            let mut hub = Hub::builder()
                 .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
                 .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
                 .loopback_host_only()
-                .limits(limits.clone())
-                .build()
-                .map_err(Failure::failed)?;
+                .limits(limits.clone());
+            for origin in &self.allow_origin {
+                hub = hub.allow_origin(origin);
+            }
+            let hub = hub.build().map_err(Failure::usage)?;
             let (listener, address) = run::bind(self.listen).await?;
             let dev = Router::new()
                 .route("/", get(page))

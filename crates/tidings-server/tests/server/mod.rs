@@ -1,5 +1,7 @@
 //! A `tidings` of a test's own: started on a free port with a home of its own, and killed when the test is over.
 
+#![allow(dead_code, reason = "each test file is a crate that uses its part")]
+
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -44,10 +46,19 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more options than the free port.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let begun = Instant::now();
         let mut command = tidings(&home);
-        command.args(["dev", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut greeting = String::new();
