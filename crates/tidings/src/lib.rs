@@ -37,6 +37,10 @@ pub mod testing;
 mod upgrade;
 mod users;
 
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
