@@ -60,10 +60,10 @@ fn imports_point_down() {
         for import in imports(&fs::read_to_string(&path).unwrap()) {
             match place(&import) {
                 None => {
-                    faults.push(format!("{} imports {import}, which is not in the list", relative.display()))
+                    faults.push(format!("{} imports {import}, which is not in the list", relative.display()));
                 }
                 Some(to) if to < from => {
-                    faults.push(format!("{} imports {import}, which is above it", relative.display()))
+                    faults.push(format!("{} imports {import}, which is above it", relative.display()));
                 }
                 Some(_) => {}
             }
