@@ -203,8 +203,12 @@ impl Jwt {
         if !signature_is_text {
             return Err(malformed("the signature is not base64url"));
         }
-        let header: TokenHeader = serde_json::from_slice(&header_bytes)
-            .map_err(|_| malformed("the header is not that of a JWT"))?;
+        let no_header = || malformed("the header is not that of a JWT");
+        if !header_bytes.trim_ascii_start().starts_with(b"{") {
+            // A list of the fields' values would be read as well.
+            return Err(no_header());
+        }
+        let header: TokenHeader = serde_json::from_slice(&header_bytes).map_err(|_| no_header())?;
         if header.crit.is_some() {
             return Err(malformed("the header has critical extensions (crit), and we know none"));
         }
