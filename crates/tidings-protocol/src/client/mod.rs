@@ -65,7 +65,7 @@ impl Client {
             sends: VecDeque::new(),
             actions: VecDeque::new(),
         };
-        client.id_prefix = format!("{:x}", client.link.random());
+        client.id_prefix = format!("{:016x}", client.link.random());
         client.tick(now);
         client
     }

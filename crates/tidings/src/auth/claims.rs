@@ -24,8 +24,10 @@ struct Claims {
     max_connections: Option<NonZeroU32>,
 }
 
-/// A claim that may be left out and must not be null.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+/// A member that may be left out and must not be null.
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 

@@ -248,9 +248,9 @@ impl fmt::Debug for Jwt {
 #[derive(Deserialize)]
 struct TokenHeader {
     alg: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "claims::present")]
     kid: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "claims::present")]
     crit: Option<serde_json::Value>,
 }
 

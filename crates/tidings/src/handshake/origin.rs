@@ -74,7 +74,9 @@ impl HandshakePolicy {
         let Ok(origin) = Origin::parse(origin) else { return false };
         let Ok(host) = host.parse::<http::uri::Authority>() else { return false };
         let port = host.port_u16().or_else(|| default_port(&origin.scheme));
-        let same = host.host().eq_ignore_ascii_case(&origin.host) && port == Some(origin.port);
+        // An application's own scheme (`capacitor://localhost:80`) is another page than this host's.
+        let is_web = matches!(&*origin.scheme, "http" | "https");
+        let same = is_web && host.host().eq_ignore_ascii_case(&origin.host) && port == Some(origin.port);
         same || self.allowed_origins.contains(&origin)
     }
 
@@ -149,6 +151,7 @@ mod tests {
             ("http://app.example", "own.example", false),
             ("https://evil.example", "own.example", false),
             ("https://own.example.evil.example", "own.example", false),
+            ("capacitor://own.example:80", "own.example:80", false),
             ("null", "own.example", false),
             ("", "own.example", false),
         ] {

@@ -1,5 +1,7 @@
 //! What a client asks for at the handshake, read from request line and headers.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header;
@@ -15,7 +17,6 @@ const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const TOKEN_PREFIX: &str = "tidings.token.";
 
 /// A handshake whose request line, headers and origin are good.
-#[derive(Debug)]
 pub(crate) struct HandshakeRequest {
     pub(crate) token: Option<String>,
     last_event_id: Option<String>,
@@ -26,6 +27,16 @@ pub(crate) struct HandshakeRequest {
     upgrade: Option<UpgradeRequest>,
     /// Subprotocols were offered, and none that we speak.
     no_common_version: bool,
+}
+
+impl fmt::Debug for HandshakeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Token and session let others in.
+        f.debug_struct("HandshakeRequest")
+            .field("has_token", &self.token.is_some())
+            .field("upgrade", &self.upgrade)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the 101 answers to.
@@ -108,6 +119,11 @@ fn read_upgrade(headers: &HeaderMap) -> Result<Option<String>, HandshakeRefusal>
     if !list(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade")) {
         return Err(bad("the Connection header does not say upgrade: a proxy may have taken it away"));
     }
+    // What came as a body would be read as frames, which a proxy in front has never seen as such.
+    let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad("an upgrade has no body"));
+    }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(HandshakeRefusal::unsupported_version());
     }
@@ -121,7 +137,9 @@ fn read_upgrade(headers: &HeaderMap) -> Result<Option<String>, HandshakeRefusal>
 
 /// The token of `Authorization: Bearer`; another scheme is none of ours.
 fn bearer(authorization: Option<&str>) -> Option<String> {
-    let (scheme, token) = authorization?.split_once(' ')?;
+    let authorization = authorization?;
+    // Without a token after it, `Bearer` is one that fails: HTTP takes the space at a value's end away.
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
@@ -192,11 +210,13 @@ mod tests {
         let bearer = ("authorization", "bearer of.header");
         assert_eq!(token(query, &[offers, bearer]).as_deref(), Some("of.header"));
         assert_eq!(token(query, &[("authorization", "Basic abc")]).as_deref(), Some("of+query"));
-        assert_eq!(
-            token(query, &[("authorization", "Bearer ")]).as_deref(),
-            Some(""),
-            "it fails, and that is final"
-        );
+        for bare in ["Bearer ", "bearer"] {
+            let token = token(query, &[offers, ("authorization", bare)]);
+            assert_eq!(token.as_deref(), Some(""), "it fails, and that is final");
+        }
+        assert_eq!(token(query, &[("authorization", "Bearers x")]).as_deref(), Some("of+query"));
+        let request = read("/ws?session=canary", &with(&[("authorization", "Bearer canary")])).unwrap();
+        assert!(!format!("{request:?}").contains("canary"));
     }
 
     #[test]
@@ -209,6 +229,9 @@ mod tests {
         assert_eq!(refused(&[("sec-websocket-key", "short")]), (400, "bad_upgrade"));
         assert_eq!(refused(&[("connection", "close")]), (400, "bad_upgrade"));
         assert_eq!(refused(&[("host", "a"), ("host", "b")]), (400, "bad_upgrade"));
+        assert_eq!(refused(&[("content-length", "5")]), (400, "bad_upgrade"));
+        assert_eq!(refused(&[("transfer-encoding", "chunked")]), (400, "bad_upgrade"));
+        assert!(read("/ws", &with(&[("content-length", "0")])).is_ok());
         assert_eq!(refused(&[("origin", "https://evil.example")]), (403, "origin_not_allowed"));
         let none: &[(&str, &str)] = &[("upgrade", "websocket")];
         assert_eq!(read("/ws", none).unwrap_err().code(), "bad_upgrade");
