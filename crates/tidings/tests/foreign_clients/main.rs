@@ -3,6 +3,8 @@
 //! tests/foreign/README.md is the contract of this server.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
+mod tungstenite;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
