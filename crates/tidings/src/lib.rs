@@ -19,6 +19,7 @@ mod idempotency;
 mod inbox;
 mod io;
 mod lanes;
+mod logged;
 mod membership;
 mod metrics;
 mod node;

@@ -23,6 +23,7 @@ use crate::handshake::{self, HandshakeRefusal, HandshakeRequest};
 use crate::hub::Hub;
 use crate::inbox::{Command, Entry, Opening};
 use crate::io::Io;
+use crate::logged::{CLIENT_BYTES_MAX, log_safe, redacted};
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::session_id::SessionId;
@@ -30,8 +31,6 @@ use crate::users::{LimitReached, Slot};
 
 /// How long the application's memberships may take at a handshake.
 const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
-/// A client's string in the log is cut here.
-const LOGGED_BYTES_MAX: usize = 200;
 
 /// What a handshake has established, before there is a socket.
 pub(crate) struct Admitted {
@@ -65,8 +64,8 @@ impl Hub {
                 code = refusal.code(),
                 status = refusal.status().as_u16(),
                 address = address.map(tracing::field::display),
-                target = handshake::log_safe(&handshake::redacted(request.uri()), LOGGED_BYTES_MAX),
-                agent = handshake::log_safe(&String::from_utf8_lossy(agent), LOGGED_BYTES_MAX),
+                target = %log_safe(&redacted(request.uri()), CLIENT_BYTES_MAX),
+                agent = %log_safe(&String::from_utf8_lossy(agent), CLIENT_BYTES_MAX),
                 "refuse",
             );
             refusal.to_response(cors.as_ref())
@@ -95,17 +94,15 @@ impl Hub {
         }
         let identity = authenticate(node, &asked).await?;
         let cursor = asked.cursor()?;
-        let admitted = admit(node, &asked, identity).await?;
+        let takes_over = admit(node, &asked, &identity)?;
         let upgrade = asked.upgrade()?;
+        let admitted = Admitted::new(node, identity, takes_over).await?;
         let Some(pending) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(HandshakeRefusal::bad_upgrade(
                 "the server in front of this route can't upgrade connections",
             ));
         };
         let response = handshake::switching_protocols(upgrade);
-        let Some(admitted) = admitted else {
-            return Err(HandshakeRefusal::upgrade_required());
-        };
         let (resume_wait, checkpoints) = (asked.resume_wait, asked.checkpoints);
         let node = Arc::clone(node);
         drop(tokio::spawn(async move {
@@ -132,12 +129,13 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
     })
 }
 
-/// Everything between a good token and the 101. A plain GET takes no slot, and so is admitted as nobody.
-async fn admit(
-    node: &Arc<Node>,
+/// Whether there is a place for who has a good token, and the session that he takes over. Takes nothing yet: a plain GET
+/// is told the same.
+fn admit(
+    node: &Node,
     asked: &HandshakeRequest,
-    identity: Identity,
-) -> Result<Option<Admitted>, HandshakeRefusal> {
+    identity: &Identity,
+) -> Result<Option<SessionId>, HandshakeRefusal> {
     if node.is_draining() {
         return Err(HandshakeRefusal::draining());
     }
@@ -149,10 +147,7 @@ async fn admit(
     if !node.users.has_slot(identity.user(), takes_over, max) {
         return Err(HandshakeRefusal::connection_limit(max));
     }
-    if asked.upgrade().is_err() {
-        return Ok(None);
-    }
-    Admitted::new(node, identity, takes_over).await.map(Some)
+    Ok(takes_over)
 }
 
 impl Admitted {

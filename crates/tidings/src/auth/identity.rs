@@ -8,6 +8,8 @@ use serde::Deserialize;
 use tidings_protocol::event_id::RoomId;
 use tidings_protocol::limits::USER_BYTES_MAX;
 
+use crate::logged::log_safe;
+
 /// A user's id: 1–128 bytes of UTF-8 without control characters. Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
@@ -29,6 +31,11 @@ impl UserId {
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id as it stands in the log.
+    pub(crate) fn logged(&self) -> impl fmt::Display {
+        log_safe(&self.0, USER_BYTES_MAX)
     }
 }
 

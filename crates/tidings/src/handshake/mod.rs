@@ -4,7 +4,6 @@
 //! cursor ([`HandshakeRequest::cursor`]), connection limit, upgrade and subprotocol
 //! ([`HandshakeRequest::upgrade`]). Everything is copied out of the request, so that nothing of it is kept alive.
 
-mod logged;
 mod origin;
 mod refusal;
 mod request;
@@ -13,7 +12,6 @@ use axum::body::Body;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-pub(crate) use logged::{log_safe, redacted};
 pub(crate) use origin::{HandshakePolicy, cors_origin};
 pub use origin::{InvalidOrigin, Origin};
 pub use refusal::HandshakeRefusal;

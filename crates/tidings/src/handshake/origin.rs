@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Uri};
 
-use super::{HandshakeRefusal, log_safe};
+use super::HandshakeRefusal;
+use crate::logged::log_safe;
 
 /// A page's scheme, host and port: `https://app.example`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +39,7 @@ impl Origin {
     /// # Errors
     /// When there is no scheme or host, or more than scheme, host and port.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
-        let invalid = || InvalidOrigin(log_safe(text, 100));
+        let invalid = || InvalidOrigin(log_safe(text, 100).to_string());
         let (scheme, rest) = text.split_once("://").ok_or_else(invalid)?;
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let authority = uri.authority().ok_or_else(invalid)?;

@@ -9,7 +9,8 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use tidings_protocol::event_id::InvalidId;
 
-use super::{SUBPROTOCOL, allow, log_safe};
+use super::{SUBPROTOCOL, allow};
+use crate::logged::log_safe;
 
 /// Why a handshake was refused: status, code and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,7 +73,7 @@ impl HandshakeRefusal {
     }
 
     pub(crate) fn origin_not_allowed(origin: &str) -> Self {
-        let origin = log_safe(origin, 200);
+        let origin = log_safe(origin, 200).to_string();
         let fix = format!(
             "if this page may connect, add to the server's configuration: allowed_origins = [\"{origin}\"]"
         );

@@ -119,7 +119,7 @@ impl State {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.rooms.push(JoinedRoom { room: room_slot, live: None });
             }
-            info!(%session, %user, room = %id, "join");
+            info!(%session, user = %user.logged(), room = %id, "join");
             room.enter(&user, now)
         };
         let (after, top, recovery, asked, announcement) = match start {
@@ -444,7 +444,7 @@ impl State {
             self.room_by_id.remove(&room.id);
             self.behind.retain(|behind| *behind != room_slot);
         }
-        info!(%session, %user, room = %room.id, "leave");
+        info!(%session, user = %user.logged(), room = %room.id, "leave");
         room.leave(&user, now);
     }
 

@@ -32,6 +32,7 @@ use crate::context::{self, AckError, Context};
 use crate::encode;
 use crate::inbox::{Command, Entry, JoinRequest, Verdict};
 use crate::lanes::Waiting;
+use crate::logged::{CLIENT_BYTES_MAX, log_safe};
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::publication::{Draft, Payload, PublishKey};
@@ -39,6 +40,8 @@ use crate::room::PublishError;
 use crate::router::{self, CallFuture};
 use crate::rules::Access;
 
+/// Bytes of why a handler failed in the log: an application may quote a client there.
+const CAUSE_BYTES_MAX: usize = 1000;
 /// The name under which an application may hear `presence.heartbeat`.
 const HEARTBEAT: &str = "presence.heartbeat";
 
@@ -145,7 +148,8 @@ impl State {
     fn refuse(&mut self, slot: u32, id: Option<&MessageId>, refusal: &Refusal) {
         self.node.metrics.errors.add(1);
         if let Some(connection) = self.connection(slot) {
-            debug!(session = %connection.peer.session, %refusal, "error");
+            let message = log_safe(&refusal.message, CLIENT_BYTES_MAX);
+            debug!(session = %connection.peer.session, code = %refusal.code, %message, "error");
         }
         self.push(slot, encode::error(id, refusal));
     }
@@ -568,7 +572,8 @@ fn finish(
                 if cause.is::<router::Panicked>() {
                     node.metrics.panics.add(1);
                 }
-                warn!(%cause, "a handler failed");
+                let cause = cause.to_string();
+                warn!(cause = %log_safe(&cause, CAUSE_BYTES_MAX), "a handler failed");
             }
             Some(encode::error(id, error.refusal()))
         }

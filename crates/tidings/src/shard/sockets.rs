@@ -133,7 +133,7 @@ impl State {
                 connection.session.send_checkpoints(now);
             }
         }
-        info!(session = %peer.session, user = %peer.user(), rooms = peer.member_of().len(), "connect");
+        info!(session = %peer.session, user = %peer.user().logged(), rooms = peer.member_of().len(), "connect");
         self.push(slot, welcome);
         for attach in attaches {
             self.commit(slot, &attach);
@@ -382,7 +382,7 @@ impl State {
         }
         connection.begin_close(code, cause, now);
         let (session, user) = (connection.peer.session, connection.peer.user().clone());
-        info!(%session, %user, %code, cause, "close");
+        info!(%session, user = %user.logged(), %code, cause, "close");
         self.node.metrics.count_close(code);
         self.leave_all(slot);
         self.mark_dirty(slot);
@@ -397,7 +397,7 @@ impl State {
         if !connection.session.is_closing() {
             // The code that stands for an end without a close frame, and is never sent (RFC 6455 §7.4.1).
             let code = CloseCode(1006);
-            info!(session = %connection.peer.session, user = %connection.peer.user(), %code, cause, "close");
+            info!(session = %connection.peer.session, user = %connection.peer.user().logged(), %code, cause, "close");
             self.node.metrics.count_close(code);
         }
         connection.wake();

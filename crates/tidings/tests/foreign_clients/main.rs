@@ -1,7 +1,7 @@
 //! Clients that no one here wrote hold the whole conversation of PROTOCOL.md with a server on a real port.
 //!
 //! tests/foreign/README.md is the contract of this server.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 mod tungstenite;
 

@@ -1,9 +1,13 @@
-//! A client's strings on their way into the log: cut, escaped, and without the token.
+//! What clients say on its way into the log: cut, escaped, and without the token.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 use http::Uri;
 use tidings_protocol::event_id::Cursor;
+
+/// Bytes of one client's string in the log.
+pub(crate) const CLIENT_BYTES_MAX: usize = 200;
 
 /// Path and query without their secrets.
 ///
@@ -23,20 +27,29 @@ pub(crate) fn redacted(uri: &Uri) -> String {
 }
 
 /// A client's text, cut, and with everything escaped that could forge a line, turn one round or hide in it.
-pub(crate) fn log_safe(text: &str, bytes_max: usize) -> String {
-    let mut safe = String::new();
-    for (at, char) in text.char_indices() {
-        if at + char.len_utf8() > bytes_max {
-            safe.push('…');
-            break;
+pub(crate) fn log_safe(text: &str, bytes_max: usize) -> impl fmt::Display + '_ {
+    LogSafe { text, bytes_max }
+}
+
+struct LogSafe<'a> {
+    text: &'a str,
+    bytes_max: usize,
+}
+
+impl fmt::Display for LogSafe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, char) in self.text.char_indices() {
+            if at + char.len_utf8() > self.bytes_max {
+                return f.write_char('…');
+            }
+            if char.is_control() || misleads(char) {
+                write!(f, "{}", char.escape_unicode())?;
+            } else {
+                f.write_char(char)?;
+            }
         }
-        if char.is_control() || misleads(char) {
-            safe.extend(char.escape_unicode());
-        } else {
-            safe.push(char);
-        }
+        Ok(())
     }
-    safe
 }
 
 /// Line ends that are no controls, the marks that turn text round (Unicode's Bidi_Control), and what has no width.
@@ -54,12 +67,15 @@ mod tests {
 
     #[test]
     fn what_could_forge_a_line_is_escaped() {
-        assert_eq!(log_safe("a\r\nb\u{202e}c\u{1b}[0m", 100), "a\\u{d}\\u{a}b\\u{202e}c\\u{1b}[0m");
-        assert_eq!(log_safe("äää", 3), "ä…");
-        assert_eq!(log_safe("short", 5), "short");
-        assert_eq!(log_safe("\n\n\n", 2), "\\u{a}\\u{a}…", "cut, though it has grown");
+        assert_eq!(
+            log_safe("a\r\nb\u{202e}c\u{1b}[0m", 100).to_string(),
+            "a\\u{d}\\u{a}b\\u{202e}c\\u{1b}[0m"
+        );
+        assert_eq!(log_safe("äää", 3).to_string(), "ä…");
+        assert_eq!(log_safe("short", 5).to_string(), "short");
+        assert_eq!(log_safe("\n\n\n", 2).to_string(), "\\u{a}\\u{a}…", "cut, though it has grown");
         for hidden in ["\u{61c}", "\u{200b}", "\u{200f}", "\u{2028}", "\u{2069}", "\u{feff}", "\u{85}"] {
-            assert!(log_safe(hidden, 100).starts_with("\\u{"), "{}", hidden.escape_unicode());
+            assert!(log_safe(hidden, 100).to_string().starts_with("\\u{"), "{}", hidden.escape_unicode());
         }
     }
 
