@@ -1,5 +1,10 @@
 //! The server's session machine by values and moved time: PROTOCOL.md §5, limits of `Limits::default`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the functions that the tests share are tests too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the functions that the tests share are tests too"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,9 @@
 //! Tokens over the wire: each fault is a 401 with its code, and no token is ever in the log.
-#![allow(clippy::unwrap_used, reason = "the functions that the tests share are tests too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the functions that the tests share are tests too"
+)]
 
 mod token_support;
 
