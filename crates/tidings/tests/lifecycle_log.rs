@@ -1,12 +1,14 @@
 //! What stands in the log of a connection's life, and what no client can put there.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use log_capture::Log;
 use serde_json::{Value, json};
 use tidings::auth::Jwt;
 use tidings::protocol::close::CloseCode;
@@ -14,49 +16,19 @@ use tidings::testing::{ConnectOptions, TestHub, identity};
 use tidings::{Access, Context, Hub, RoomRules};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What this thread logs, which a hub of the tests does not leave.
+fn captured() -> (Log, DefaultGuard) {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false).without_time();
+    (log.clone(), tracing::subscriber::set_default(subscriber.with_writer(log).finish()))
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    /// What this thread logs, which a hub of the tests does not leave.
-    fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let subscriber =
-            tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false).without_time();
-        (log.clone(), tracing::subscriber::set_default(subscriber.with_writer(log).finish()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// Demands one line that has all of these.
-    fn has(&self, parts: &[&str]) {
-        let text = self.text();
-        let fits = |line: &&str| parts.iter().all(|part| line.contains(part));
-        assert_eq!(text.lines().filter(fits).count(), 1, "{parts:?} in:\n{text}");
-    }
+/// Demands one line that has all of these.
+fn assert_line(log: &Log, parts: &[&str]) {
+    let text = log.text();
+    let fits = |line: &&str| parts.iter().all(|part| line.contains(part));
+    assert_eq!(text.lines().filter(fits).count(), 1, "{parts:?} in:\n{text}");
 }
 
 fn hub() -> TestHub {
@@ -70,7 +42,7 @@ fn hub() -> TestHub {
 
 #[tokio::test(start_paused = true)]
 async fn a_life_from_connect_to_close() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = captured();
     let hub = hub();
     let mut ann = hub.connect("ann").await;
     let session = &ann.session().to_string();
@@ -80,17 +52,17 @@ async fn a_life_from_connect_to_close() {
     ann.join("chat:2").await;
     ann.send_close(CloseCode::NORMAL).await;
     ann.closed().await;
-    log.has(&["INFO", "connect", session, "user=ann"]);
-    log.has(&["INFO", "join", session, "user=ann", "room=chat:1"]);
-    log.has(&["error", session, "code=unknown_event"]);
-    log.has(&["INFO", "leave", session, "user=ann", "room=chat:1"]);
-    log.has(&["INFO", "close", session, "user=ann", "code=1000", "cause="]);
-    log.has(&["INFO", "leave", session, "user=ann", "room=chat:2"]);
+    assert_line(&log, &["INFO", "connect", session, "user=ann"]);
+    assert_line(&log, &["INFO", "join", session, "user=ann", "room=chat:1"]);
+    assert_line(&log, &["error", session, "code=unknown_event"]);
+    assert_line(&log, &["INFO", "leave", session, "user=ann", "room=chat:1"]);
+    assert_line(&log, &["INFO", "close", session, "user=ann", "code=1000", "cause="]);
+    assert_line(&log, &["INFO", "leave", session, "user=ann", "room=chat:2"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_end_has_its_code_and_its_cause() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = captured();
     let hub = hub();
     drop(hub.connect("gone").await);
     let mut silent = hub.connect("silent").await;
@@ -103,13 +75,13 @@ async fn each_end_has_its_code_and_its_cause() {
     broken.send_bytes(b"\x83\x80....").await;
     broken.closed().await;
     for (user, code) in [("gone", "1006"), ("silent", "4110"), ("kicked", "4006"), ("broken", "1002")] {
-        log.has(&["INFO", "close", &format!("user={user}"), &format!("code={code}"), "cause=\""]);
+        assert_line(&log, &["INFO", "close", &format!("user={user}"), &format!("code={code}"), "cause=\""]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_clients_send_can_not_forge_a_line_nor_fill_the_disk() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = captured();
     let hub = hub();
     // A user id has no control characters, and may have what turns text round.
     let hostile = "ann\u{202e}nna\u{2028}x";
@@ -130,15 +102,18 @@ async fn what_clients_send_can_not_forge_a_line_nor_fill_the_disk() {
     assert_eq!(refusal.status(), 401);
 
     let text = log.text();
-    log.has(&[
-        "INFO",
-        "refuse",
-        "code=\"token_malformed\"",
-        "status=401",
-        "target=/ws?token=…&…",
-        "agent=curl\\u{9}zz",
-    ]);
-    log.has(&["WARN", "a handler failed", "cause=a\\u{a}forged line"]);
+    assert_line(
+        &log,
+        &[
+            "INFO",
+            "refuse",
+            "code=\"token_malformed\"",
+            "status=401",
+            "target=/ws?token=…&…",
+            "agent=curl\\u{9}zz",
+        ],
+    );
+    assert_line(&log, &["WARN", "a handler failed", "cause=a\\u{a}forged line"]);
     assert!(text.contains("user=ann\\u{202e}nna\\u{2028}x"), "{text}");
     let starts = text
         .lines()
@@ -151,7 +126,7 @@ async fn what_clients_send_can_not_forge_a_line_nor_fill_the_disk() {
 /// Time does not pass for a log: nothing of an idle connection is logged.
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_silent() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = captured();
     let hub = hub();
     let mut ann = hub.connect("ann").await;
     let before = log.text();

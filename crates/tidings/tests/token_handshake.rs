@@ -5,21 +5,20 @@
     reason = "the functions that the tests share are tests too"
 )]
 
+mod log_capture;
 mod token_support;
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use log_capture::Log;
 use tidings::Hub;
 use tidings::auth::Jwt;
 use tidings::protocol::frame::{Opcode, put_masked_frame};
 use token_support::{SECRET, encode, header, ours};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tracing_subscriber::fmt::MakeWriter;
 
 async fn serve() -> SocketAddr {
     let hub = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap()).shards(1).build().unwrap();
@@ -122,29 +121,6 @@ async fn each_fault_is_a_401_with_its_code() {
     }
 }
 
-/// Everything that is logged in this process.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn no_token_is_in_the_log() {
     let log = Log::default();
@@ -181,7 +157,7 @@ async fn no_token_is_in_the_log() {
         tokens.extend([good, bad]);
     }
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     for logged in ["refuse", "token_signature", "connect", "user=canary"] {
         assert!(log.contains(logged), "the log was not captured: no {logged} in {log}");
     }
