@@ -18,7 +18,7 @@ use tidings::protocol::message::{ClientEvent, ClientMessage, Data, EventName, Jo
 use tidings::{Access, Hub, RoomId, RoomRules};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
@@ -41,11 +41,14 @@ struct Proxy {
     cut: Option<(Direction, usize)>,
     to_server: AtomicUsize,
     to_client: AtomicUsize,
+    /// Whether a connection passes through.
+    open: watch::Sender<bool>,
 }
 
 impl Proxy {
     async fn run(self: Arc<Self>, listener: TcpListener) {
         while let Ok((client, _)) = listener.accept().await {
+            self.open.send_replace(true);
             let Ok(server) = TcpStream::connect(self.upstream).await else { return };
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
@@ -53,6 +56,7 @@ impl Proxy {
             let down = self.pass(Direction::ToClient, server_read, client_write);
             // Whichever ends first ends both.
             tokio::select! { () = up => {}, () = down => {} }
+            self.open.send_replace(false);
         }
     }
 
@@ -248,8 +252,14 @@ async fn session(
 ) -> (usize, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let proxy =
-        Arc::new(Proxy { upstream, cut, to_server: AtomicUsize::new(0), to_client: AtomicUsize::new(0) });
+    let proxy = Arc::new(Proxy {
+        upstream,
+        cut,
+        to_server: 0.into(),
+        to_client: 0.into(),
+        open: watch::Sender::new(false),
+    });
+    let mut open = proxy.open.subscribe();
     let passing = tokio::spawn(Arc::clone(&proxy).run(listener));
     // Fixed widths, so that every session has the same bytes in the same places.
     let user = format!("user-{number:06}");
@@ -273,6 +283,8 @@ async fn session(
     session.broadcast(2).await;
     session.until(4, 5).await;
     session.lose();
+    // What is published now must not be counted on its way to the connection that is gone.
+    open.wait_for(|open| !open).await.unwrap();
     session.broadcast(2).await;
     session.until(4, 7).await;
     session.request(2);
