@@ -1,0 +1,335 @@
+/**
+ * The life of the client's connection: when to connect, when to give one up, when to stop. PROTOCOL.md §1, §5, §6, §7.
+ *
+ * It knows nothing of rooms and requests.
+ */
+
+import { Backoff } from "./backoff.ts";
+import { Alarm, type Clock } from "./clock.ts";
+import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
+
+/** Nothing was sent for so long: a heartbeat is due, because a browser's pongs can't be seen or caused. */
+const HEARTBEAT_AFTER_MS = 25_000;
+/** Nothing was heard for so long: the connection is taken for dead. */
+const SILENCE_MAX_MS = 75_000;
+/** From asking for a token to the welcome. */
+const CONNECT_MAX_MS = 20_000;
+/** A connection that held this long makes the backoff start anew. */
+const STABLE_AFTER_MS = 60_000;
+/** The shortest wait after a close for pressure (41xx). */
+const PRESSURE_WAIT_MIN_MS = 1_000;
+/** The longest wait that a server can ask for: what it says is no reason to stay away for good. */
+const TOLD_WAIT_MAX_MS = 600_000;
+
+/** `connecting` and `reconnecting` end by themselves; `refused` ends by `reconnect()`; `closed` never. */
+export type State = "connecting" | "connected" | "reconnecting" | "refused" | "closed";
+
+/** Why there is no connection, as far as the server said. */
+export interface ConnectionFault {
+  /** The HTTP status of a refused handshake, or the close code of a connection. */
+  readonly status: number | null;
+  /** The refusal's code (`token_expired`, `origin_not_allowed` …); null for a close. */
+  readonly code: string | null;
+  /** In words, for people. */
+  readonly message: string;
+}
+
+/** A provider is asked at every connect; `fresh` says that the last token was refused. `null`: nobody is logged in. */
+export type TokenProvider = (ask: { fresh: boolean }) => string | null | Promise<string | null>;
+
+/** The part of the standard's WebSocket that is used. */
+export interface Socket {
+  binaryType: string;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  onerror: ((event: unknown) => void) | null;
+  send(frame: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+export interface World {
+  readonly clock: Clock;
+  /** Draws from [0, 1). */
+  readonly random: () => number;
+  readonly WebSocket: new (url: string, protocols: string[]) => Socket;
+  readonly fetch: (url: string) => Promise<Pick<Response, "status" | "headers" | "json">>;
+}
+
+interface Owner {
+  /** What the next handshake asks for beside its token. */
+  query(): Record<string, string>;
+  message(message: ServerMessage): void;
+  /** There is no connection any more, and none will come back: the next one is another. */
+  lost(): void;
+  changed(state: State): void;
+  /** A heartbeat, as a frame. */
+  heartbeat(): string;
+}
+
+type Phase =
+  | { is: "waiting"; until: number }
+  | { is: "opening"; since: number }
+  | { is: "open"; since: number; heardAt: number; sentAt: number }
+  | { is: "over" };
+
+export class Connection {
+  state: State = "connecting";
+  fault: ConnectionFault | null = null;
+
+  readonly #url: URL;
+  readonly #token: TokenProvider | undefined;
+  readonly #world: World;
+  readonly #owner: Owner;
+  readonly #alarm: Alarm;
+  readonly #backoff: Backoff;
+  #phase: Phase;
+  #socket: Socket | null = null;
+  /** What belongs to an earlier attempt is not heard any more. */
+  #attempt = 0;
+  /** Another 1002, 1003, 1007 or 1009 is one too many. */
+  #hasTriedOnce = false;
+  #needsFreshToken = false;
+  /** When `session.reconnect` wants us to move. */
+  #moveAt = Infinity;
+
+  constructor(url: URL, token: TokenProvider | undefined, world: World, owner: Owner) {
+    this.#url = url;
+    this.#token = token;
+    this.#world = world;
+    this.#owner = owner;
+    this.#backoff = new Backoff(world.random);
+    this.#alarm = new Alarm(world.clock, () => this.#tick());
+    this.#phase = { is: "waiting", until: world.clock.now() };
+    this.#arm();
+  }
+
+  get isOpen(): boolean {
+    return this.#phase.is === "open";
+  }
+
+  /** Sends a frame over the connection; there must be one. */
+  send(frame: string | Uint8Array<ArrayBuffer>): void {
+    if (this.#phase.is === "open") this.#phase.sentAt = this.#world.clock.now();
+    this.#socket?.send(frame);
+  }
+
+  /** Tries again now: after a refusal, or because the network is back. */
+  reconnect(): void {
+    const isRefused = this.state === "refused";
+    if (!isRefused && this.#phase.is !== "waiting") return;
+    this.#needsFreshToken ||= isRefused;
+    this.#waitUntil(this.#world.clock.now());
+  }
+
+  /** Ends it for good. */
+  close(): void {
+    this.#drop(1000);
+    this.#end("closed");
+  }
+
+  /** Gives the connection up and makes another. */
+  restart(): void {
+    if (this.#phase.is !== "open" && this.#phase.is !== "opening") return;
+    this.#settleBackoff();
+    this.#wait(0);
+    this.#drop();
+  }
+
+  #now(): number {
+    return this.#world.clock.now();
+  }
+
+  #arm(): void {
+    const phase = this.#phase;
+    if (phase.is === "waiting") this.#alarm.set(phase.until);
+    else if (phase.is === "opening") this.#alarm.set(phase.since + CONNECT_MAX_MS);
+    else if (phase.is === "over") this.#alarm.set(Infinity);
+    else {
+      const silent = phase.heardAt + SILENCE_MAX_MS;
+      this.#alarm.set(Math.min(silent, phase.sentAt + HEARTBEAT_AFTER_MS, this.#moveAt));
+    }
+  }
+
+  #tick(): void {
+    const [now, phase] = [this.#now(), this.#phase];
+    if (phase.is === "waiting" && phase.until <= now) void this.#open();
+    else if (phase.is === "opening" && phase.since + CONNECT_MAX_MS <= now) this.restart();
+    else if (phase.is === "open") {
+      if (this.#moveAt <= now) {
+        this.#settleBackoff();
+        this.#waitUntil(now);
+        this.#drop();
+      } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
+      else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
+    }
+    this.#arm();
+  }
+
+  async #open(): Promise<void> {
+    const attempt = ++this.#attempt;
+    const isCurrent = () => attempt === this.#attempt;
+    const fresh = this.#needsFreshToken;
+    this.#needsFreshToken = false;
+    this.#phase = { is: "opening", since: this.#now() };
+    this.#arm();
+    let token: string | null | undefined;
+    try {
+      token = await this.#token?.({ fresh });
+    } catch {
+      if (isCurrent()) this.#wait(0);
+      return;
+    }
+    if (!isCurrent()) return;
+    if (token === null) return this.#refuse(401, "token_missing", "nobody is logged in");
+    const url = new URL(this.#url);
+    for (const [name, value] of Object.entries(this.#owner.query())) url.searchParams.set(name, value);
+    const protocols = ["tidings.v1", ...(token === undefined ? [] : [`tidings.token.${token}`])];
+    let socket: Socket;
+    try {
+      socket = new this.#world.WebSocket(url.href, protocols);
+    } catch (error) {
+      // The platform takes no such URL, or no such token: trying again would not help.
+      return this.#refuse(null, null, String(error));
+    }
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => {
+      if (isCurrent()) this.#received(data);
+    };
+    // What goes wrong is told again by the close that follows.
+    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => {
+      if (!isCurrent()) return;
+      const hasSaidNothing = this.#phase.is === "opening" && (code === 1006 || code === 1005);
+      this.#socket = null;
+      if (hasSaidNothing) void this.#askWhy(attempt, token, fresh);
+      else this.#closed(code, reason);
+    };
+    this.#socket = socket;
+  }
+
+  #received(frame: unknown): void {
+    const message = typeof frame === "string" ? decodeText(frame) : decodeBinary(new Uint8Array(frame as ArrayBuffer));
+    const now = this.#now();
+    if (this.#phase.is === "open") this.#phase.heardAt = now;
+    if (message.kind === "welcome" && this.#phase.is === "opening") {
+      this.#phase = { is: "open", since: now, heardAt: now, sentAt: now };
+      this.fault = null;
+      this.#arm();
+      this.#change("connected");
+    } else if (message.kind === "reconnect") {
+      // The moment is drawn now, and holds also if the close comes earlier.
+      const after = Math.min(message.after_ms, TOLD_WAIT_MAX_MS);
+      const window = Math.max(0, Math.min(message.within_ms, TOLD_WAIT_MAX_MS) - after);
+      this.#moveAt = now + after + this.#world.random() * window;
+      this.#arm();
+    }
+    this.#owner.message(message);
+  }
+
+  #closed(code: number, reason: string): void {
+    // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
+    const known = code === 1005 || code === 1006 ? null : code;
+    this.fault = { status: known, code: null, message: reason };
+    this.#settleBackoff();
+    const moment = this.#moveAt;
+    switch (reaction(known)) {
+      case "stop":
+        this.#end("closed");
+        break;
+      case "try_once":
+        if (this.#hasTriedOnce) this.#end("closed");
+        else this.#wait(0);
+        this.#hasTriedOnce = true;
+        break;
+      case "back_off":
+        this.#wait(0);
+        break;
+      case "back_off_at_least_a_second":
+        this.#wait(PRESSURE_WAIT_MIN_MS);
+        break;
+      case "reconnect_in_window":
+        if (moment === Infinity) this.#wait(0);
+        else this.#waitUntil(moment);
+        break;
+      case "refresh_token":
+        this.#needsFreshToken = true;
+        this.#wait(0);
+    }
+    this.#owner.lost();
+  }
+
+  /** A browser can't tell why a handshake failed: the same URL as a plain request can. */
+  async #askWhy(attempt: number, token: string | undefined, tokenWasFresh: boolean): Promise<void> {
+    const url = new URL(this.#url);
+    url.protocol = url.protocol.replace("ws", "http");
+    if (token !== undefined) url.searchParams.set("token", token);
+    let answer: Pick<Response, "status" | "headers" | "json">;
+    let problem: { code?: string; detail?: string; fix?: string };
+    try {
+      answer = await this.#world.fetch(url.href);
+      problem = await answer.json().catch(() => ({}));
+    } catch {
+      if (attempt === this.#attempt) this.#wait(0);
+      return;
+    }
+    if (attempt !== this.#attempt) return;
+    if (answer.status === 401 && !tokenWasFresh) {
+      this.#needsFreshToken = true;
+      this.#wait(0);
+    } else if ([400, 401, 403, 404, 409].includes(answer.status)) {
+      const words = [problem.detail, problem.fix].filter(Boolean).join("; ");
+      this.#refuse(answer.status, problem.code ?? null, words);
+    } else {
+      // 426 is what a good URL says: then something between here and there stands in the way.
+      const seconds = Number(answer.headers.get("retry-after")) || 0;
+      this.#wait(Math.min(seconds * 1000, TOLD_WAIT_MAX_MS));
+    }
+  }
+
+  #refuse(status: number | null, code: string | null, message: string): void {
+    this.fault = { status, code, message };
+    this.#end("refused");
+  }
+
+  /** Lets go of the socket, and hears nothing of it any more. */
+  #drop(code?: number): void {
+    this.#attempt += 1;
+    const socket = this.#socket;
+    this.#socket = null;
+    if (code === undefined) socket?.close();
+    else socket?.close(code);
+    this.#owner.lost();
+  }
+
+  /** Starts the counting anew if the connection held. */
+  #settleBackoff(): void {
+    if (this.#phase.is === "open" && this.#now() >= this.#phase.since + STABLE_AFTER_MS) {
+      this.#backoff.reset();
+      this.#hasTriedOnce = false;
+    }
+  }
+
+  /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
+  #wait(leastMs: number): void {
+    this.#waitUntil(this.#now() + leastMs + this.#backoff.next());
+  }
+
+  #waitUntil(until: number): void {
+    this.#moveAt = Infinity;
+    this.#phase = { is: "waiting", until };
+    this.#arm();
+    if (this.state !== "connecting") this.#change("reconnecting");
+  }
+
+  #end(state: "refused" | "closed"): void {
+    this.#phase = { is: "over" };
+    this.#arm();
+    this.#change(state);
+  }
+
+  #change(state: State): void {
+    if (state === this.state) return;
+    this.state = state;
+    this.#owner.changed(state);
+  }
+}

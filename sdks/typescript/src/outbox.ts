@@ -1,0 +1,245 @@
+/**
+ * Requests that have no answer yet, in the order in which they were made. PROTOCOL.md §2, §3 and §7.
+ *
+ * A request leaves it exactly once, when it settles. What the application asked for can be kept in a storage, so that
+ * a page that is reloaded sends it again, under the id that makes it count once.
+ */
+
+import { encode, isReserved, type ClientMessage } from "./protocol.ts";
+
+/** How long a request may stay without an answer before it settles as unknown. */
+export const GIVE_UP_AFTER_MS = 120_000;
+/** The wait before a retry when the server named none; it grows with every attempt of the request. */
+const RETRY_STEP_MS = 1_000;
+const RETRY_MAX_MS = 30_000;
+/** So many requests of the application may wait, with so many bytes. */
+const REQUESTS_MAX = 256;
+const REQUEST_BYTES_MAX = 4 * 1024 * 1024;
+
+/** Why a request failed: the server's error code, or `outcome_unknown`, `queue_full`, `closed`. */
+export class RequestError extends Error {
+  override readonly name = "RequestError";
+  readonly code: string;
+  /** Where in `data` the fault is, for `schema`. */
+  readonly pointer: string | null;
+
+  constructor(code: string, message: string, pointer: string | null = null) {
+    super(message);
+    this.code = code;
+    this.pointer = pointer;
+  }
+}
+
+/**
+ * Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole;
+ * the client's own `session.resume`, before which nothing else is sent.
+ */
+export type Purpose = "application" | "join" | "rejoin" | "resume";
+
+export interface Entry {
+  readonly id: string;
+  readonly purpose: Purpose;
+  readonly message: ClientMessage;
+  readonly frame: string | Uint8Array<ArrayBuffer>;
+  readonly askedAt: number;
+  /** From the storage: it waits until its room is joined, since nothing else has asked for that before. */
+  readonly isRestored: boolean;
+  /** Not sent on this connection, sent, or refused for now and to be sent again then. */
+  stage: "unsent" | "sent" | { retryAt: number };
+  attempts: number;
+  /** The event that it led to came, its ack did not yet. */
+  publishedAs?: string;
+  readonly answer: Promise<unknown>;
+  resolve(result: unknown): void;
+  reject(error: RequestError): void;
+}
+
+/** The part of the standard's Storage that is used; `key` has to name the user, whose requests these are. */
+export interface OutboxStorage {
+  readonly storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  readonly key: string;
+}
+
+const isTheApplications = ({ purpose }: Entry) => purpose === "application" || purpose === "join";
+
+export class Outbox {
+  #entries: Entry[] = [];
+  readonly #storage: OutboxStorage | undefined;
+
+  constructor(storage: OutboxStorage | undefined, now: number) {
+    this.#storage = storage;
+    for (const { message, at } of this.#load()) {
+      if (now < at + GIVE_UP_AFTER_MS) this.#entries.push(entry(message, "application", at, true));
+    }
+  }
+
+  /** The application's own events, in the order in which they were made. */
+  get unsettled(): readonly Entry[] {
+    return this.#entries.filter(({ purpose, message }) => purpose === "application" && !isReserved(message.event));
+  }
+
+  /** Puts a request in; throws if the application has too many in it. */
+  push(message: ClientMessage & { id: string }, purpose: Purpose, now: number): Entry {
+    const made = entry(message, purpose, now, false);
+    if (isTheApplications(made)) {
+      const own = this.#entries.filter(isTheApplications);
+      const bytes = own.reduce((sum, { frame }) => sum + frame.length, made.frame.length);
+      if (own.length >= REQUESTS_MAX || bytes > REQUEST_BYTES_MAX)
+        throw new RequestError("queue_full", "too many requests wait for the connection");
+      this.#entries.push(made);
+      this.#save();
+    } else {
+      // The client's own come first: what the application sends to a room needs the room to be joined.
+      const index = purpose === "resume" ? 0 : this.#entries.findIndex(isTheApplications);
+      this.#entries.splice(index < 0 ? this.#entries.length : index, 0, made);
+    }
+    return made;
+  }
+
+  get(id: string): Entry | undefined {
+    return this.#entries.find((entry) => entry.id === id);
+  }
+
+  /** Takes a request out: whoever calls it settles it. */
+  take(id: string): Entry | undefined {
+    const found = this.get(id);
+    if (!found) return undefined;
+    this.#entries = this.#entries.filter((entry) => entry !== found);
+    if (found.purpose === "application") this.#save();
+    return found;
+  }
+
+  /** Whether a `session.resume` has no answer yet. */
+  get isResuming(): boolean {
+    return this.#entries[0]?.purpose === "resume";
+  }
+
+  /** Whether a join of this room is under way. */
+  joins(room: string): boolean {
+    return this.#entries.some(
+      ({ purpose, message }) => (purpose === "join" || purpose === "rejoin") && message.room === room,
+    );
+  }
+
+  /** The server refused it for now: the same goes again after a while, and nothing later to its room first. */
+  retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
+    found.attempts += 1;
+    const waitMs = retryAfterMs ?? Math.min(RETRY_STEP_MS * found.attempts, RETRY_MAX_MS);
+    found.stage = { retryAt: now + Math.min(waitMs, GIVE_UP_AFTER_MS) };
+  }
+
+  /** The next request to send, which counts as sent from here on. `isJoined` says which rooms can be sent to. */
+  nextToSend(now: number, isJoined: (room: string) => boolean): Entry | undefined {
+    const heldRooms = new Set<string | undefined>();
+    for (const entry of this.#entries) {
+      const { room } = entry.message;
+      if (typeof entry.stage === "object" && entry.stage.retryAt <= now) entry.stage = "unsent";
+      const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
+      if (entry.stage === "unsent" && !needsRoom && !heldRooms.has(room)) {
+        entry.stage = "sent";
+        return entry;
+      }
+      if (entry.purpose === "resume") return undefined;
+      if (needsRoom || typeof entry.stage === "object") heldRooms.add(room);
+    }
+    return undefined;
+  }
+
+  /**
+   * The connection is gone: what has no answer goes again on the next one. The client's own do not, since a resume
+   * takes their place. What is known to be published comes back, to be settled.
+   */
+  disconnected(): Entry[] {
+    this.#entries = this.#entries.filter(isTheApplications);
+    for (const entry of this.#entries) if (entry.stage === "sent") entry.stage = "unsent";
+    return this.#entries.filter(({ publishedAs }) => publishedAs !== undefined);
+  }
+
+  /** The requests that have been without an answer for too long. */
+  overdue(now: number): Entry[] {
+    return this.#entries.filter(({ askedAt }) => now >= askedAt + GIVE_UP_AFTER_MS);
+  }
+
+  /** When something of it is due next. */
+  nextDeadline(): number {
+    return Math.min(
+      ...this.#entries.map(({ askedAt, stage }) =>
+        Math.min(askedAt + GIVE_UP_AFTER_MS, typeof stage === "object" ? stage.retryAt : Infinity),
+      ),
+    );
+  }
+
+  /** Everything that is left, for settling all of it. */
+  takeAll(): Entry[] {
+    const entries = this.#entries;
+    this.#entries = [];
+    this.#save();
+    return entries;
+  }
+
+  #load(): { message: ClientMessage & { id: string }; at: number }[] {
+    try {
+      const stored = JSON.parse(this.#storage?.storage.getItem(this.#storage.key) ?? "[]") as Stored[];
+      return stored.map(({ at, payload, ...message }) => ({
+        message: payload === undefined ? message : { ...message, data: fromBase64(payload) },
+        at,
+      }));
+    } catch {
+      // A storage that is closed to us, or holds something else, has nothing to send again.
+      return [];
+    }
+  }
+
+  #save(): void {
+    if (!this.#storage) return;
+    const { storage, key } = this.#storage;
+    const stored = this.unsettled.map(({ message, askedAt }): Stored => {
+      const { event, room, data, id } = message as ClientMessage & { id: string };
+      const envelope = { event, room, id, at: askedAt };
+      return data instanceof Uint8Array ? { ...envelope, payload: toBase64(data) } : { ...envelope, data };
+    });
+    try {
+      if (stored.length > 0) storage.setItem(key, JSON.stringify(stored));
+      else storage.removeItem(key);
+    } catch {
+      // Full or forbidden: then a reload forgets what was under way, as it does without a storage.
+    }
+  }
+}
+
+interface Stored extends ClientMessage {
+  readonly id: string;
+  readonly at: number;
+  readonly payload?: string;
+}
+
+function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedAt: number, isRestored: boolean): Entry {
+  let [resolve, reject]: [(result: unknown) => void, (error: RequestError) => void] = [() => {}, () => {}];
+  const answer = new Promise<unknown>((onResult, onError) => ([resolve, reject] = [onResult, onError]));
+  // Nobody waits for the client's own, or for what an earlier page asked.
+  if (isRestored || purpose === "rejoin" || purpose === "resume") answer.catch(() => {});
+  const frame = encode(message);
+  return {
+    id: message.id,
+    purpose,
+    message,
+    frame,
+    askedAt,
+    isRestored,
+    stage: "unsent",
+    attempts: 0,
+    answer,
+    resolve,
+    reject,
+  };
+}
+
+function toBase64(bytes: Uint8Array): string {
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary);
+}
+
+function fromBase64(text: string): Uint8Array {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

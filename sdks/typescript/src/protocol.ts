@@ -1,0 +1,308 @@
+/**
+ * What the two sides say to each other, and how that stands on the wire: PROTOCOL.md §2, §3, §4 and §6.
+ *
+ * It has no state. Whatever comes from a server is checked here, so that the rest can rely on its types.
+ */
+
+/** Where a room's log stands: `epoch.offset` of an event id. */
+export interface Position {
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** An event of an application, as it came. */
+export interface Event<T = unknown> {
+  readonly event: string;
+  /** The room that it was published to; none if it was sent to this user or connection alone. */
+  readonly room: string | null;
+  /** The JSON value, or the payload of a binary frame as a `Uint8Array`. */
+  readonly data: T;
+  /** `room@epoch.offset`; none for what has no place in a log (ephemeral events, events to one user). */
+  readonly id: string | null;
+  /** The user who caused it; none if the application did. */
+  readonly from: string | null;
+  /** When it was published, in milliseconds since 1970 by the server's clock. */
+  readonly at: number | null;
+  /** The id of the request that caused it: with `from`, the key by which it answers a request. */
+  readonly re: string | null;
+}
+
+/** Why a room's log was not replayed from where this client was; a newer server may have more reasons: `other`. */
+export type ResetReason = "expired" | "forked" | "no_position" | "unknown_epoch" | "too_far" | "other";
+
+/** Something was lost, or may have been: what was known of the room counts no more. */
+export interface Reset {
+  readonly reason: ResetReason;
+  /** The first and the last offset that can't be told any more; none across unrelated logs. */
+  readonly lost: { readonly from: number; readonly to: number } | null;
+  /** The room's state, if the application gives one; absent otherwise. */
+  readonly state?: unknown;
+  /** The event id from which on the events follow. */
+  readonly id: string;
+}
+
+/** Somebody in a room. */
+export interface Member {
+  readonly user: string;
+  /** What the user last said of himself by `presence.update`; null if nothing. */
+  readonly info: unknown;
+}
+
+/** The result of a `room.join`. */
+export interface Joined {
+  readonly recovery: "fresh" | "complete" | "gap";
+  /** The position before the first event that follows; none after a gap without a position. */
+  readonly last_event_id: string | null;
+  readonly top: string;
+  /** How many users are in the room. */
+  readonly members: number;
+}
+
+/** What a server says in `session.welcome`. */
+export interface Welcome {
+  readonly session: string;
+  readonly user: string;
+  readonly rooms: readonly string[];
+  readonly last_event_id: string;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly features: readonly string[];
+}
+
+/** A refusal of a request. */
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  readonly retry_after_ms: number | null;
+  /** Where in `data` the fault is, for `schema`. */
+  readonly pointer: string | null;
+}
+
+export type ServerMessage =
+  | ({ readonly kind: "event" } & Event)
+  | { readonly kind: "ack"; readonly id: string; readonly data: unknown }
+  | ({ readonly kind: "error"; readonly id: string | null } & Refusal)
+  | ({ readonly kind: "welcome" } & Welcome)
+  | ({
+      readonly kind: "presence";
+      readonly change: "join" | "update" | "leave";
+      readonly room: string;
+      readonly rev: number;
+    } & Member)
+  | { readonly kind: "skip"; readonly id: string; readonly from: number; readonly reason: string }
+  | { readonly kind: "epoch"; readonly id: string; readonly was: string }
+  | ({ readonly kind: "reset" } & Reset)
+  | { readonly kind: "checkpoint"; readonly last_event_id: string }
+  | {
+      readonly kind: "reconnect";
+      readonly after_ms: number;
+      readonly within_ms: number;
+      readonly reason: string;
+    }
+  | { readonly kind: "unknown"; readonly event: string }
+  | { readonly kind: "invalid" };
+
+/** A message of a client: JSON as a text frame, bytes as a binary one. */
+export interface ClientMessage {
+  readonly event: string;
+  readonly room?: string | undefined;
+  readonly data?: unknown;
+  readonly id?: string | undefined;
+}
+
+const EVENT_ID = /^([A-Za-z0-9_.:-]{1,128})@([a-z0-9]{8})\.(0|[1-9][0-9]{0,15})$/;
+/** A cursor in a handshake or a `session.resume` has so many bytes at most. */
+export const CURSOR_BYTES_MAX = 4096;
+
+/** Reads an event id; undefined if it is none. */
+export function parseEventId(text: string): { room: string; position: Position } | undefined {
+  const [, room, epoch, digits] = EVENT_ID.exec(text) ?? [];
+  const offset = Number(digits);
+  if (!room || !epoch || !Number.isSafeInteger(offset)) return undefined;
+  return { room, position: { epoch, offset } };
+}
+
+/** Writes an event id. */
+export function formatEventId(room: string, position: Position): string {
+  return `${room}@${position.epoch}.${position.offset}`;
+}
+
+/** Reads a cursor: the newest position per room; undefined if it is none. */
+export function parseCursor(text: string): Map<string, Position> | undefined {
+  const cursor = new Map<string, Position>();
+  if (text === "") return cursor;
+  if (text.length > CURSOR_BYTES_MAX) return undefined;
+  for (const part of text.split(",")) {
+    const id = parseEventId(part);
+    if (!id) return undefined;
+    cursor.set(id.room, id.position);
+  }
+  return cursor;
+}
+
+/** Writes a message: a text frame, or a binary one if `data` is bytes. */
+export function encode({ event, room, data, id }: ClientMessage): string | Uint8Array<ArrayBuffer> {
+  if (!(data instanceof Uint8Array)) return JSON.stringify({ event, room, data, id });
+  const header = new TextEncoder().encode(JSON.stringify({ event, room, id }));
+  const frame = new Uint8Array(2 + header.length + data.length);
+  new DataView(frame.buffer).setUint16(0, header.length);
+  frame.set(header, 2);
+  frame.set(data, 2 + header.length);
+  return frame;
+}
+
+type Fields = Record<string, unknown>;
+
+const INVALID = { kind: "invalid" } as const;
+const RESET_REASONS = ["expired", "forked", "no_position", "unknown_epoch", "too_far"];
+const SKIP_REASONS = ["excluded", "conflated", "dropped", "filtered"];
+const ERROR_CODES = [
+  ["unavailable", "rate_limited", "internal"],
+  ["invalid", "schema", "too_large", "forbidden", "not_joined", "unknown_event", "unknown_room"],
+  ["idempotency_conflict", "room_limit"],
+].flat();
+const RESERVED = /^(ack$|error$|room\.|session\.|presence\.)/;
+
+/** Whether an event is the protocol's own. */
+export const isReserved = (event: string): boolean => RESERVED.test(event);
+
+/** Reads a text frame. What no server should send is `invalid`. */
+export function decodeText(text: string): ServerMessage {
+  const envelope = parse(text);
+  return envelope ? decode(envelope, envelope.data ?? null) : INVALID;
+}
+
+/** Reads a binary frame: header length, header, payload. */
+export function decodeBinary(frame: Uint8Array): ServerMessage {
+  if (frame.length < 2) return INVALID;
+  const end = 2 + frame[0]! * 256 + frame[1]!;
+  const header = end <= frame.length && parse(new TextDecoder().decode(frame.subarray(2, end)));
+  if (!header || isReserved(String(header.event))) return INVALID;
+  return decode(header, frame.subarray(end));
+}
+
+function parse(text: string): Fields | undefined {
+  try {
+    return fields(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+function fields(value: unknown): Fields | undefined {
+  return value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Fields) : undefined;
+}
+
+const text = (value: unknown) => (typeof value === "string" ? value : null);
+const number = (value: unknown) => (typeof value === "number" ? value : null);
+const known = (value: unknown, names: string[]) => (names.includes(String(value)) ? String(value) : "other");
+
+function decode(envelope: Fields, data: unknown): ServerMessage {
+  const event = text(envelope.event);
+  const room = text(envelope.room);
+  const id = text(envelope.id);
+  if (event === null) return INVALID;
+  const body = fields(data) ?? {};
+  const position = id === null ? undefined : parseEventId(id);
+  const place = position && position.room === room ? id : null;
+  switch (event) {
+    case "ack":
+      return id === null ? INVALID : { kind: "ack", id, data };
+    case "error":
+      return {
+        kind: "error",
+        id,
+        code: known(body.code, ERROR_CODES),
+        message: text(body.message) ?? "",
+        retry_after_ms: number(body.retry_after_ms),
+        pointer: text(body.pointer),
+      };
+    case "session.welcome":
+      return {
+        kind: "welcome",
+        session: text(body.session) ?? "",
+        user: text(body.user) ?? "",
+        rooms: strings(body.rooms),
+        last_event_id: text(body.last_event_id) ?? "",
+        limits: (fields(body.limits) ?? {}) as Record<string, number>,
+        features: strings(body.features),
+      };
+    case "session.checkpoint":
+      return { kind: "checkpoint", last_event_id: text(body.last_event_id) ?? "" };
+    case "session.reconnect":
+      return {
+        kind: "reconnect",
+        after_ms: number(body.after_ms) ?? 0,
+        within_ms: number(body.within_ms) ?? 0,
+        reason: text(body.reason) ?? "",
+      };
+    case "presence.join":
+    case "presence.update":
+    case "presence.leave": {
+      const [user, rev] = [text(body.user), number(body.rev)];
+      if (room === null || user === null || rev === null) return INVALID;
+      const change = event.slice("presence.".length) as "join" | "update" | "leave";
+      return { kind: "presence", change, room, user, info: body.info ?? null, rev };
+    }
+    case "room.skip": {
+      const from = number(body.from);
+      if (place === null || from === null) return INVALID;
+      return { kind: "skip", id: place, from, reason: known(body.reason, SKIP_REASONS) };
+    }
+    case "room.epoch": {
+      const was = text(body.was);
+      return place === null || was === null ? INVALID : { kind: "epoch", id: place, was };
+    }
+    case "room.reset": {
+      if (place === null) return INVALID;
+      const lost = fields(body.lost);
+      const reset = {
+        kind: "reset",
+        id: place,
+        reason: known(body.reason, RESET_REASONS) as ResetReason,
+        lost: lost ? { from: number(lost.from) ?? 0, to: number(lost.to) ?? 0 } : null,
+      } as const;
+      return "state" in body ? { ...reset, state: body.state } : reset;
+    }
+  }
+  if (isReserved(event)) return { kind: "unknown", event };
+  // An event with an id has a place in its own room's log, or the server is at fault.
+  if (id !== null && place === null) return INVALID;
+  const [from, at, re] = [text(envelope.from), number(envelope.at), text(envelope.re)];
+  return { kind: "event", event, room, data, id, from, at, re };
+}
+
+function strings(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}
+
+/** Whether a refused request may succeed later: with the same id, so that it counts once. */
+export function isRetryable(code: string): boolean {
+  return code === "unavailable" || code === "rate_limited" || code === "internal";
+}
+
+/** What a client does after a close: PROTOCOL.md §6. */
+export type Reaction =
+  | "stop"
+  | "try_once"
+  | "back_off"
+  | "back_off_at_least_a_second"
+  | "reconnect_in_window"
+  | "refresh_token";
+
+/** The reaction to a close code; null is a connection that ended without a close frame. */
+export function reaction(code: number | null): Reaction {
+  if (code === 1000 || code === 1008) return "stop";
+  if (code === 1002 || code === 1003 || code === 1007 || code === 1009) return "try_once";
+  switch (code === null ? 0 : Math.floor(code / 100)) {
+    case 40:
+      return "stop";
+    case 41:
+      return "back_off_at_least_a_second";
+    case 42:
+      return "reconnect_in_window";
+    case 43:
+      return "refresh_token";
+    default:
+      return "back_off";
+  }
+}

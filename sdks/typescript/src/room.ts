@@ -1,0 +1,278 @@
+/**
+ * One room as a client sees it: where it stands in the room's log, what that means for a message, and who listens.
+ *
+ * The one place that decides whether an event is applied: PROTOCOL.md §3 and §7. It sends nothing by itself.
+ */
+
+import { Listeners, type Unsubscribe } from "./listeners.ts";
+import type { Request } from "./client.ts";
+import { Presence } from "./presence.ts";
+import {
+  formatEventId,
+  parseEventId,
+  type Event,
+  type Joined,
+  type Member,
+  type Position,
+  type Reset,
+  type ServerMessage,
+} from "./protocol.ts";
+
+/**
+ * What a client does with a message: hand it to the application, clear what it has of the room, only move on, nothing
+ * since it was seen before, or join the room again since something before it is missing.
+ */
+export type Decision = "accept" | "reset" | "move" | "drop" | "hole";
+
+/** A room's own events, all at once told after a join, a resume or a hole. */
+export interface CaughtUp {
+  /** How many events were missed and have come since. */
+  readonly events: number;
+  readonly recovery: Joined["recovery"];
+}
+
+/** What a room needs of its client. */
+export interface RoomOwner {
+  join(room: Room, history: number | undefined): Promise<void>;
+  leave(room: Room): Promise<void>;
+  request<T>(event: string, room: string, data: unknown): Request<T>;
+  send(event: string, room: string, data: unknown): boolean;
+}
+
+/** A room. Listeners that are there before the room is joined miss nothing. */
+export class Room {
+  readonly name: string;
+  /** Who is here, as a live map. It asks the server from the first listener on. */
+  readonly presence: Presence;
+
+  readonly #owner: RoomOwner;
+  readonly #listeners = new Map<string, Listeners<Event>>();
+  readonly #everyEvent = new Listeners<Event>();
+  readonly #resets = new Listeners<Reset>();
+  readonly #caughtUp = new Listeners<CaughtUp>();
+  readonly #lost = new Listeners<string>();
+  #isFollowed = false;
+  #isJoined = false;
+  #position: Position | null = null;
+  /** The join or resume under way, which fills what is missing. */
+  #awaits: string | null = null;
+  /** Where the replay that is under way ends. */
+  #replay: { until: Position; events: number; recovery: Joined["recovery"] } | null = null;
+
+  /** @internal */
+  constructor(name: string, owner: RoomOwner) {
+    this.name = name;
+    this.#owner = owner;
+    this.presence = new Presence({
+      isJoined: () => this.#isJoined,
+      members: (after) => this.members(after === undefined ? {} : { after }),
+      update: async (info) => void (await this.request("presence.update", { info })),
+    });
+  }
+
+  /** Whether the server has this connection in the room now. */
+  get isJoined(): boolean {
+    return this.#isJoined;
+  }
+
+  /** The id of the newest event that was applied; null before the room is joined. */
+  get lastEventId(): string | null {
+    return this.#position && formatEventId(this.name, this.#position);
+  }
+
+  /** Joins the room, with so many of its last events; one that is joined already goes on where it is. */
+  async join(options: { history?: number } = {}): Promise<this> {
+    await this.#owner.join(this, options.history);
+    return this;
+  }
+
+  /** Leaves the room. */
+  leave(): Promise<void> {
+    return this.#owner.leave(this);
+  }
+
+  /** Calls `listener` with each event of this name, once and in order. */
+  on<T = unknown>(event: string, listener: (event: Event<T>) => void): Unsubscribe {
+    let listeners = this.#listeners.get(event);
+    if (!listeners) this.#listeners.set(event, (listeners = new Listeners()));
+    return listeners.add(listener as (event: Event) => void);
+  }
+
+  /** Calls `listener` with each event of the room. */
+  onEvent(listener: (event: Event) => void): Unsubscribe {
+    return this.#everyEvent.add(listener);
+  }
+
+  /** What was known of the room counts no more: clear it, take `state` if there is one. Events follow from there. */
+  onReset(listener: (reset: Reset) => void): Unsubscribe {
+    return this.#resets.add(listener);
+  }
+
+  /** What was missed has come, and from here on events are live. */
+  onCaughtUp(listener: (caughtUp: CaughtUp) => void): Unsubscribe {
+    return this.#caughtUp.add(listener);
+  }
+
+  /** The room could not be joined again, with the server's error code: the client does not follow it any more. */
+  onLost(listener: (code: string) => void): Unsubscribe {
+    return this.#lost.add(listener);
+  }
+
+  /** Sends an event and waits for its ack; it counts once, whatever the network does. Rejects with `RequestError`. */
+  request<T = unknown>(event: string, data?: unknown): Request<T> {
+    return this.#owner.request<T>(event, this.name, data);
+  }
+
+  /** Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over. */
+  send(event: string, data?: unknown): boolean {
+    return this.#owner.send(event, this.name, data);
+  }
+
+  /** A page of the room's members. */
+  members(page: { after?: string; limit?: number } = {}): Promise<MembersPage> {
+    return this.request<MembersPage>("room.members", page);
+  }
+
+  /** A page of stored events, oldest first; `next` is the `before` of the page before. */
+  history(page: { before?: string; limit?: number } = {}): Promise<{ events: Event[]; next?: string }> {
+    return this.request("room.history", page);
+  }
+
+  /** @internal */
+  get isFollowed(): boolean {
+    return this.#isFollowed;
+  }
+
+  /** @internal */
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  /** Follows the room from now on, from `position` if it has none of its own. @internal */
+  follow(position: Position | null): void {
+    this.#isFollowed = true;
+    this.#position ??= position;
+  }
+
+  /** Follows the room no longer; `code` says why if it was not the application's wish. @internal */
+  forget(code?: string): void {
+    this.#isFollowed = this.#isJoined = false;
+    this.#position = this.#awaits = this.#replay = null;
+    this.presence.detached();
+    if (code !== undefined) this.#lost.tell(code);
+  }
+
+  /** The connection is gone. @internal */
+  disconnected(): void {
+    this.#isJoined = false;
+    this.#awaits = null;
+    this.presence.detached();
+  }
+
+  /** Until `attached`, what does not fit is dropped and no further hole. @internal */
+  awaitJoin(requestId: string): void {
+    if (this.#isFollowed) this.#awaits = requestId;
+  }
+
+  /** @internal */
+  isAwaiting(requestId: string): boolean {
+    return this.#awaits === requestId;
+  }
+
+  /**
+   * Takes over a join's result. What follows it starts at `last_event_id`; a client that is further drops the
+   * beginning, and after a gap a `room.reset` moves it. @internal
+   */
+  attached(requestId: string, joined: Joined): void {
+    if (!this.isAwaiting(requestId)) return;
+    this.#awaits = null;
+    this.#isJoined = true;
+    const start = joined.last_event_id === null ? undefined : parseEventId(joined.last_event_id)?.position;
+    const top = parseEventId(joined.top)?.position;
+    const last = this.#position;
+    if (joined.recovery === "fresh") {
+      const from = start ?? top;
+      // Older events that were asked for are not applied a second time.
+      if (from && !(last && last.epoch === from.epoch && last.offset >= from.offset)) this.#position = from;
+    } else if (joined.recovery === "complete") {
+      this.#position ??= start ?? null;
+    }
+    if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
+    this.presence.attached();
+    this.#checkReplay();
+  }
+
+  /** The room was joined by the server itself, at the connection's start. @internal */
+  autoJoined(): void {
+    this.#isJoined = true;
+    this.presence.attached();
+  }
+
+  /** Decides about a message of this room, moves the position that it moves, and tells who listens. @internal */
+  receive(message: ServerMessage): Decision {
+    const decision = this.#judge(message);
+    if (decision === "accept" && message.kind === "event") {
+      this.#listeners.get(message.event)?.tell(message);
+      this.#everyEvent.tell(message);
+      if (this.#replay && message.id !== null) this.#replay.events += 1;
+    } else if (decision === "accept" && message.kind === "presence") this.presence.receive(message);
+    else if (decision === "reset" && message.kind === "reset") this.#resets.tell(message);
+    if (decision !== "drop") this.#checkReplay();
+    return decision;
+  }
+
+  #judge(message: ServerMessage): Decision {
+    if (!this.#isFollowed) return "drop";
+    const id = "id" in message && message.id !== null ? parseEventId(message.id)?.position : undefined;
+    const last = this.#position;
+    switch (message.kind) {
+      case "event":
+        return id ? this.#advance(id.offset, id, "accept") : "accept";
+      case "presence":
+        return "accept";
+      case "skip":
+        return id ? this.#advance(message.from, id, "move") : "drop";
+      case "epoch":
+        if (!id || last?.epoch === id.epoch) return "drop";
+        // The new log goes on exactly where the old one ended for this client.
+        if (last?.epoch !== message.was || last.offset !== id.offset) return this.#hole();
+        this.#position = id;
+        return "move";
+      case "reset":
+        this.#position = id ?? null;
+        return "reset";
+      default:
+        return "drop";
+    }
+  }
+
+  /** Moves to `to` if the offsets from `from` on follow without a hole. */
+  #advance(from: number, to: Position, decision: Decision): Decision {
+    const last = this.#position;
+    if (last?.epoch !== to.epoch) return this.#hole();
+    if (to.offset <= last.offset) return "drop";
+    if (from > last.offset + 1) return this.#hole();
+    this.#position = to;
+    return decision;
+  }
+
+  /** Something is missing; with a join under way that is known, and what does not fit is only dropped. */
+  #hole(): Decision {
+    return this.#awaits === null ? "hole" : "drop";
+  }
+
+  #checkReplay(): void {
+    const [replay, last] = [this.#replay, this.#position];
+    if (!replay || this.#awaits !== null || last?.epoch !== replay.until.epoch) return;
+    if (last.offset < replay.until.offset) return;
+    this.#replay = null;
+    this.#caughtUp.tell({ events: replay.events, recovery: replay.recovery });
+  }
+}
+
+/** A page of a room's members: sorted, and `next` is the `after` of the page that follows. */
+export interface MembersPage {
+  readonly members: readonly Member[];
+  readonly rev: number;
+  readonly next?: string;
+}

@@ -1,0 +1,84 @@
+/** The examples of the wire protocol that all of its implementations run: vectors/README.md. */
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+
+import * as protocol from "../src/protocol.ts";
+
+const folder = new URL("../../../vectors/", import.meta.url);
+const read = (name: string) => JSON.parse(readFileSync(new URL(name, folder), "utf8"));
+
+interface Input {
+  text?: string;
+  parts?: (string | [string, number])[];
+  hex?: string;
+}
+const textOf = ({ text, parts }: Input) =>
+  text ?? parts!.map((part) => (typeof part === "string" ? part : part[0].repeat(part[1]))).join("");
+const hex = (bytes: unknown) => Buffer.from(bytes as Uint8Array).toString("hex");
+
+test("every file of vectors is run by somebody", () => {
+  const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
+  assert.deepEqual(files.sort(), [
+    "client_machine.json", // machine.test.ts
+    "client_messages.json",
+    "close_codes.json",
+    "cursors.json",
+    "server_messages.json",
+  ]);
+});
+
+test("what a server sends", () => {
+  for (const vector of read("server_messages.json")) {
+    const message = vector.hex
+      ? protocol.decodeBinary(new Uint8Array(Buffer.from(vector.hex, "hex")))
+      : protocol.decodeText(textOf(vector));
+    const seen: Record<string, unknown> = { ...message };
+    if (seen.data instanceof Uint8Array) {
+      seen.payload_hex = hex(seen.data);
+      delete seen.data;
+    }
+    // The client keeps its beat by itself, and has no use for the server's limits here.
+    delete seen.limits;
+    const expected = { ...vector.expect };
+    delete expected.heartbeat_ms;
+    assert.deepEqual(seen, expected, vector.name);
+  }
+});
+
+test("what a client may send", () => {
+  for (const vector of read("client_messages.json").filter((vector: { expect?: unknown }) => vector.expect)) {
+    const { event, room, data, id, payload_hex } = vector.expect;
+    const payload = payload_hex === undefined ? undefined : new Uint8Array(Buffer.from(payload_hex, "hex"));
+    const value = payload ?? JSON.parse(data);
+    const encoded = protocol.encode({ event, room: room ?? undefined, data: value, id: id ?? undefined });
+    if (payload) {
+      const end = 2 + Buffer.from(encoded as Uint8Array).readUInt16BE(0);
+      const header = JSON.parse(Buffer.from((encoded as Uint8Array).subarray(2, end)).toString());
+      assert.deepEqual([header.event, header.room ?? null, header.id ?? null], [event, room, id], vector.name);
+      assert.equal(hex((encoded as Uint8Array).subarray(end)), payload_hex, vector.name);
+    } else {
+      const sent = JSON.parse(encoded as string);
+      assert.deepEqual([sent.event, sent.room ?? null, sent.id ?? null], [event, room, id], vector.name);
+      // JSON.stringify writes 1e999 as null, as an application that has such a number would see too.
+      assert.deepEqual(sent.data, JSON.parse(JSON.stringify(value)), vector.name);
+    }
+  }
+});
+
+test("cursors and event ids", () => {
+  const { cursors, event_ids } = read("cursors.json");
+  for (const vector of cursors) {
+    const cursor = protocol.parseCursor(textOf(vector));
+    const seen = cursor && [...cursor].map(([room, { epoch, offset }]) => [room, `${epoch}.${offset}`]);
+    assert.deepEqual(seen ?? null, vector.expect && Object.entries(vector.expect), JSON.stringify(vector));
+  }
+  for (const vector of event_ids) {
+    const id = protocol.parseEventId(textOf(vector));
+    assert.equal(id && protocol.formatEventId(id.room, id.position), vector.valid ? textOf(vector) : undefined);
+  }
+});
+
+test("close codes", () => {
+  for (const { code, reaction } of read("close_codes.json")) assert.equal(protocol.reaction(code), reaction, `${code}`);
+});
