@@ -135,12 +135,13 @@ export class Outbox {
       const { room } = entry.message;
       if (typeof entry.stage === "object" && entry.stage.retryAt <= now) entry.stage = "unsent";
       const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
-      if (entry.stage === "unsent" && !needsRoom && !heldRooms.has(room)) {
+      const isHeld = needsRoom || (entry.purpose === "application" && heldRooms.has(room));
+      if (entry.stage === "unsent" && !isHeld) {
         entry.stage = "sent";
         return entry;
       }
       if (entry.purpose === "resume") return undefined;
-      if (needsRoom || typeof entry.stage === "object") heldRooms.add(room);
+      if (isHeld || typeof entry.stage === "object") heldRooms.add(room);
     }
     return undefined;
   }

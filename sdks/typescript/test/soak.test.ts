@@ -18,26 +18,28 @@ for (const seed of [1, 2, 3]) {
     const server = new ModelServer(clock, random);
     const client = new Client("ws://server/ws", { world: simulation.world });
     const applied = new Map(ROOMS.map((room) => [room, [] as (string | null)[]]));
-    let [resets, caughtUp] = [0, 0];
+    let [resets, caughtUp, joined] = [0, 0, 0];
     for (const name of ROOMS) {
       const room = client.room(name);
       room.onEvent(({ id }) => applied.get(name)!.push(id));
       room.onReset(() => (resets += 1));
       room.onCaughtUp(() => (caughtUp += 1));
-      room.join().catch((error) => assert.fail(error));
+      // A first join starts at the newest event: what comes before it is not this client's.
+      room.join().then(() => (joined += 1), assert.fail);
     }
-    let [cuts, requests, nextCutAt, accepted] = [0, 0, clock.now() + 2000, 0];
+    let [cuts, requests, nextCutAt, accepted] = [0, 0, 0, 0];
     const outcomes = { acked: 0, unknown: 0, other: [] as unknown[] };
     const ids = new Set<string>();
     const end = clock.now() + DURATION_MS;
-    const isBusy = () => clock.now() < end;
-    while (isBusy() || client.unsettled.length > 0) {
+    const isBusy = () => joined === ROOMS.length && clock.now() < end;
+    while (joined < ROOMS.length || isBusy() || client.unsettled.length > 0) {
       await clock.advance(STEP_MS);
       if (simulation.sockets.length > accepted) {
         accepted = simulation.sockets.length;
         // One handshake in five comes to nothing.
         if (random() < 0.2 && isBusy()) simulation.socket.cut();
         else server.accept(simulation.socket);
+        nextCutAt = clock.now() + 100 + random() * 5000;
       }
       if (isBusy() && random() < 0.2) server.publish(ROOMS[Math.floor(random() * 3)]!, {});
       if (isBusy() && random() < 0.05) {
@@ -53,7 +55,6 @@ for (const seed of [1, 2, 3]) {
       if (isBusy() && server.hasConnection && clock.now() >= nextCutAt) {
         server.cut();
         cuts += 1;
-        nextCutAt = clock.now() + 1000 + random() * 4000;
       }
     }
     await clock.advance(5000);
@@ -73,7 +74,7 @@ for (const seed of [1, 2, 3]) {
     assert.equal(outcomes.acked + outcomes.unknown, requests);
     assert.ok(fromUs >= outcomes.acked);
     assert.equal(resets, 0);
-    assert.ok(cuts > 1000 && events > 10_000 && requests > 3000 && caughtUp > cuts / 2);
+    assert.ok(cuts > 300 && events > 10_000 && requests > 3000 && caughtUp > cuts);
     client.close();
   });
 }
