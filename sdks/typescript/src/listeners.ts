@@ -16,15 +16,13 @@ export class Listeners<T> {
     return () => void this.#listeners.delete(own);
   }
 
-  /** Tells everyone. A listener that throws is reported like any uncaught error, and costs nobody else the news. */
+  /** Tells everyone. A listener that throws is reported, and costs nobody else the news. */
   tell(value: T): void {
     for (const listener of [...this.#listeners]) {
       try {
         listener(value);
       } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
+        (globalThis.reportError ?? console.error)(error);
       }
     }
   }
