@@ -117,6 +117,22 @@ impl Context {
         self.publish(room, event, Body::Binary(payload), None).await
     }
 
+    /// Sends an ephemeral event, such as typing, to everyone in a room but the calling session, in the caller's name:
+    /// it has no position and is in no history, and is the first to be dropped where too much waits.
+    ///
+    /// # Errors
+    /// See [`BroadcastError`]; nothing was sent then.
+    pub fn broadcast_ephemeral(
+        &self,
+        room: &RoomId,
+        event: &str,
+        data: &impl Serialize,
+    ) -> Result<(), BroadcastError> {
+        let peer = &self.0.peer;
+        let except = Excluded::new(peer.user().clone(), peer.session);
+        self.0.node.broadcast_ephemeral(room, event, &Body::json(data)?, Some(peer.user()), Some(&except))
+    }
+
     async fn publish(
         &self,
         room: &RoomId,

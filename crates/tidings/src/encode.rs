@@ -9,7 +9,9 @@ use tidings_protocol::codec;
 use tidings_protocol::error::Refusal;
 use tidings_protocol::event_id::{Position, RoomId};
 use tidings_protocol::frame::{self, Opcode};
-use tidings_protocol::message::{Member, MessageId, PresenceChange, Published, ServerMessage};
+use tidings_protocol::message::{
+    Data, EventName, Member, MessageId, PresenceChange, Published, ServerEvent, ServerMessage,
+};
 
 use crate::auth::UserId;
 
@@ -37,6 +39,24 @@ pub(crate) fn error(id: Option<&MessageId>, refusal: &Refusal) -> Bytes {
 /// The ack of an event that was published as it came.
 pub(crate) fn published(room: &RoomId, id: &MessageId, position: Position, duplicate: bool) -> Bytes {
     ack(id, &Published { event_id: position.of(room), duplicate })
+}
+
+/// An event that is stored nowhere: to a room's members, or without a room to one connection.
+pub(crate) fn unstored(
+    event: &EventName,
+    room: Option<&RoomId>,
+    data: Data<'_>,
+    from: Option<&UserId>,
+) -> Bytes {
+    message(&ServerMessage::Event(ServerEvent {
+        event: event.clone(),
+        room: room.cloned(),
+        data,
+        id: None,
+        from: from.map(|user| user.as_str().into()),
+        at: None,
+        re: None,
+    }))
 }
 
 pub(crate) fn presence_join(room: &RoomId, user: &UserId, rev: u64) -> Bytes {

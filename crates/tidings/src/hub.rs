@@ -29,7 +29,7 @@ use crate::node::{Body, BroadcastError, Node, Origin};
 use crate::publication::Excluded;
 use crate::rooms::Rooms;
 use crate::router::{Handler, Router};
-use crate::rules::{RoomRules, RuleBook};
+use crate::rules::{RoomRules, RuleBook, RuleFault};
 use crate::session_id::SessionId;
 use crate::shard::Shard;
 use crate::users::Users;
@@ -75,6 +75,8 @@ pub enum BuildError {
     NoAuthentication,
     /// A rule's pattern can fit no room.
     Pattern(String, InvalidId),
+    /// A rule's pattern of ephemeral events can fit none.
+    Ephemeral(String),
     /// A handler's event is reserved or not a name.
     Event(String),
     /// Two handlers for one event.
@@ -98,6 +100,10 @@ impl fmt::Display for BuildError {
             Self::Pattern(pattern, fault) => {
                 write!(f, "the rule {pattern:?} fits no room: {fault}; it may end with *")
             }
+            Self::Ephemeral(pattern) => write!(
+                f,
+                "{pattern:?} fits no event that can be ephemeral: an event's name, or its beginning and *, and none that is reserved"
+            ),
             Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
             Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
             Self::Origin(fault) => fault.fmt(f),
@@ -248,8 +254,10 @@ impl HubBuilder {
         }
         check(&self.limits).map_err(BuildError::Limits)?;
         let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;
-        let rules =
-            RuleBook::new(self.rules).map_err(|(pattern, fault)| BuildError::Pattern(pattern, fault))?;
+        let rules = RuleBook::new(self.rules).map_err(|fault| match fault {
+            RuleFault::Room(pattern, fault) => BuildError::Pattern(pattern, fault),
+            RuleFault::Ephemeral(pattern) => BuildError::Ephemeral(pattern),
+        })?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (env, limits) = (self.env, Arc::new(self.limits));
         let metrics = Arc::new(Metrics::default());
@@ -460,6 +468,15 @@ impl RoomHandle {
     /// As [`RoomHandle::broadcast`].
     pub async fn broadcast_binary(&self, event: &str, payload: Bytes) -> Result<EventId, BroadcastError> {
         self.publish(event, Body::Binary(payload), None).await
+    }
+
+    /// Sends an ephemeral event to everyone in the room: it has no position and is in no history, and is the first to
+    /// be dropped where too much waits.
+    ///
+    /// # Errors
+    /// See [`BroadcastError`]; nothing was sent then.
+    pub fn broadcast_ephemeral(&self, event: &str, data: &impl Serialize) -> Result<(), BroadcastError> {
+        self.hub.node().broadcast_ephemeral(&self.room, event, &Body::json(data)?, None, None)
     }
 
     async fn publish(

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::auth::{Identity, UserId};
 use crate::io::Io;
 use crate::peer::Peer;
-use crate::publication::Publication;
+use crate::publication::{Excluded, Publication};
 use crate::users::{ConnectionKey, Slot};
 
 /// An idle inbox keeps room for so many entries.
@@ -42,8 +42,8 @@ pub(crate) enum Entry {
     Publication { room: LocalRoom, publication: Arc<Publication> },
     /// The inbox was full: read on from the room's log.
     Behind(LocalRoom),
-    /// A frame without a position for a room's members, but not for this user's.
-    Presence { room: LocalRoom, frame: Bytes, about: UserId },
+    /// A frame without a position for a room's members. It can be left out.
+    Unstored { room: LocalRoom, frame: Bytes, what: Unstored },
     /// A frame for one connection.
     Direct { connection: ConnectionKey, frame: Bytes },
     /// A call has ended: its answer, and the next one of its lane may run.
@@ -65,9 +65,32 @@ impl Entry {
     fn bytes(&self) -> usize {
         match self {
             Self::Publication { publication, .. } => publication.bytes(),
-            Self::Presence { frame, .. } | Self::Direct { frame, .. } => frame.len(),
+            Self::Unstored { frame, .. } | Self::Direct { frame, .. } => frame.len(),
             _ => 0,
         }
+    }
+}
+
+/// What a frame without a position is, and so whom it is not for.
+#[derive(Clone)]
+pub(crate) enum Unstored {
+    /// A presence delta, for everyone but the user himself.
+    Presence { about: UserId },
+    /// An application's event, for everyone but one session, if there is one. It gives way to everything else.
+    Ephemeral { except: Option<Excluded> },
+}
+
+impl Unstored {
+    pub(crate) fn is_for(&self, peer: &Peer) -> bool {
+        match self {
+            Self::Presence { about } => peer.user() != about,
+            Self::Ephemeral { except: Some(except) } => !except.is(peer.user(), peer.session),
+            Self::Ephemeral { except: None } => true,
+        }
+    }
+
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        matches!(self, Self::Ephemeral { .. })
     }
 }
 

@@ -61,6 +61,8 @@ counters! {
     panics,
     /// Times that a shard's inbox was full and it read on from a room's log.
     shards_behind,
+    /// Ephemeral events that were dropped, for one connection or for a whole shard, because too much waited there.
+    ephemeral_dropped,
 }
 
 impl Metrics {

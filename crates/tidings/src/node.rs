@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::event_id::{EventId, RoomId};
 use tidings_protocol::limits::Limits;
-use tidings_protocol::message::{Data, EventName, MessageId, ServerEvent, ServerMessage};
+use tidings_protocol::message::{Data, EventName, MessageId};
 use tokio::sync::{Notify, oneshot};
 
 use crate::auth::{Authenticate, UserId};
@@ -110,6 +110,13 @@ impl Body {
     pub(crate) fn json(data: &impl Serialize) -> Result<Self, BroadcastError> {
         to_raw_value(data).map(Self::Json).map_err(BroadcastError::Data)
     }
+
+    fn data(&self) -> Data<'_> {
+        match self {
+            Self::Json(data) => Data::Json(data),
+            Self::Binary(bytes) => Data::Binary(bytes),
+        }
+    }
 }
 
 /// Parses the name of an event that the application sends.
@@ -152,6 +159,31 @@ impl Node {
         }
     }
 
+    /// Sends an event that is not stored to a room's members, but for one session. It waits for nobody.
+    pub(crate) fn broadcast_ephemeral(
+        &self,
+        room: &RoomId,
+        event: &str,
+        body: &Body,
+        from: Option<&UserId>,
+        except: Option<&Excluded>,
+    ) -> Result<(), BroadcastError> {
+        let event = application_event(event)?;
+        if self.rooms.rules().of(room.as_str()).is_none() {
+            return Err(BroadcastError::Publish(PublishError::UnknownRoom));
+        }
+        let frame = encode::unstored(&event, Some(room), body.data(), from);
+        // One of these alone could make a slow consumer of a member that reads.
+        if frame.len() > self.limits.outbound_bytes_max / 2 {
+            return Err(BroadcastError::Publish(PublishError::TooLarge));
+        }
+        // A room that nobody has opened has no members either, and nothing is to be kept for it.
+        if let Some(room) = self.rooms.get(room) {
+            room.pass_on(&frame, except, &self.metrics);
+        }
+        Ok(())
+    }
+
     /// Waits while a shard is behind in this room: whoever publishes faster than the node can write would push
     /// the members' next events out of the log. This waits for our own work, never for a subscriber.
     async fn wait_for_shards(&self, room: &Room) -> Result<(), BroadcastError> {
@@ -172,20 +204,7 @@ impl Node {
         body: &Body,
         from: Option<&UserId>,
     ) -> Result<Bytes, BroadcastError> {
-        let event = application_event(event)?;
-        let data = match body {
-            Body::Json(data) => Data::Json(data),
-            Body::Binary(bytes) => Data::Binary(bytes),
-        };
-        Ok(encode::message(&ServerMessage::Event(ServerEvent {
-            event,
-            room: None,
-            data,
-            id: None,
-            from: from.map(|user| user.as_str().into()),
-            at: None,
-            re: None,
-        })))
+        Ok(encode::unstored(&application_event(event)?, None, body.data(), from))
     }
 
     /// Sends an event to every connection of a user; how many there were.

@@ -51,6 +51,11 @@ impl Excluded {
     pub(crate) fn new(user: UserId, session: SessionId) -> Self {
         Self { user, lineage: session.lineage() }
     }
+
+    /// Whether this is the session, or one that took its place.
+    pub(crate) fn is(&self, user: &UserId, session: SessionId) -> bool {
+        self.lineage == session.lineage() && self.user == *user
+    }
 }
 
 /// What an event carries, on its way into a draft.
@@ -129,9 +134,7 @@ impl Publication {
 
     /// Whether it is kept from this session.
     pub(crate) fn excludes(&self, user: &UserId, session: SessionId) -> bool {
-        self.excluded
-            .as_ref()
-            .is_some_and(|excluded| excluded.lineage == session.lineage() && excluded.user == *user)
+        self.excluded.as_ref().is_some_and(|excluded| excluded.is(user, session))
     }
 
     /// The message as one JSON object; a binary payload as base64 with `"encoding":"base64"`.

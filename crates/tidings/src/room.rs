@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
@@ -18,10 +19,10 @@ use tokio::sync::Notify;
 use crate::auth::UserId;
 use crate::encode;
 use crate::idempotency::{IdempotencyIds, Lookup};
-use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot};
+use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot, Unstored};
 use crate::metrics::Metrics;
 use crate::presence::{Page, Presence};
-use crate::publication::{Draft, Publication};
+use crate::publication::{Draft, Excluded, Publication};
 use crate::rules::RoomRules;
 
 /// A room of this node.
@@ -287,14 +288,26 @@ impl Room {
 
     /// Hands a presence delta to everyone who listens. One that finds no room leaves a hole in `rev`, which
     /// clients see.
-    fn tell(&self, state: &mut State, about: &UserId, frame: impl FnOnce() -> bytes::Bytes) {
+    fn tell(&self, state: &mut State, about: &UserId, frame: impl FnOnce() -> Bytes) {
         if !self.rules.presence || state.listeners.is_empty() {
             return;
         }
         let frame = frame();
         for listener in &state.listeners {
-            let entry = Entry::Presence { room: listener.room, frame: frame.clone(), about: about.clone() };
-            listener.inbox.try_push(entry);
+            let what = Unstored::Presence { about: about.clone() };
+            listener.inbox.try_push(Entry::Unstored { room: listener.room, frame: frame.clone(), what });
+        }
+    }
+
+    /// Hands an ephemeral event to everyone who listens, but for one session. A shard with a full inbox does not
+    /// get it: there is nothing to catch up on.
+    pub(crate) fn pass_on(&self, frame: &Bytes, except: Option<&Excluded>, metrics: &Metrics) {
+        for listener in &self.state.lock().listeners {
+            let what = Unstored::Ephemeral { except: except.cloned() };
+            let entry = Entry::Unstored { room: listener.room, frame: frame.clone(), what };
+            if !listener.inbox.try_push(entry) {
+                metrics.ephemeral_dropped.add(1);
+            }
         }
     }
 

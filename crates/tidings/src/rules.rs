@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tidings_protocol::event_id::{InvalidId, RoomId};
 use tidings_protocol::limits::Limits;
+use tidings_protocol::message::EventName;
 use tidings_protocol::room_log::LogBounds;
 
 /// Who is let.
@@ -57,6 +58,7 @@ pub struct RoomRules {
     pub(crate) join: Access,
     pub(crate) publish: Access,
     pub(crate) presence: bool,
+    ephemeral: Vec<String>,
     pub(crate) history_age: Option<Duration>,
     pub(crate) history_events: Option<usize>,
     pub(crate) history_bytes: Option<usize>,
@@ -73,6 +75,7 @@ impl RoomRules {
             join: Access::Members,
             publish: Access::Nobody,
             presence: true,
+            ephemeral: Vec::new(),
             history_age: None,
             history_events: None,
             history_bytes: None,
@@ -98,6 +101,23 @@ impl RoomRules {
     #[must_use]
     pub fn presence(mut self, on: bool) -> Self {
         self.presence = on;
+        self
+    }
+
+    /// Which events are ephemeral, such as typing or cursors: an event's name, or a beginning followed by `*`. May be
+    /// said several times.
+    ///
+    /// If such an event has no handler, a member who may publish sends it to every other connection of the room. It
+    /// has no position and is in no history, its id is no idempotency key, and it is the first to be dropped where
+    /// too much waits. PROTOCOL.md §2.
+    ///
+    /// ```
+    /// use tidings::{Access, RoomRules};
+    /// let chat = RoomRules::new("chat:*").publish(Access::Members).ephemeral("typing.*").ephemeral("cursor");
+    /// ```
+    #[must_use]
+    pub fn ephemeral(mut self, pattern: impl Into<String>) -> Self {
+        self.ephemeral.push(pattern.into());
         self
     }
 
@@ -140,16 +160,26 @@ impl RoomRules {
         self
     }
 
-    fn check(&self) -> Result<(), InvalidId> {
+    fn check(&self) -> Result<(), RuleFault> {
         let name = self.pattern.strip_suffix('*').unwrap_or(&self.pattern);
-        if name.is_empty() && self.pattern == "*" { Ok(()) } else { RoomId::parse(name).map(drop) }
+        if self.pattern != "*"
+            && let Err(fault) = RoomId::parse(name)
+        {
+            return Err(RuleFault::Room(self.pattern.clone(), fault));
+        }
+        match self.ephemeral.iter().find(|pattern| !can_fit_an_event(pattern)) {
+            Some(pattern) => Err(RuleFault::Ephemeral(pattern.clone())),
+            None => Ok(()),
+        }
     }
 
     fn fits(&self, room: &str) -> bool {
-        match self.pattern.strip_suffix('*') {
-            Some(beginning) => room.starts_with(beginning),
-            None => room == self.pattern,
-        }
+        fits(&self.pattern, room)
+    }
+
+    /// Whether events of this name are ephemeral in the rule's rooms.
+    pub(crate) fn is_ephemeral(&self, event: &EventName) -> bool {
+        self.ephemeral.iter().any(|pattern| fits(pattern, event.as_str()))
     }
 
     /// The history's bounds under the node's limits.
@@ -165,17 +195,37 @@ impl RoomRules {
     }
 }
 
+/// Whether a name is the pattern, or begins as a pattern that ends with `*`.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
+}
+
+/// Whether an application's event can have a name that fits.
+fn can_fit_an_event(pattern: &str) -> bool {
+    // A beginning is tried with one more letter: `ack` alone is reserved, and what begins like it is not.
+    let example = pattern.strip_suffix('*').map(|beginning| format!("{beginning}x"));
+    EventName::parse(example.as_deref().unwrap_or(pattern)).is_ok_and(|name| !name.is_reserved())
+}
+
+/// What is wrong with a rule.
+#[derive(Debug)]
+pub(crate) enum RuleFault {
+    /// Its pattern can fit no room.
+    Room(String, InvalidId),
+    /// A pattern of ephemeral events can fit none.
+    Ephemeral(String),
+}
+
 /// All rules, in the order in which they were given: the first that fits a room is its rule.
 #[derive(Default)]
 pub(crate) struct RuleBook(Vec<Arc<RoomRules>>);
 
 impl RuleBook {
-    pub(crate) fn new(rules: Vec<RoomRules>) -> Result<Self, (String, InvalidId)> {
-        if let Some((rule, fault)) =
-            rules.iter().find_map(|rule| rule.check().err().map(|fault| (rule, fault)))
-        {
-            return Err((rule.pattern.clone(), fault));
-        }
+    pub(crate) fn new(rules: Vec<RoomRules>) -> Result<Self, RuleFault> {
+        rules.iter().try_for_each(RoomRules::check)?;
         Ok(Self(rules.into_iter().map(Arc::new).collect()))
     }
 
@@ -209,6 +259,23 @@ mod tests {
             assert!(RuleBook::new(vec![RoomRules::new(bad)]).is_err(), "{bad}");
         }
         assert!(RuleBook::new(vec![RoomRules::new("*"), RoomRules::new("a*")]).is_ok());
+    }
+
+    #[test]
+    fn ephemeral_events_are_named_or_begin_as_said() {
+        let event = |name| EventName::parse(name).unwrap();
+        let rule = RoomRules::new("*").ephemeral("typing.*").ephemeral("cursor");
+        for (name, ephemeral) in
+            [("typing.start", true), ("cursor", true), ("cursors", false), ("typing", false)]
+        {
+            assert_eq!(rule.is_ephemeral(&event(name)), ephemeral, "{name}");
+        }
+        assert!(!RoomRules::new("*").is_ephemeral(&event("typing.start")));
+        for bad in ["", "typing *", "a*b", "**", "ack", "room.*", "presence.heartbeat"] {
+            let refused = RuleBook::new(vec![RoomRules::new("*").ephemeral("ok").ephemeral(bad)]);
+            assert!(matches!(refused, Err(RuleFault::Ephemeral(pattern)) if pattern == bad), "{bad}");
+        }
+        assert!(RuleBook::new(vec![RoomRules::new("a").ephemeral("*").ephemeral("ack*")]).is_ok());
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(crate) struct Room {
     join: Option<Who>,
     publish: Option<Who>,
     presence: Option<bool>,
+    #[serde(default)]
+    ephemeral: Vec<String>,
     history_events: Option<usize>,
     history_seconds: Option<u64>,
 }
@@ -153,6 +155,9 @@ impl Room {
         if let Some(on) = self.presence {
             rules = rules.presence(on);
         }
+        for pattern in &self.ephemeral {
+            rules = rules.ephemeral(pattern.as_str());
+        }
         if let Some(events) = self.history_events {
             rules = rules.history_events(events);
         }
@@ -195,6 +200,7 @@ mod tests {
             join = "anyone"
             publish = "members"
             presence = false
+            ephemeral = ["typing.*", "cursor"]
             history_events = 100
             history_seconds = 60
             [[rooms]]

@@ -169,7 +169,7 @@ impl State {
             Entry::Open(opening) => self.open(*opening),
             Entry::Publication { room, publication } => self.distribute(room, &publication),
             Entry::Behind(room) => self.fall_behind(room),
-            Entry::Presence { room, frame, about } => self.distribute_presence(room, &frame, &about),
+            Entry::Unstored { room, frame, what } => self.distribute_unstored(room, &frame, &what),
             Entry::Direct { connection, frame } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.push(slot, frame);

@@ -14,10 +14,9 @@ use tidings_protocol::room_log::{Recovery, Reset};
 use tracing::{info, warn};
 
 use super::{State, TURN_BYTES_MAX, TURN_ENTRIES_MAX};
-use crate::auth::UserId;
 use crate::connection::{JoinedRoom, Start};
 use crate::encode;
-use crate::inbox::{LocalRoom, Snapshot};
+use crate::inbox::{LocalRoom, Snapshot, Unstored};
 use crate::publication::Publication;
 use crate::room::{Room, SnapshotRequest};
 
@@ -288,7 +287,8 @@ impl State {
         self.node.metrics.messages_sent.add(room.live.len() as u64);
     }
 
-    pub(super) fn distribute_presence(&mut self, local: LocalRoom, frame: &Bytes, about: &UserId) {
+    /// Hands a frame without a position to all members, those that replay included.
+    pub(super) fn distribute_unstored(&mut self, local: LocalRoom, frame: &Bytes, what: &Unstored) {
         let Some(room) =
             self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation)
         else {
@@ -298,9 +298,16 @@ impl State {
             self.replays.iter().filter(|replay| replay.room == local.slot).map(|replay| replay.connection);
         let members: Vec<_> = room.live.iter().copied().chain(replaying).collect();
         for slot in members {
-            if self.connections.get(slot as usize).is_some_and(|connection| connection.peer.user() != about) {
-                self.push(slot, frame.clone());
+            let Some(connection) = self.connections.get(slot as usize) else { continue };
+            if !what.is_for(&connection.peer) {
+                continue;
             }
+            // Half of the queue is kept for what must not be lost.
+            if what.is_ephemeral() && connection.outbound.is_half_full(&self.node.limits) {
+                self.node.metrics.ephemeral_dropped.add(1);
+                continue;
+            }
+            self.push(slot, frame.clone());
         }
     }
 

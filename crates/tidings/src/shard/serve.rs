@@ -35,7 +35,7 @@ use crate::lanes::Waiting;
 use crate::logged::{CLIENT_BYTES_MAX, log_safe};
 use crate::node::Node;
 use crate::peer::Peer;
-use crate::publication::{Draft, Payload, PublishKey};
+use crate::publication::{Draft, Excluded, Payload, PublishKey};
 use crate::room::PublishError;
 use crate::router::{self, CallFuture};
 use crate::rules::Access;
@@ -447,6 +447,12 @@ impl State {
         if !may_publish {
             let refusal = Refusal::new(ErrorCode::Forbidden, format!("you may not publish to {}", room.id));
             return self.refuse(slot, event.id.as_ref(), &refusal);
+        }
+        if room.rules.is_ephemeral(&event.event) {
+            let frame = encode::unstored(&event.event, Some(&room.id), event.data, Some(peer.user()));
+            let except = Excluded::new(peer.user().clone(), peer.session);
+            room.pass_on(&frame, Some(&except), &self.node.metrics);
+            return self.ack(slot, event.id.as_ref(), &Empty {});
         }
         let payload = match event.data {
             Data::Json(data) => Payload::Json(data),
