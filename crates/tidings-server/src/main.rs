@@ -11,6 +11,7 @@ mod failure;
 mod listen;
 mod logs;
 mod open_files;
+mod page;
 mod pending;
 mod run;
 mod span_of_time;

@@ -22,11 +22,10 @@ use tidings::{Access, Hub, Limits, RoomRules};
 
 use super::token;
 use crate::failure::Failure;
-use crate::{app, dev_secret, open_files, run, span_of_time};
+use crate::{app, dev_secret, open_files, page, run, span_of_time};
 
-const PAGE: &str = include_str!("../page/index.html");
-/// Where the page has the nonce of its own script and style.
-const NONCE: &str = "{{nonce}}";
+/// The page sends images in one binary frame each.
+const IMAGE_BYTES_MAX: usize = 256 * 1024;
 /// For whom the token in the terminal is, and how long.
 const TERMINAL_USER: &str = "dev";
 const TERMINAL_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,6 +57,7 @@ impl Dev {
         run::block_on(async {
             let mut limits = Limits::default();
             limits.connections_per_node_max = open_files::raise();
+            limits.binary_message_bytes_max = IMAGE_BYTES_MAX;
             let mut hub = Hub::builder()
                 .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
                 .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
@@ -69,7 +69,7 @@ impl Dev {
             let hub = hub.build().map_err(Failure::usage)?;
             let (listener, address) = run::bind(self.listen).await?;
             let dev = Router::new()
-                .route("/", get(page))
+                .merge(page::router())
                 .route("/dev/token", get(page_token))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
@@ -108,30 +108,9 @@ Try it in a terminal, and then type the second line:
     Ok(())
 }
 
-async fn page() -> Result<Response, StatusCode> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let nonce = format!("{:032x}", u128::from_ne_bytes(random));
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-        (header::REFERRER_POLICY, "no-referrer".to_owned()),
-    ];
-    Ok((headers, PAGE.replace(NONCE, &nonce)).into_response())
-}
-
 #[derive(Deserialize)]
 struct TokenQuery {
     user: String,
-    /// Names joined by commas: the rooms that the page was in before it lost its connection.
-    #[serde(default)]
-    rooms: String,
 }
 
 async fn page_token(State(secret): State<Arc<SecretString>>, Query(query): Query<TokenQuery>) -> Response {
@@ -140,12 +119,7 @@ async fn page_token(State(secret): State<Arc<SecretString>>, Query(query): Query
         Ok(user) => user,
         Err(fault) => return bad_request(fault),
     };
-    let names = query.rooms.split(',').filter(|name| !name.is_empty());
-    let rooms = match names.map(token::room).collect::<Result<Vec<_>, _>>() {
-        Ok(rooms) => rooms,
-        Err(fault) => return bad_request(fault),
-    };
-    match token::mint(&secret, &user, &rooms, PAGE_TOKEN_TTL) {
+    match token::mint(&secret, &user, &[], PAGE_TOKEN_TTL) {
         Ok(token) => ([(header::CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "token": token })))
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
