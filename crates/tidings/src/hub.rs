@@ -289,6 +289,9 @@ impl HubBuilder {
     }
 }
 
+/// Far above any reconnect, and far below what the clock can count: a deadline made of it never overflows.
+const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Limits that would make each other meaningless.
 fn check(limits: &Limits) -> Result<(), &'static str> {
     let message = limits.text_message_bytes_max.max(limits.binary_message_bytes_max);
@@ -303,6 +306,9 @@ fn check(limits: &Limits) -> Result<(), &'static str> {
     }
     if limits.silence_max <= limits.heartbeat {
         return Err("silence_max must be longer than heartbeat");
+    }
+    if limits.presence_grace > PRESENCE_GRACE_MAX {
+        return Err("presence_grace must be a day at most");
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, Payload, PublishKey};
-use crate::room::{PublishError, Room};
+use crate::room::{PublishError, Room, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
 use crate::users::{ConnectionKey, Users};
@@ -269,6 +269,13 @@ impl Node {
 
     pub(crate) fn inbox(&self, connection: ConnectionKey) -> Option<&Arc<Inbox>> {
         self.inboxes.get(usize::from(connection.shard))
+    }
+
+    /// A connection of `user` that was in a room was lost: he stays for the grace, and then his departure is told.
+    pub(crate) fn lose(&self, room: &Arc<Room>, user: &UserId) {
+        if room.lose(user, self.env.now(), self.limits.presence_grace) {
+            self.spawn(tell_departures(Arc::downgrade(room), Arc::clone(&self.env)));
+        }
     }
 
     /// Starts something of the application's on its runtime.

@@ -1,10 +1,12 @@
 //! Who is in a room: users, not sockets, with what they want the others to see.
 //!
-//! Every change has a revision, so that a client that missed a delta sees the hole and asks for the list again.
+//! A user whose last connection was lost stays for a grace, so that a reconnect is no leave and join. Every change that
+//! is told has a revision, so that a client that missed a delta sees the hole and asks for the list again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 
@@ -14,12 +16,23 @@ use crate::auth::UserId;
 #[derive(Default)]
 pub(crate) struct Presence {
     members: BTreeMap<UserId, Member>,
+    /// Those who have no connection any more, by when their grace ends.
+    lost: BTreeSet<(Instant, UserId)>,
     rev: u64,
 }
 
 struct Member {
     connections: u32,
+    /// When the grace ends; none while there is a connection.
+    lost_until: Option<Instant>,
     info: Option<Arc<RawValue>>,
+}
+
+/// A user whose grace has ended.
+pub(crate) struct Departed {
+    pub(crate) user: UserId,
+    pub(crate) rev: u64,
+    pub(crate) info: Option<Arc<RawValue>>,
 }
 
 /// One page of the list.
@@ -31,27 +44,63 @@ pub(crate) struct Page {
 }
 
 impl Presence {
-    /// A connection of `user` came; the new revision if it is the user's first.
+    /// A connection of `user` came; the new revision if it is the user's first and he was not in his grace.
     pub(crate) fn enter(&mut self, user: &UserId) -> Option<u64> {
         if let Some(member) = self.members.get_mut(user) {
             member.connections += 1;
+            if let Some(until) = member.lost_until.take() {
+                self.lost.remove(&(until, user.clone()));
+            }
             return None;
         }
-        self.members.insert(user.clone(), Member { connections: 1, info: None });
+        self.members.insert(user.clone(), Member { connections: 1, lost_until: None, info: None });
         self.rev += 1;
         Some(self.rev)
     }
 
-    /// A connection of `user` left; the new revision and the last info if it was the user's last.
+    /// A connection of `user` left for good; the new revision and the last info if it was the user's last.
     pub(crate) fn leave(&mut self, user: &UserId) -> Option<(u64, Option<Arc<RawValue>>)> {
+        self.take_connection(user)?;
+        self.remove(user)
+    }
+
+    /// A connection of `user` was lost; if it was the user's last, he stays until `until`.
+    pub(crate) fn lose(&mut self, user: &UserId, until: Instant) {
+        if let Some(member) = self.take_connection(user) {
+            member.lost_until = Some(until);
+            self.lost.insert((until, user.clone()));
+        }
+    }
+
+    /// Takes a connection of `user` away; the member if it was his last.
+    fn take_connection(&mut self, user: &UserId) -> Option<&mut Member> {
         let member = self.members.get_mut(user)?;
         member.connections -= 1;
-        if member.connections > 0 {
-            return None;
-        }
+        (member.connections == 0).then_some(member)
+    }
+
+    fn remove(&mut self, user: &UserId) -> Option<(u64, Option<Arc<RawValue>>)> {
         let member = self.members.remove(user)?;
         self.rev += 1;
         Some((self.rev, member.info))
+    }
+
+    /// Removes those whose grace has ended, in the order in which it did: each with the new revision and the last info.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Departed> {
+        let mut departed = Vec::new();
+        while self.next_expiry().is_some_and(|until| until <= now)
+            && let Some((_, user)) = self.lost.pop_first()
+        {
+            if let Some((rev, info)) = self.remove(&user) {
+                departed.push(Departed { user, rev, info });
+            }
+        }
+        departed
+    }
+
+    /// When the next grace ends.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.lost.first().map(|(until, _)| *until)
     }
 
     /// The user's info changed; the new revision if he is here.
@@ -61,7 +110,7 @@ impl Presence {
         Some(self.rev)
     }
 
-    /// How many users are here.
+    /// How many users are here, those in their grace included.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
@@ -78,6 +127,8 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn user(name: &str) -> UserId {
@@ -94,6 +145,55 @@ mod tests {
         assert_eq!(presence.leave(&user("ann")).map(|(rev, _)| rev), Some(2));
         assert!(presence.leave(&user("ann")).is_none());
         assert_eq!(presence.len(), 0);
+    }
+
+    #[test]
+    fn who_comes_back_within_the_grace_has_never_left() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        let second = |seconds| now + Duration::from_secs(seconds);
+        let info: Arc<_> = RawValue::from_string("1".into()).unwrap().into();
+        presence.enter(&user("ann"));
+        presence.update(&user("ann"), info);
+        presence.lose(&user("ann"), second(10));
+        assert_eq!((presence.len(), presence.next_expiry()), (1, Some(second(10))));
+        assert_eq!(presence.enter(&user("ann")), None);
+        assert_eq!(presence.next_expiry(), None);
+        assert!(presence.expire(second(10)).is_empty());
+        let page = presence.page(None, 1);
+        assert_eq!((page.rev, page.members[0].1.as_ref().map(|info| info.get())), (2, Some("1")));
+        // The second loss has a grace of its own, and leaving for good ends at once.
+        presence.lose(&user("ann"), second(20));
+        assert_eq!(presence.enter(&user("ann")), None);
+        assert_eq!(presence.leave(&user("ann")).map(|(rev, _)| rev), Some(3));
+        assert_eq!((presence.len(), presence.next_expiry()), (0, None));
+        assert_eq!(presence.enter(&user("ann")), Some(4));
+    }
+
+    #[test]
+    fn the_grace_begins_when_the_take_connection_is_lost() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        for _ in 0..3 {
+            presence.enter(&user("ann"));
+        }
+        presence.lose(&user("ann"), now);
+        assert!(presence.leave(&user("ann")).is_none());
+        assert_eq!(presence.next_expiry(), None);
+        presence.lose(&user("ann"), now);
+        assert_eq!(presence.next_expiry(), Some(now));
+    }
+
+    #[test]
+    fn graces_end_in_their_order_each_with_the_next_revision() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        for (name, seconds) in [("cid", 3), ("ann", 2), ("bob", 3), ("dan", 9)] {
+            presence.enter(&user(name));
+            presence.lose(&user(name), now + Duration::from_secs(seconds));
+        }
+        assert!(presence.expire(now + Duration::from_secs(1)).is_empty());
+        let departed = presence.expire(now + Duration::from_secs(3));
+        let told: Vec<_> = departed.iter().map(|departed| (departed.user.as_str(), departed.rev)).collect();
+        assert_eq!(told, [("ann", 5), ("bob", 6), ("cid", 7)]);
+        assert_eq!((presence.len(), presence.next_expiry()), (1, Some(now + Duration::from_secs(9))));
     }
 
     #[test]

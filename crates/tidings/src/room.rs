@@ -4,8 +4,8 @@
 //! shard with members. The log is the truth and the hand-over its fast path: a shard whose inbox is full is marked
 //! behind and reads on from the log. Nothing here waits for a subscriber, and no lock is held across an await.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,10 +18,11 @@ use tokio::sync::Notify;
 
 use crate::auth::UserId;
 use crate::encode;
+use crate::env::Env;
 use crate::idempotency::{IdempotencyIds, Lookup};
 use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot, Unstored};
 use crate::metrics::Metrics;
-use crate::presence::{Page, Presence};
+use crate::presence::{Departed, Page, Presence};
 use crate::publication::{Draft, Excluded, Publication};
 use crate::rules::RoomRules;
 
@@ -39,6 +40,8 @@ struct State {
     log: RoomLog<Arc<Publication>>,
     listeners: Vec<Listener>,
     presence: Presence,
+    /// Somebody runs [`tell_departures`] for this room.
+    departures_run: bool,
     used_at: Instant,
     snapshot: SnapshotState,
 }
@@ -111,6 +114,7 @@ impl Room {
             log: RoomLog::new(epoch),
             listeners: Vec::new(),
             presence: Presence::default(),
+            departures_run: false,
             used_at: now,
             snapshot: SnapshotState::default(),
         };
@@ -269,13 +273,42 @@ impl Room {
         state.presence.len() as u64
     }
 
-    /// A connection of `user` left.
+    /// A connection of `user` left for good.
     pub(crate) fn leave(&self, user: &UserId, now: Instant) {
         let mut state = self.state.lock();
         state.used_at = now;
         if let Some((rev, info)) = state.presence.leave(user) {
             self.tell(&mut state, user, || encode::presence_leave(&self.id, user, info.as_deref(), rev));
         }
+    }
+
+    /// A connection of `user` was lost; if it was the last, he is a member for another `grace`. Whether the caller
+    /// has to run [`tell_departures`] for this room.
+    #[must_use]
+    pub(crate) fn lose(&self, user: &UserId, now: Instant, grace: Duration) -> bool {
+        // A grace beyond what the clock can count is refused when the hub is built, so only zero gives none here.
+        let Some(until) = now.checked_add(grace).filter(|until| *until > now) else {
+            self.leave(user, now);
+            return false;
+        };
+        let mut state = self.state.lock();
+        state.used_at = now;
+        state.presence.lose(user, until);
+        state.presence.next_expiry().is_some() && !std::mem::replace(&mut state.departures_run, true)
+    }
+
+    /// Tells who has left because his grace has ended; when the next one ends, or none if nobody is left in one.
+    /// After none, somebody else runs [`tell_departures`] when it is needed again.
+    fn expire_members(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        for Departed { user, rev, info } in state.presence.expire(now) {
+            state.used_at = now;
+            let frame = || encode::presence_leave(&self.id, &user, info.as_deref(), rev);
+            self.tell(&mut state, &user, frame);
+        }
+        let next = state.presence.next_expiry();
+        state.departures_run = next.is_some();
+        next
     }
 
     /// `user` shows something else now.
@@ -311,7 +344,7 @@ impl Room {
         }
     }
 
-    /// How many users are here.
+    /// How many users are here, those in their grace included.
     pub(crate) fn members(&self) -> u64 {
         self.state.lock().presence.len() as u64
     }
@@ -365,7 +398,8 @@ impl Room {
         let keep =
             if state.log.top().offset == 0 { limits.empty_room_duration_max } else { self.bounds.age_max };
         let idle = now.saturating_duration_since(state.used_at);
-        !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
+        let in_grace = state.presence.next_expiry().is_some();
+        in_grace || !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
     }
 
     /// Bytes of the log, and since when it is quiet.
@@ -377,6 +411,14 @@ impl Room {
     /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
     pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
         self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.bounds }, now_ms)
+    }
+}
+
+/// Tells the departures of a room's users when their graces end, and ends when nobody is left in one. Whoever
+/// sleeps here does not keep the room: when its node is gone, there is nobody to tell.
+pub(crate) async fn tell_departures(room: Weak<Room>, env: Arc<dyn Env>) {
+    while let Some(next) = room.upgrade().and_then(|room| room.expire_members(env.now())) {
+        tokio::time::sleep_until(next.into()).await;
     }
 }
 

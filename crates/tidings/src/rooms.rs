@@ -92,7 +92,9 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::UserId;
     use crate::env::SystemEnv;
+    use crate::room::tell_departures;
     use crate::rules::RoomRules;
 
     #[tokio::test(start_paused = true)]
@@ -114,5 +116,31 @@ mod tests {
         drop(held);
         rooms.maintain();
         assert_eq!((metrics.rooms.get(), rooms.by_id.lock().capacity() < 100), (0, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_in_his_grace_keeps_the_room_and_the_task_that_waits_for_him_does_not() {
+        let limits = Arc::new(Limits::default());
+        let (grace, empty) = (2 * limits.empty_room_duration_max, limits.empty_room_duration_max);
+        let rules = RuleBook::new(vec![RoomRules::new("*")]).unwrap();
+        let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
+        let rooms = Rooms::new(Arc::clone(&env) as _, limits, rules, Arc::clone(&metrics));
+        let room = rooms.open(&RoomId::parse("a").unwrap()).unwrap();
+        let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        room.enter(&ann, env.now());
+        room.enter(&bob, env.now());
+        assert!(room.lose(&ann, env.now(), grace));
+        assert!(!room.lose(&bob, env.now(), grace), "one task tells all departures of a room");
+        let departures = tokio::spawn(tell_departures(Arc::downgrade(&room), Arc::clone(&env) as _));
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&room), 2, "the table's and this one");
+        drop(room);
+        tokio::time::advance(empty).await;
+        rooms.maintain();
+        assert_eq!(metrics.rooms.get(), 1);
+        departures.await.unwrap();
+        tokio::time::advance(empty).await;
+        rooms.maintain();
+        assert_eq!(metrics.rooms.get(), 0);
     }
 }

@@ -14,6 +14,13 @@ fn open() -> HubBuilder {
     Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
 }
 
+/// For tests that see in `presence.leave` when a connection was closed.
+fn without_grace() -> HubBuilder {
+    let mut limits = Limits::default();
+    limits.presence_grace = Duration::ZERO;
+    open().limits(limits)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_ping_every_thirty_seconds_and_a_silent_peer_is_closed_after_ninety() {
     let hub = TestHub::start(open()).unwrap();
@@ -157,7 +164,7 @@ async fn a_close_is_answered_with_its_own_code() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_stops_reading_is_closed_and_the_others_have_everything() {
-    let hub = TestHub::start(open()).unwrap();
+    let hub = TestHub::start(without_grace()).unwrap();
     let (mut slow, mut ann) = (hub.connect("slow").await, hub.connect("ann").await);
     slow.join("a").await;
     ann.join("a").await;
@@ -179,7 +186,7 @@ async fn a_member_that_stops_reading_is_closed_and_the_others_have_everything() 
 
 #[tokio::test(start_paused = true)]
 async fn a_full_socket_that_takes_nothing_is_closed_after_ten_seconds() {
-    let hub = TestHub::start(open()).unwrap();
+    let hub = TestHub::start(without_grace()).unwrap();
     let (mut slow, mut ann) = (hub.connect("slow").await, hub.connect("ann").await);
     slow.join("a").await;
     ann.join("a").await;

@@ -62,6 +62,7 @@ section! {
         stalled_duration_max_seconds => stalled_duration_max,
         handshake_duration_max_seconds => handshake_duration_max,
         history_age_max_seconds => history_age_max,
+        presence_grace_seconds => presence_grace,
         idempotency_window_seconds => idempotency_window,
     }
 }

@@ -209,6 +209,7 @@ mod tests {
             [limits]
             text_message_bytes_max = 1024
             heartbeat_seconds = 10
+            presence_grace_seconds = 0
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
@@ -216,6 +217,7 @@ mod tests {
         let limits = config.limits(77);
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));
+        assert_eq!(limits.presence_grace, Duration::ZERO);
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.jwt().is_ok());

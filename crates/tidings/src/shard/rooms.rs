@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_protocol::close::{CloseCode, Reaction};
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Epoch, Offset, Position, RoomId};
 use tidings_protocol::message::{Joined, Lost, Recovery as JoinRecovery, ServerMessage, SkipReason};
@@ -432,11 +433,11 @@ impl State {
         if connection.joined(room_slot).is_none() {
             return false;
         }
-        self.leave_slot(slot, room_slot);
+        self.leave_slot(slot, room_slot, Departure::ForGood);
         true
     }
 
-    fn leave_slot(&mut self, slot: u32, room_slot: u32) {
+    fn leave_slot(&mut self, slot: u32, room_slot: u32, departure: Departure) {
         let now = self.node.env.now();
         self.stop_stream(slot, room_slot);
         let Some(connection) = self.connection(slot) else { return };
@@ -452,13 +453,16 @@ impl State {
             self.behind.retain(|behind| *behind != room_slot);
         }
         info!(%session, user = %user.logged(), room = %room.id, "leave");
-        room.leave(&user, now);
+        match departure {
+            Departure::ForGood => room.leave(&user, now),
+            Departure::Lost => self.node.lose(&room, &user),
+        }
     }
 
-    pub(super) fn leave_all(&mut self, slot: u32) {
+    pub(super) fn leave_all(&mut self, slot: u32, departure: Departure) {
         while let Some(joined) = self.connection(slot).and_then(|connection| connection.rooms.last().copied())
         {
-            self.leave_slot(slot, joined.room);
+            self.leave_slot(slot, joined.room, departure);
         }
     }
 
@@ -492,6 +496,27 @@ impl State {
             })
             .collect();
         self.push(slot, encode::message(&ServerMessage::Checkpoint { last_event_id }));
+    }
+}
+
+/// How a connection goes out of a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Departure {
+    /// On purpose: the others are told at once that the user is gone, if it was his last connection here.
+    ForGood,
+    /// It was lost, and the user may be back in a moment: PROTOCOL.md §3.
+    Lost,
+}
+
+impl Departure {
+    /// What a close means for the rooms: a client that is not to come back by itself has left them.
+    pub(super) fn after(code: CloseCode) -> Self {
+        match (code, CloseCode::reaction(Some(code))) {
+            // The user's other connection has come already, and takes this one's rooms over.
+            (CloseCode::TAKEN_OVER, _) => Self::Lost,
+            (_, Reaction::Stop) => Self::ForGood,
+            _ => Self::Lost,
+        }
     }
 }
 

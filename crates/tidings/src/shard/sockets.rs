@@ -11,6 +11,7 @@ use tidings_protocol::session::{Due, Session};
 use tracing::{debug, info};
 
 use super::State;
+use super::rooms::Departure;
 use crate::auth::Identity;
 use crate::connection::{Connection, Flushed, Start};
 use crate::encode;
@@ -384,7 +385,7 @@ impl State {
         let (session, user) = (connection.peer.session, connection.peer.user().clone());
         info!(%session, user = %user.logged(), %code, cause, "close");
         self.node.metrics.count_close(code);
-        self.leave_all(slot);
+        self.leave_all(slot, Departure::after(code));
         self.mark_dirty(slot);
         self.arm(slot);
         self.wake_pump();
@@ -392,7 +393,7 @@ impl State {
 
     /// Lets go of a socket.
     pub(super) fn end(&mut self, slot: u32, cause: &str) {
-        self.leave_all(slot);
+        self.leave_all(slot, Departure::Lost);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
         if !connection.session.is_closing() {
             // The code that stands for an end without a close frame, and is never sent (RFC 6455 §7.4.1).
