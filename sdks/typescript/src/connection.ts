@@ -21,6 +21,11 @@ const PRESSURE_WAIT_MIN_MS = 1_000;
 /** The longest wait that a server can ask for: what it says is no reason to stay away for good. */
 const TOLD_WAIT_MAX_MS = 600_000;
 
+// Why the client closes: only after NORMAL is it gone for good, and the others are told at once.
+const NORMAL = 1000;
+const HEARTBEAT_TIMEOUT = 4110;
+const DRAINING = 4200;
+
 /** `connecting` and `reconnecting` end by themselves; `refused` ends by `reconnect()`; `closed` never. */
 export type State = "connecting" | "connected" | "reconnecting" | "refused" | "closed";
 
@@ -44,7 +49,7 @@ export interface Socket {
   onclose: ((event: { code: number; reason: string }) => void) | null;
   onerror: ((event: unknown) => void) | null;
   send(frame: string | Uint8Array<ArrayBuffer>): void;
-  close(code?: number): void;
+  close(code: number): void;
 }
 
 export interface World {
@@ -123,7 +128,7 @@ export class Connection {
 
   /** Ends it for good. */
   close(): void {
-    this.#drop(1000);
+    this.#drop(NORMAL);
     this.#end("closed");
   }
 
@@ -132,7 +137,7 @@ export class Connection {
     if (this.#phase.is !== "open" && this.#phase.is !== "opening") return;
     this.#settleBackoff();
     this.#wait(0);
-    this.#drop();
+    this.#drop(HEARTBEAT_TIMEOUT);
   }
 
   #now(): number {
@@ -158,7 +163,7 @@ export class Connection {
       if (this.#moveAt <= now) {
         this.#settleBackoff();
         this.#waitUntil(now);
-        this.#drop();
+        this.#drop(DRAINING);
       } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
       else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     }
@@ -292,12 +297,11 @@ export class Connection {
   }
 
   /** Lets go of the socket, and hears nothing of it any more. */
-  #drop(code?: number): void {
+  #drop(code: number): void {
     this.#attempt += 1;
     const socket = this.#socket;
     this.#socket = null;
-    if (code === undefined) socket?.close();
-    else socket?.close(code);
+    socket?.close(code);
     this.#owner.lost();
   }
 

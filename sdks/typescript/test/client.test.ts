@@ -129,7 +129,7 @@ test("silence ends a connection after 75 s; it says something itself every 25 s"
   assert.equal(client.state, "connected");
   await clock.advance(2_000);
   assert.equal(client.state, "reconnecting");
-  assert.equal(simulation.sockets[0]!.closedWith, undefined);
+  assert.equal(simulation.sockets[0]!.closedWith, 4110);
 });
 
 test("a drain moves the client within the window; final codes end it", async () => {

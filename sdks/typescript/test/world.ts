@@ -63,7 +63,7 @@ export class FakeSocket implements Socket {
   readonly protocols: string[];
   /** What the client has sent, and the test not yet looked at. */
   readonly sent: (string | Uint8Array)[] = [];
-  closedWith: number | undefined | null = null;
+  closedWith: number | null = null;
   isCut = false;
 
   constructor(url: string, protocols: string[]) {
@@ -75,7 +75,7 @@ export class FakeSocket implements Socket {
     if (!this.isCut && this.closedWith === null) this.sent.push(frame);
   }
 
-  close(code?: number): void {
+  close(code: number): void {
     this.closedWith ??= code;
   }
 

@@ -14,7 +14,7 @@ pub(super) async fn handle(database: Database, ctx: Context, image: Bytes) -> Re
     }
     let id = request_id(&ctx)?;
     let stored = database.store(channel.as_str(), ctx.user(), id.as_str(), Body::Image(&image)).await?;
-    let sent = Sent::new(stored)?;
+    let sent = Sent::of(&stored)?;
     ctx.broadcast_binary(channel, "image.send", image).await?;
     Ok(sent)
 }

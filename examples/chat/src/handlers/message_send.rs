@@ -25,7 +25,7 @@ pub(super) async fn handle(database: Database, ctx: Context, message: MessageSen
     check_member(&database, &ctx, &channel_id).await?;
     let id = request_id(&ctx)?;
     let stored = database.store(channel_id.as_str(), ctx.user(), id.as_str(), Body::Text(&content)).await?;
-    let sent = Sent::new(stored)?;
+    let sent = Sent::of(&stored)?;
     // Also if it was stored before: the server may have ended between the two. Pages know a message by its sender
     // and id, so that they show it once.
     ctx.broadcast(&channel_id, "message.send", &Said { content: &content }).await?;

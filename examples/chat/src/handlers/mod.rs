@@ -40,9 +40,9 @@ struct Sent {
 }
 
 impl Sent {
-    fn new(stored: Stored) -> Result<Self, AckError> {
+    fn of(stored: &Stored) -> Result<Self, AckError> {
         match stored {
-            Stored::At(at) => Ok(Self { at }),
+            Stored::At(at) => Ok(Self { at: *at }),
             Stored::Conflict => Err(AckError::new(
                 ErrorCode::IdempotencyConflict,
                 "this id was used for another message: give each message an id of its own",
