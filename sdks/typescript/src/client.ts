@@ -53,6 +53,7 @@ export class Client {
   readonly #states = new Listeners<State>();
   readonly #alarm: Alarm;
   readonly #idPrefix: string;
+  readonly #online = () => this.state !== "refused" && this.reconnect();
   #idsGiven = 0;
   #welcome: Welcome | null = null;
   /** What came after a join's ack, until the application had its chance to listen. */
@@ -91,6 +92,8 @@ export class Client {
       },
     );
     this.#tick();
+    // A browser that has its network back need not wait for the end of a backoff.
+    globalThis.addEventListener?.("online", this.#online);
   }
 
   get state(): State {
@@ -153,7 +156,7 @@ export class Client {
     return this.#send(event, data);
   }
 
-  /** Connects now: after a refusal, or because the network is back. */
+  /** Connects now: after a refusal, with a token that is asked for anew, or instead of waiting for the backoff's end. */
   reconnect(): void {
     this.#connection.reconnect();
   }
@@ -245,7 +248,10 @@ export class Client {
   }
 
   #changed(state: State): void {
-    if (state === "closed") for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
+    if (state === "closed") {
+      globalThis.removeEventListener?.("online", this.#online);
+      for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
+    }
     this.#states.tell(state);
   }
 

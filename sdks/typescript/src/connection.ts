@@ -123,6 +123,8 @@ export class Connection {
     const isRefused = this.state === "refused";
     if (!isRefused && this.#phase.is !== "waiting") return;
     this.#needsFreshToken ||= isRefused;
+    // What failed while there was no network says nothing about the server.
+    this.#backoff.reset();
     this.#waitUntil(this.#world.clock.now());
   }
 

@@ -1,0 +1,168 @@
+/** The servers of a test, and a network between them and a browser that can be broken at will. */
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const TARGET = process.env.TIDINGS_TARGET ?? fileURLToPath(new URL("../../target/debug/", import.meta.url));
+
+/** A free port of this machine; it is free again when this returns. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A server process that can be killed and started again on the same port with the same files. */
+export class ServerProcess {
+  readonly port: number;
+  readonly #command: readonly string[];
+  readonly #folder: string;
+  #process: ChildProcess | null = null;
+
+  private constructor(port: number, command: readonly string[], folder: string) {
+    this.port = port;
+    this.#command = command;
+    this.#folder = folder;
+  }
+
+  /** `tidings dev` */
+  static dev(): Promise<ServerProcess> {
+    return ServerProcess.#start((port) => ["tidings", "dev", "--listen", `127.0.0.1:${port}`]);
+  }
+
+  /** `examples/chat` on a database of its own. */
+  static chatExample(): Promise<ServerProcess> {
+    return ServerProcess.#start((port, folder) => [
+      "chat-example",
+      "--listen",
+      `127.0.0.1:${port}`,
+      "--database",
+      join(folder, "chat.db"),
+    ]);
+  }
+
+  static async #start(command: (port: number, folder: string) => string[]): Promise<ServerProcess> {
+    const folder = mkdtempSync(join(tmpdir(), "tidings-pages-"));
+    const port = await freePort();
+    const server = new ServerProcess(port, command(port, folder), folder);
+    await server.start();
+    return server;
+  }
+
+  /** Starts it, and waits until it says where it is. */
+  async start(): Promise<void> {
+    const [program, ...args] = this.#command;
+    const env = { ...process.env, TIDINGS_HOME: this.#folder, RUST_LOG: "warn" };
+    const child = spawn(join(TARGET, program!), args, { env, stdio: ["ignore", "pipe", "inherit"] });
+    this.#process = child;
+    await new Promise<void>((resolve, reject) => {
+      child.stdout!.on("data", (text: Buffer) => text.includes("http://") && resolve());
+      child.once("error", reject);
+      child.once("exit", (code) => reject(new Error(`${program} ended with ${code}; is it built?`)));
+    });
+  }
+
+  /** `kill -9` */
+  async kill(): Promise<void> {
+    const child = this.#process;
+    this.#process = null;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  async end(): Promise<void> {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true });
+  }
+}
+
+/** A TCP proxy between one browser window and a server. */
+export class Network {
+  readonly #server: Server;
+  readonly #targetPort: number;
+  readonly #links = new Set<{ browser: Socket; server: Socket; isWebSocket: boolean }>();
+  #isDown = false;
+
+  private constructor(targetPort: number) {
+    this.#targetPort = targetPort;
+    this.#server = createServer((browser) => this.#connected(browser));
+  }
+
+  static async to({ port }: ServerProcess): Promise<Network> {
+    const network = new Network(port);
+    network.#server.listen(0, "127.0.0.1");
+    await new Promise((resolve) => network.#server.once("listening", resolve));
+    return network;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/`;
+  }
+
+  #connected(browser: Socket): void {
+    if (this.#isDown) {
+      browser.destroy();
+      return;
+    }
+    const server = connect(this.#targetPort, "127.0.0.1");
+    const link = { browser, server, isWebSocket: false };
+    this.#links.add(link);
+    browser.once("data", (head: Buffer) => (link.isWebSocket = head.includes("GET /ws")));
+    for (const [from, to] of [[browser, server], [server, browser]] as const) {
+      from.pipe(to);
+      from.on("error", () => to.destroy());
+      from.on("close", () => {
+        to.destroy();
+        this.#links.delete(link);
+      });
+    }
+  }
+
+  #webSockets() {
+    return [...this.#links].filter(({ isWebSocket }) => isWebSocket);
+  }
+
+  /** What the page sends over its WebSocket does not arrive any more. */
+  holdToServer(): void {
+    for (const { browser, server } of this.#webSockets()) browser.unpipe(server).pause();
+  }
+
+  /** What the server sends over the WebSocket does not arrive any more. */
+  holdToBrowser(): void {
+    for (const { browser, server } of this.#webSockets()) server.unpipe(browser).pause();
+  }
+
+  /** Breaks the WebSocket; the next connection works again. */
+  cut(): void {
+    for (const { browser, server } of this.#webSockets()) {
+      browser.destroy();
+      server.destroy();
+    }
+  }
+
+  /** Breaks everything, and refuses what is new, until `up`. */
+  down(): void {
+    this.#isDown = true;
+    for (const { browser, server } of this.#links) {
+      browser.destroy();
+      server.destroy();
+    }
+  }
+
+  up(): void {
+    this.#isDown = false;
+  }
+
+  end(): void {
+    this.down();
+    this.#server.close();
+  }
+}
