@@ -94,6 +94,8 @@ export class Network {
   private constructor(targetPort: number) {
     this.#targetPort = targetPort;
     this.#server = createServer((browser) => this.#connected(browser));
+    // A test that failed before it closed its window must still end.
+    this.#server.unref();
   }
 
   static async to({ port }: ServerProcess): Promise<Network> {

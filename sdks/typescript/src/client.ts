@@ -7,7 +7,7 @@
 import { Alarm, systemClock } from "./clock.ts";
 import { Connection, type ConnectionFault, type Socket, type State, type TokenProvider, type World } from "./connection.ts";
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import { Outbox, RequestError, type Entry, type OutboxStorage, type Purpose } from "./outbox.ts";
+import { Outbox, RequestError, type Entry, type OutboxStorage, type Purpose, type Request } from "./outbox.ts";
 import {
   CURSOR_BYTES_MAX,
   encode,
@@ -21,9 +21,6 @@ import {
   type Welcome,
 } from "./protocol.ts";
 import { Room, type RoomOwner } from "./room.ts";
-
-/** The answer to come, and the id under which it was asked: the `re` of the event that it leads to. */
-export type Request<T> = Promise<T> & { readonly id: string };
 
 /** A request whose answer nobody has yet: for showing what is under way. */
 export interface Unsettled {

@@ -30,6 +30,9 @@ export class RequestError extends Error {
   }
 }
 
+/** The answer to come, and the id under which it was asked: the `re` of the event that it leads to. */
+export type Request<T> = Promise<T> & { readonly id: string };
+
 /**
  * Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole;
  * the client's own `session.resume`, before which nothing else is sent.

@@ -1,8 +1,7 @@
 /** Who is in a room: the list that the server gives, kept up to date by its deltas. PROTOCOL.md §3. */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import type { MembersPage } from "./room.ts";
-import type { ServerMessage } from "./protocol.ts";
+import type { MembersPage, ServerMessage } from "./protocol.ts";
 
 type Delta = Extract<ServerMessage, { kind: "presence" }>;
 

@@ -48,6 +48,13 @@ export interface Member {
   readonly info: unknown;
 }
 
+/** A page of a room's members: sorted, and `next` is the `after` of the page that follows. */
+export interface MembersPage {
+  readonly members: readonly Member[];
+  readonly rev: number;
+  readonly next?: string;
+}
+
 /** The result of a `room.join`. */
 export interface Joined {
   readonly recovery: "fresh" | "complete" | "gap";

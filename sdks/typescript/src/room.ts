@@ -5,14 +5,14 @@
  */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import type { Request } from "./client.ts";
+import type { Request } from "./outbox.ts";
 import { Presence } from "./presence.ts";
 import {
   formatEventId,
   parseEventId,
   type Event,
   type Joined,
-  type Member,
+  type MembersPage,
   type Position,
   type Reset,
   type ServerMessage,
@@ -268,11 +268,4 @@ export class Room {
     this.#replay = null;
     this.#caughtUp.tell({ events: replay.events, recovery: replay.recovery });
   }
-}
-
-/** A page of a room's members: sorted, and `next` is the `after` of the page that follows. */
-export interface MembersPage {
-  readonly members: readonly Member[];
-  readonly rev: number;
-  readonly next?: string;
 }
