@@ -1,6 +1,6 @@
 /** The chat page: rooms, who is here, messages. It joins the parts; each has a file. */
 
-import { RequestError, type Event, type Members, type Request, type Room } from "../../sdks/typescript/src/index.ts";
+import { RequestError, type Event, type Members, type Request, type ResetReason, type Room } from "../../sdks/typescript/src/index.ts";
 import type { Backend } from "./backend.ts";
 import { Composer } from "./composer.ts";
 import { byId, h } from "./dom.ts";
@@ -15,6 +15,16 @@ const TYPING_SHOWN_MS = 5_000;
 const IMAGE_BYTES_MAX = 64 * 1024;
 /** A binary frame's header is inside the limit too. */
 const HEADER_BYTES_MAX = 512;
+
+/** Why something may be missing, for people. */
+const GAP: Record<ResetReason, string> = {
+  expired: "Some messages are not stored any more",
+  unknown_epoch: "The server began a new history here",
+  forked: "The server's history goes another way from here",
+  no_position: "Some messages may be missing here",
+  too_far: "Some messages may be missing here",
+  other: "Some messages may be missing here",
+};
 
 interface Chat {
   readonly id: string;
@@ -93,15 +103,15 @@ export class ChatPage {
     room.on("typing.start", ({ from }) => this.#types(chat, from ?? ""));
     room.onReset(({ state, reason }) => {
       const messages = this.#backend.stateOf(state);
-      const words = messages ? "Brought up to date from the database" : `Some messages may be missing here (${reason})`;
-      timeline.reset(messages, words);
+      timeline.reset(messages, messages ? "Brought up to date from the database" : GAP[reason]);
       this.#redraw(chat);
     });
-    room.onCaughtUp(({ events }) => {
+    room.onCaughtUp(({ events, recovery }) => {
       if (!this.#wasLost || chat !== this.#shown) return;
       this.#wasLost = false;
-      const missed = events === 0 ? "nothing was missed" : `caught up on ${events} ${events === 1 ? "event" : "events"}`;
-      this.#status.tell(`Back again: ${missed}.`);
+      const missed = events === 0 ? ": nothing was missed" : `: caught up on ${events} ${events === 1 ? "event" : "events"}`;
+      // After a gap the divider in the log has said what there is to say.
+      this.#status.tell(`Back again${recovery === "gap" ? "" : missed}.`);
     });
     room.onLost((code) => this.#status.tell(`You are not in ${name} any more (${code}).`));
     room.presence.onChange((members) => {
