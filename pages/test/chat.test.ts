@@ -4,12 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { Browser } from "puppeteer-core";
 
+import { writeNoise } from "./noise.ts";
 import { ServerProcess } from "./servers.ts";
 import { launchBrowser, Window } from "./window.ts";
 
@@ -17,9 +20,14 @@ const OFFLINE_MS = Number(process.env.OFFLINE_SECONDS ?? 5) * 1000;
 const IMAGE = fileURLToPath(new URL("graph.png", import.meta.url));
 const count = (texts: string[], text: string) => texts.filter((other) => other === text).length;
 
+const folder = mkdtempSync(join(tmpdir(), "tidings-images-"));
+
 let browser: Browser;
 before(async () => (browser = await launchBrowser()));
-after(() => browser.close());
+after(async () => {
+  await browser.close();
+  rmSync(folder, { recursive: true });
+});
 
 for (const [name, start] of [
   ["examples/chat", () => ServerProcess.chatExample()],
@@ -60,6 +68,18 @@ for (const [name, start] of [
         await window.until("the image", async () => (await window.page.$$(".bubble img")).length === 1);
         assert.deepEqual(await window.images(), [digest], "byte for byte");
       }
+    });
+
+    test("an image that is too large for a frame is made smaller, and what is no image is refused in words", async () => {
+      const [ann, bob] = windows();
+      const before = (await bob.page.$$(".bubble img")).length;
+      await ann.sendImage(writeNoise(join(folder, "noise.png"), 900, 700));
+      await bob.until("the image", async () => (await bob.page.$$(".bubble img")).length === before + 1);
+      const width = await bob.page.$$eval(".bubble img", (images) => (images.at(-1) as HTMLImageElement).decode().then(() => (images.at(-1) as HTMLImageElement).naturalWidth));
+      assert.ok(width > 50 && width <= 900, `${width} px wide`);
+      writeFileSync(join(folder, "words.png"), "no image at all");
+      await ann.sendImage(join(folder, "words.png"));
+      await ann.seesIn("#news", "Only PNG, JPEG, GIF and WebP");
     });
 
     test("a cut before the message arrives, and one before its ack does: it is there once, in both", async () => {
