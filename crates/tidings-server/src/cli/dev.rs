@@ -92,7 +92,7 @@ Tidings is listening, for this machine only.
   socket  ws://{address}/ws
   token   {token}
 
-The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
+Open the page in two windows, and be two people. The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
 
   tidings token --user ID
 
