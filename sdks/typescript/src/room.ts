@@ -162,10 +162,9 @@ export class Room {
     if (code !== undefined) this.#lost.tell(code);
   }
 
-  /** The connection is gone. @internal */
+  /** The connection is gone. A join that has no answer is sent again and still awaited. @internal */
   disconnected(): void {
     this.#isJoined = false;
-    this.#awaits = null;
     this.presence.detached();
   }
 

@@ -232,6 +232,24 @@ test("what came at once with a join's ack waits for who joined", async () => {
   assert.deepEqual(seen, [1, 2]);
 });
 
+test("a join whose answer was lost is sent again, and the room is joined by it", async () => {
+  const { simulation, client, clock, sent, next, ack, joined } = await connected();
+  const seen: unknown[] = [];
+  client.room("r").onEvent(({ data }) => seen.push(data));
+  const join = client.join("r", { history: 10 });
+  const first = sent();
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome();
+  const again = sent();
+  assert.deepEqual([again?.id, again?.data], [first?.id, { history: 10 }]);
+  ack(again?.id, joined("r", 3));
+  assert.equal((await join).isJoined, true);
+  await clock.advance(1);
+  simulation.socket.receive({ event: "e", room: "r", id: "r@k3f9a1qz.4", data: 4 });
+  assert.deepEqual([seen, sent()], [[4], undefined]);
+});
+
 test("presence: the list, then deltas; a hole asks again; a reconnect too", async () => {
   const { simulation, sent, ack, join, next } = await connected();
   const room = await join("r");
