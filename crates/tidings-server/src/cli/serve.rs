@@ -35,6 +35,9 @@ impl Serve {
                 Failure::config(format_args!("{}: {error}", self.config.display()))
             };
             let mut hub = Hub::builder().authenticate(config.jwt()?).limits(limits.clone());
+            if let Some(shards) = config.shards {
+                hub = hub.shards(shards.get());
+            }
             for origin in &config.allowed_origins {
                 hub = hub.allow_origin(origin);
             }

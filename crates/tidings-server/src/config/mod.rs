@@ -1,14 +1,15 @@
 //! The configuration file: what may be in it, and what the library makes of it. Faults are told with file, line and
 //! column; secrets are held in a type that does not print.
 
+mod auth;
 mod fault;
 mod limits;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tidings::auth::Jwt;
 use tidings::{Access, Limits, RoomRules};
@@ -25,7 +26,9 @@ pub(crate) struct Config {
     /// Origins of pages on other hosts, like `https://app.example`.
     #[serde(default)]
     pub(crate) allowed_origins: Vec<String>,
-    auth: Auth,
+    /// How many shards, each a thread of its own. As many as there are cores, if unset.
+    pub(crate) shards: Option<NonZeroUsize>,
+    auth: auth::Auth,
     /// The rules of rooms; the first that fits a room is its rule. A room that none fits does not exist.
     #[serde(default)]
     pub(crate) rooms: Vec<Room>,
@@ -34,16 +37,6 @@ pub(crate) struct Config {
     /// Where the file is: paths in it are relative to its directory.
     #[serde(skip)]
     path: PathBuf,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields)]
-struct Auth {
-    /// The secret itself, of at least 32 bytes. `secret_file` keeps it out of this file.
-    secret: Option<SecretString>,
-    secret_file: Option<PathBuf>,
-    #[serde(default = "default_audience")]
-    audience: String,
 }
 
 /// One `[[rooms]]`.
@@ -72,10 +65,6 @@ fn default_listen() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 7777).into()
 }
 
-fn default_audience() -> String {
-    "tidings".to_owned()
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -93,39 +82,9 @@ impl Config {
     /// Who verifies the tokens.
     ///
     /// # Errors
-    /// When there is not exactly one secret, or it can't be read or is too short.
+    /// When there is not exactly one key, or it can't be read or is none.
     pub(crate) fn jwt(&self) -> Result<Jwt, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [auth] {what}", self.path.display()))
-        };
-        let from_file;
-        let secret = match (&self.auth.secret, &self.auth.secret_file) {
-            (Some(secret), None) => secret,
-            (None, Some(file)) => {
-                from_file = self.read_secret(file)?;
-                &from_file
-            }
-            (Some(_), Some(_)) => {
-                return Err(wrong(&"has both secret and secret_file").fix("keep secret_file"));
-            }
-            (None, None) => {
-                let fix = "openssl rand -hex 32 > tidings.secret, and secret_file = \"tidings.secret\"";
-                return Err(wrong(&"has neither secret nor secret_file").fix(fix));
-            }
-        };
-        let jwt = Jwt::hs256(secret.expose_secret().as_bytes()).map_err(|error| wrong(&error))?;
-        Ok(jwt.audience(self.auth.audience.as_str()))
-    }
-
-    fn read_secret(&self, file: &Path) -> Result<SecretString, Failure> {
-        let file = self.path.parent().unwrap_or(Path::new("")).join(file);
-        let text = std::fs::read_to_string(&file).map(SecretString::from).map_err(|error| {
-            let message = format!("{}: [auth] secret_file {}: {error}", self.path.display(), file.display());
-            Failure::config(message)
-                .fix("name a file that this user can read; the path is relative to the configuration")
-        })?;
-        // Editors and `openssl rand` end a file with a line break that no backend has in its copy of the secret.
-        Ok(SecretString::from(text.expose_secret().trim_end_matches(['\r', '\n'])))
+        self.auth.jwt(&self.path)
     }
 
     /// The rooms' rules, in their order.
@@ -192,6 +151,7 @@ mod tests {
             r#"
             listen = "0.0.0.0:8080"
             allowed_origins = ["https://app.example"]
+            shards = 3
             [auth]
             secret = "0123456789abcdef0123456789abcdef"
             audience = "app"
@@ -214,6 +174,7 @@ mod tests {
         );
         assert_eq!(config.listen.port(), 8080);
         assert_eq!(config.rules().count(), 2);
+        assert_eq!(config.shards.map(NonZeroUsize::get), Some(3));
         let limits = config.limits(77);
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));
@@ -222,27 +183,5 @@ mod tests {
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.jwt().is_ok());
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
-    }
-
-    #[test]
-    fn there_is_exactly_one_secret() {
-        let both = parse("[auth]\nsecret = '0123456789abcdef0123456789abcdef'\nsecret_file = 'x'");
-        assert!(both.jwt().is_err());
-        assert!(parse("[auth]").jwt().is_err());
-        assert!(parse("[auth]\nsecret = 'short'").jwt().is_err());
-    }
-
-    #[test]
-    fn a_secret_file_is_found_beside_the_configuration_and_loses_its_line_break() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("key"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        let path = directory.path().join("tidings.toml");
-        std::fs::write(&path, "[auth]\nsecret_file = 'key'").unwrap();
-        let config = Config::read(&path).unwrap();
-        let token = tidings::auth::mint_hs256(
-            b"0123456789abcdef0123456789abcdef",
-            &serde_json::json!({"sub": "ada", "aud": "tidings", "exp": 100}),
-        );
-        assert!(config.jwt().unwrap().verify(&token.unwrap(), 50).is_ok());
     }
 }

@@ -1,0 +1,123 @@
+//! What differs between servers: how a client gets in, how it publishes, what a delivery looks like.
+
+mod centrifuge;
+mod nats;
+mod nchan;
+mod plain;
+mod pusher;
+mod socketio;
+mod tidings;
+
+use crate::plan::PlanError;
+
+pub use tidings::{SigningKey, Tidings};
+
+/// A client of a swarm.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its number in the swarm, from 0.
+    pub number: usize,
+    /// The rooms that it is in.
+    pub rooms: Vec<String>,
+    /// What it does.
+    pub role: Role,
+}
+
+/// What a client does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It listens to its rooms.
+    Subscriber,
+    /// It publishes into its room, and listens unless the dialect's publishers do not.
+    Publisher,
+    /// It sends requests and waits for their answers.
+    Requester,
+}
+
+/// One step of what a client does between the upgrade and being ready.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Send this message.
+    Send(Vec<u8>),
+    /// Wait for a message that contains this.
+    Await(&'static str),
+    /// The same, and give it to [`Dialect::learned`] for what to send then.
+    Learn(&'static str),
+}
+
+/// How deliveries are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// One message a frame, of at least so many bytes.
+    Frame {
+        /// A shorter frame is something else.
+        at_least: u64,
+    },
+    /// Frames carry a stream in which each message takes so many bytes.
+    Stream {
+        /// Bytes of one.
+        bytes: u64,
+    },
+}
+
+/// A server's way to speak.
+pub trait Dialect {
+    /// The path and query of a client's handshake.
+    fn path(&self, client: &Client) -> String;
+
+    /// What follows the upgrade.
+    fn opening(&self, client: &Client) -> Vec<Step>;
+
+    /// What to send after a [`Step::Learn`].
+    fn learned(&self, _client: &Client, _message: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The `number`th publish into a room; `payload` is plain ASCII.
+    fn publish(&self, room: &str, number: u64, payload: &str) -> Vec<u8>;
+
+    /// How one arrives at a subscriber.
+    fn unit(&self, room: &str, payload: &str) -> Unit;
+
+    /// The `number`th request of a client, which the server answers.
+    fn request(&self, _client: &Client, _number: u64, _payload: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Whether a frame of this many bytes answers a request.
+    fn is_answer(&self, len: u64, payload: &str) -> bool {
+        len >= payload.len() as u64
+    }
+
+    /// What a heartbeat message of the server's own is answered with.
+    fn heartbeat(&self, _message: &[u8]) -> Option<&'static [u8]> {
+        None
+    }
+
+    /// Whether a publisher gets what it publishes, and so is one of the room's subscribers.
+    fn publisher_listens(&self) -> bool {
+        true
+    }
+
+    /// Whether it speaks in binary frames.
+    fn binary(&self) -> bool {
+        false
+    }
+}
+
+/// The dialect of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn named(name: &str, key: Option<SigningKey>) -> Result<Box<dyn Dialect>, PlanError> {
+    Ok(match name {
+        "tidings" => Box::new(Tidings::new(key.ok_or(PlanError::NoKey)?)),
+        "plain" => Box::new(plain::Plain),
+        "socketio" => Box::new(socketio::SocketIo),
+        "centrifuge" => Box::new(centrifuge::Centrifuge),
+        "nats" => Box::new(nats::Nats),
+        "nchan" => Box::new(nchan::Nchan),
+        "pusher" => Box::new(pusher::Pusher),
+        _ => return Err(PlanError::NoDialect(name.to_owned())),
+    })
+}

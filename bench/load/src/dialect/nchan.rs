@@ -1,0 +1,28 @@
+//! Nchan: subscribers and publishers have locations of their own.
+
+use super::{Client, Dialect, Role, Step, Unit};
+
+pub(super) struct Nchan;
+
+impl Dialect for Nchan {
+    fn path(&self, client: &Client) -> String {
+        let way = if client.role == Role::Publisher { "pub" } else { "sub" };
+        format!("/{way}/{}", client.rooms.first().map_or("none", String::as_str))
+    }
+
+    fn opening(&self, _client: &Client) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn publish(&self, _room: &str, _number: u64, payload: &str) -> Vec<u8> {
+        format!("\"{payload}\"").into_bytes()
+    }
+
+    fn unit(&self, _room: &str, payload: &str) -> Unit {
+        Unit::Frame { at_least: payload.len() as u64 }
+    }
+
+    fn publisher_listens(&self) -> bool {
+        false
+    }
+}

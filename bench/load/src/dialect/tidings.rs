@@ -1,0 +1,118 @@
+//! Tidings: a token at the handshake names the user and the rooms; every publish has an id and so an ack.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+
+use super::{Client, Dialect, Role, Step, Unit};
+use crate::plan::PlanError;
+
+/// How long a token is good.
+const TOKEN_SECONDS: u64 = 3600;
+
+/// What tokens are signed with.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: EncodingKey,
+    algorithm: Algorithm,
+    audience: String,
+}
+
+impl SigningKey {
+    /// A shared secret: HS256.
+    pub fn secret(secret: &[u8]) -> Self {
+        Self {
+            key: EncodingKey::from_secret(secret),
+            algorithm: Algorithm::HS256,
+            audience: "tidings".into(),
+        }
+    }
+
+    /// A private key on the curve P-256, as PEM: ES256.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn es256_pem(pem: &[u8]) -> Result<Self, PlanError> {
+        let key = EncodingKey::from_ec_pem(pem).map_err(|error| PlanError::Key(error.to_string()))?;
+        Ok(Self { key, algorithm: Algorithm::ES256, audience: "tidings".into() })
+    }
+
+    /// For whom the tokens are, if not for `tidings`.
+    #[must_use]
+    pub fn audience(mut self, audience: String) -> Self {
+        self.audience = audience;
+        self
+    }
+
+    fn token(&self, user: &str, rooms: &[String]) -> String {
+        let claims = Claims { sub: user, aud: &self.audience, exp: unix_s() + TOKEN_SECONDS, rooms };
+        jsonwebtoken::encode(&Header::new(self.algorithm), &claims, &self.key).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    aud: &'a str,
+    exp: u64,
+    rooms: &'a [String],
+}
+
+/// The dialect.
+pub struct Tidings {
+    key: SigningKey,
+    /// Makes this run's users and ids its own.
+    run: u64,
+}
+
+impl Tidings {
+    /// With tokens signed by `key`.
+    pub fn new(key: SigningKey) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { key, run: since.as_micros() as u64 }
+    }
+
+    fn event(&self, room: &str, number: u64, payload: &str) -> Vec<u8> {
+        let run = self.run;
+        format!(r#"{{"event":"tick","room":"{room}","data":"{payload}","id":"{run:x}-{number}"}}"#)
+            .into_bytes()
+    }
+}
+
+impl Dialect for Tidings {
+    fn path(&self, client: &Client) -> String {
+        let own = [own_room(client)];
+        let rooms = if client.role == Role::Requester { &own[..] } else { &client.rooms };
+        format!("/ws?token={}", self.key.token(&format!("u{:x}-{}", self.run, client.number), rooms))
+    }
+
+    fn opening(&self, _client: &Client) -> Vec<Step> {
+        vec![Step::Await("session.welcome")]
+    }
+
+    fn publish(&self, room: &str, number: u64, payload: &str) -> Vec<u8> {
+        self.event(room, number, payload)
+    }
+
+    fn unit(&self, _room: &str, payload: &str) -> Unit {
+        Unit::Frame { at_least: payload.len() as u64 + 2 }
+    }
+
+    /// A publish into a room of the client's own: besides the ack, it gets its event.
+    fn request(&self, client: &Client, number: u64, payload: &str) -> Option<Vec<u8>> {
+        Some(self.event(&own_room(client), number, payload))
+    }
+
+    fn is_answer(&self, len: u64, payload: &str) -> bool {
+        len < payload.len() as u64
+    }
+}
+
+fn own_room(client: &Client) -> String {
+    format!("own{}", client.number)
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
