@@ -7,13 +7,14 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+
+use smol_str::SmolStr;
 
 use crate::limits::{CURSOR_BYTES_MAX, ROOM_BYTES_MAX};
 
-/// A room's name: 1–128 of `A-Za-z0-9_.:-`. Cloning shares the text.
+/// A room's name: 1–128 of `A-Za-z0-9_.:-`. Cloning copies a short text and shares a long one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RoomId(Arc<str>);
+pub struct RoomId(SmolStr);
 
 impl RoomId {
     /// Parses a room's name.
@@ -57,7 +58,7 @@ impl fmt::Display for RoomId {
 
 impl fmt::Debug for RoomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

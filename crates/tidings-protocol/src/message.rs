@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
 
 use crate::error::{ErrorCode, Refusal};
 use crate::event_id::{
@@ -16,9 +16,9 @@ use crate::event_id::{
 };
 use crate::limits::{EVENT_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
 
-/// An event's name: 1–64 of `A-Za-z0-9_.:-`. Cloning shares the text.
+/// An event's name: 1–64 of `A-Za-z0-9_.:-`. Cloning copies a short text and shares a long one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventName(Arc<str>);
+pub struct EventName(SmolStr);
 
 impl EventName {
     /// Parses an event's name, reserved or not.
@@ -37,7 +37,7 @@ impl EventName {
 
     /// Whether the protocol keeps this name for itself: `ack`, `error`, `room.*`, `session.*`, `presence.*`.
     pub fn is_reserved(&self) -> bool {
-        matches!(&*self.0, "ack" | "error")
+        matches!(self.as_str(), "ack" | "error")
             || ["room.", "session.", "presence."].iter().any(|prefix| self.0.starts_with(prefix))
     }
 }
@@ -50,7 +50,7 @@ impl std::borrow::Borrow<str> for EventName {
 
 /// A client's name for one of its messages: 1–64 printable ASCII characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(Arc<str>);
+pub struct MessageId(SmolStr);
 
 impl MessageId {
     /// Parses a message id. A space counts as printable.
@@ -76,12 +76,12 @@ macro_rules! shown_as_text {
     ($($type:ty),*) => {$(
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+                fmt::Debug::fmt(self.as_str(), f)
             }
         }
     )*};

@@ -11,7 +11,7 @@ use tidings_protocol::message::MessageId;
 
 use crate::auth::UserId;
 use crate::env::Env;
-use crate::idempotency::{IdempotencyIds, KeyHash, Lookup};
+use crate::idempotency::{Claim, IdempotencyIds, RequestKey};
 use crate::users::ConnectionKey;
 
 /// The calls of the last five minutes.
@@ -39,8 +39,7 @@ pub(crate) enum Begin {
 
 /// A running call's claim on its id.
 pub(crate) struct Ticket {
-    user: UserId,
-    key: KeyHash,
+    key: RequestKey,
     call: Arc<Mutex<Call>>,
 }
 
@@ -51,7 +50,7 @@ impl Calls {
 
     /// A hash of what a request asks for, to tell a retry from another request under the same id.
     pub(crate) fn fingerprint(&self, event: &str, data: &[u8]) -> u64 {
-        self.0.hash(&(event, data)) as u64
+        self.0.fingerprint(&(event, data))
     }
 
     pub(crate) fn begin(
@@ -63,19 +62,19 @@ impl Calls {
         connection: ConnectionKey,
         now: Instant,
     ) -> Begin {
-        let key = self.0.hash(&(room, id));
+        let key = self.0.key(user, &(room, id), fingerprint);
         let call = Arc::new(Mutex::new(Call::Running(Vec::new())));
-        match self.0.claim(user, key, fingerprint, &call, now) {
-            Lookup::New => Begin::Run(Ticket { user: user.clone(), key, call }),
-            Lookup::Known(known) => match &mut *known.lock() {
+        match self.0.claim(key, Arc::clone(&call), now) {
+            Claim::New => Begin::Run(Ticket { key, call }),
+            Claim::Known(known) => match &mut *known.lock() {
                 Call::Running(waiting) => {
                     waiting.push(connection);
                     Begin::Joined
                 }
                 Call::Answered(answer) => Begin::Answered(answer.clone()),
             },
-            Lookup::Conflict => Begin::Conflict,
-            Lookup::Full => Begin::Full,
+            Claim::Conflict => Begin::Conflict,
+            Claim::Full => Begin::Full,
         }
     }
 
@@ -83,7 +82,7 @@ impl Calls {
     pub(crate) fn finish(&self, ticket: &Ticket, answer: &Bytes, refused: bool) -> Vec<ConnectionKey> {
         let mut call = ticket.call.lock();
         if refused {
-            self.0.release(&ticket.user, ticket.key);
+            self.0.release(ticket.key);
         }
         match std::mem::replace(&mut *call, Call::Answered(answer.clone())) {
             Call::Running(waiting) => waiting,

@@ -8,21 +8,21 @@ use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec;
 use tidings_protocol::error::Refusal;
 use tidings_protocol::event_id::{Position, RoomId};
-use tidings_protocol::frame::{self, Opcode};
+use tidings_protocol::frame::{self, FrameBuffer, Opcode};
 use tidings_protocol::message::{
-    Data, EventName, Member, MessageId, PresenceChange, Published, ServerEvent, ServerMessage,
+    Data, EventName, Member, MessageId, PresenceChange, ServerEvent, ServerMessage,
 };
 
 use crate::auth::UserId;
 
 /// Any message, as one frame.
 pub(crate) fn message(message: &ServerMessage<'_>) -> Bytes {
-    let mut body = Vec::with_capacity(128);
-    let opcode = match codec::encode_server(message, &mut body) {
+    let mut frame = FrameBuffer::with_capacity(128);
+    let opcode = match codec::encode_server(message, frame.payload()) {
         codec::Encoding::Text => Opcode::Text,
         codec::Encoding::Binary => Opcode::Binary,
     };
-    frame::frame(opcode, &[&body])
+    frame.finish(opcode).into()
 }
 
 /// The ack of a message, with data that serialises to JSON.
@@ -38,7 +38,9 @@ pub(crate) fn error(id: Option<&MessageId>, refusal: &Refusal) -> Bytes {
 
 /// The ack of an event that was published as it came.
 pub(crate) fn published(room: &RoomId, id: &MessageId, position: Position, duplicate: bool) -> Bytes {
-    ack(id, &Published { event_id: position.of(room), duplicate })
+    let mut frame = FrameBuffer::with_capacity(100 + id.as_str().len() + room.as_str().len());
+    codec::put_published(frame.payload(), id, room, position, duplicate);
+    frame.finish(Opcode::Text).into()
 }
 
 /// An event that is stored nowhere: to a room's members, or without a room to one connection.

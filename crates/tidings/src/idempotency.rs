@@ -4,8 +4,9 @@
 //! told `rate_limited` instead. An id is stored as a keyed 128-bit hash, so that it costs the same whatever its
 //! length and nobody can aim at another's.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,9 @@ use crate::env::Env;
 const BUCKET: Duration = Duration::from_secs(60);
 const STRIPES: usize = 16;
 
-/// A hash of (room or none, id, which publish) under a key of this node.
-pub(crate) type KeyHash = u128;
-
 /// The ids of every user; `V` is what one led to.
 pub(crate) struct IdempotencyIds<V> {
-    stripes: [Mutex<HashMap<UserId, UserIds<V>>>; STRIPES],
+    stripes: [Mutex<Table<UserIds<V>>>; STRIPES],
     seed: [u8; 16],
     bytes: AtomicUsize,
     window: Duration,
@@ -32,8 +30,46 @@ pub(crate) struct IdempotencyIds<V> {
     node_bytes_max: usize,
 }
 
+/// A hash under a key of this node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct KeyedHash([u64; 2]);
+
+impl Hash for KeyedHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// What has been hashed under a key already needs no other hash.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type Table<V> = HashMap<KeyedHash, V, BuildHasherDefault<Hashed>>;
+
+/// One request of one user.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestKey {
+    user: KeyedHash,
+    request: KeyedHash,
+    /// Of what the request asks for, to tell a retry from another request under the same id.
+    fingerprint: u64,
+}
+
 struct UserIds<V> {
-    buckets: VecDeque<(Instant, HashMap<KeyHash, Entry<V>>)>,
+    /// From when on each took new ids, oldest first.
+    buckets: VecDeque<(Instant, Table<Entry<V>>)>,
     count: usize,
 }
 
@@ -44,8 +80,8 @@ struct Entry<V> {
 
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Lookup<V> {
-    /// Nothing: go on.
+pub(crate) enum Claim<V> {
+    /// Nothing was: it is remembered from now on.
     New,
     /// It was used for the same request and led to this.
     Known(V),
@@ -69,100 +105,64 @@ impl<V: Clone> IdempotencyIds<V> {
         }
     }
 
-    /// The hash of whatever names a request within its user.
-    pub(crate) fn hash(&self, parts: &impl Hash) -> KeyHash {
+    fn hash(&self, parts: &impl Hash) -> KeyedHash {
         let mut hasher = SipHasher13::new_with_key(&self.seed);
         parts.hash(&mut hasher);
-        hasher.finish128().as_u128()
+        let hash = hasher.finish128();
+        KeyedHash([hash.h1, hash.h2])
     }
 
-    fn stripe(&self, user: &UserId) -> &Mutex<HashMap<UserId, UserIds<V>>> {
-        &self.stripes[(self.hash(user) % STRIPES as u128) as usize]
+    /// A hash of what a request asks for.
+    pub(crate) fn fingerprint(&self, parts: &impl Hash) -> u64 {
+        self.hash(parts).0[0]
+    }
+
+    /// Names a request by whatever names it within its user.
+    pub(crate) fn key(&self, user: &UserId, request: &impl Hash, fingerprint: u64) -> RequestKey {
+        RequestKey { user: self.hash(user), request: self.hash(request), fingerprint }
+    }
+
+    fn stripe(&self, key: RequestKey) -> &Mutex<Table<UserIds<V>>> {
+        &self.stripes[key.user.0[1] as usize % STRIPES]
     }
 
     fn entry_bytes() -> usize {
-        size_of::<(KeyHash, Entry<V>)>()
+        size_of::<(KeyedHash, Entry<V>)>()
     }
 
-    /// What is known of `key`. `Full` only if it is new and could not be remembered.
-    pub(crate) fn look_up(&self, user: &UserId, key: KeyHash, fingerprint: u64, now: Instant) -> Lookup<V> {
-        self.look_up_in(&mut self.stripe(user).lock(), user, key, fingerprint, now)
-    }
-
-    /// Remembers what `key` led to, for the window from now on. A key that is there gets the new value and keeps its time.
-    pub(crate) fn remember(&self, user: &UserId, key: KeyHash, fingerprint: u64, value: V, now: Instant) {
-        self.remember_in(&mut self.stripe(user).lock(), user, key, Entry { fingerprint, value }, now);
-    }
-
-    /// Looks up and, if the key is new, remembers `value` for it in the same step.
-    pub(crate) fn claim(
-        &self,
-        user: &UserId,
-        key: KeyHash,
-        fingerprint: u64,
-        value: &V,
-        now: Instant,
-    ) -> Lookup<V> {
-        let mut stripe = self.stripe(user).lock();
-        let lookup = self.look_up_in(&mut stripe, user, key, fingerprint, now);
-        if matches!(lookup, Lookup::New) {
-            self.remember_in(&mut stripe, user, key, Entry { fingerprint, value: value.clone() }, now);
-        }
-        lookup
-    }
-
-    fn look_up_in(
-        &self,
-        stripe: &mut HashMap<UserId, UserIds<V>>,
-        user: &UserId,
-        key: KeyHash,
-        fingerprint: u64,
-        now: Instant,
-    ) -> Lookup<V> {
+    /// Remembers what `key` leads to, for the window from now on, unless something is known of it: in one step, so
+    /// that of two the same only one is new.
+    pub(crate) fn claim(&self, key: RequestKey, value: V, now: Instant) -> Claim<V> {
+        let mut stripe = self.stripe(key).lock();
         let node_full = self.bytes.load(Ordering::Relaxed) + Self::entry_bytes() > self.node_bytes_max;
-        let Some(ids) = stripe.get_mut(user) else {
-            return if node_full { Lookup::Full } else { Lookup::New };
+        let ids = match stripe.entry(key.user) {
+            MapEntry::Occupied(ids) => ids.into_mut(),
+            MapEntry::Vacant(_) if node_full => return Claim::Full,
+            MapEntry::Vacant(none) => none.insert(UserIds { buckets: VecDeque::new(), count: 0 }),
         };
         self.forget(ids, now);
-        match ids.buckets.iter().rev().find_map(|(_, bucket)| bucket.get(&key)) {
-            Some(entry) if entry.fingerprint == fingerprint => Lookup::Known(entry.value.clone()),
-            Some(_) => Lookup::Conflict,
-            None if node_full || ids.count >= self.per_user_max => Lookup::Full,
-            None => Lookup::New,
+        let found = ids.buckets.iter().rev().find_map(|(_, bucket)| bucket.get(&key.request));
+        match found {
+            Some(entry) if entry.fingerprint == key.fingerprint => return Claim::Known(entry.value.clone()),
+            Some(_) => return Claim::Conflict,
+            None if node_full || ids.count >= self.per_user_max => return Claim::Full,
+            None => {}
         }
-    }
-
-    fn remember_in(
-        &self,
-        stripe: &mut HashMap<UserId, UserIds<V>>,
-        user: &UserId,
-        key: KeyHash,
-        entry: Entry<V>,
-        now: Instant,
-    ) {
-        let ids =
-            stripe.entry(user.clone()).or_insert_with(|| UserIds { buckets: VecDeque::new(), count: 0 });
-        if let Some(known) = ids.buckets.iter_mut().find_map(|(_, bucket)| bucket.get_mut(&key)) {
-            *known = entry;
-            return;
-        }
-        let needs_bucket =
-            ids.buckets.back().is_none_or(|(began, _)| now.saturating_duration_since(*began) >= BUCKET);
-        if needs_bucket {
-            ids.buckets.push_back((now, HashMap::new()));
-        }
-        if let Some((_, bucket)) = ids.buckets.back_mut() {
-            bucket.insert(key, entry);
-            ids.count += 1;
-            self.bytes.fetch_add(Self::entry_bytes(), Ordering::Relaxed);
-        }
+        let newest = match ids.buckets.back_mut() {
+            Some((began, bucket)) if now.saturating_duration_since(*began) < BUCKET => bucket,
+            _ => &mut ids.buckets.push_back_mut((now, Table::default())).1,
+        };
+        newest.insert(key.request, Entry { fingerprint: key.fingerprint, value });
+        ids.count += 1;
+        self.bytes.fetch_add(Self::entry_bytes(), Ordering::Relaxed);
+        Claim::New
     }
 
     /// Forgets an id that was not used up after all.
-    pub(crate) fn release(&self, user: &UserId, key: KeyHash) {
-        let mut stripe = self.stripe(user).lock();
-        let Some(ids) = stripe.get_mut(user) else { return };
-        if ids.buckets.iter_mut().any(|(_, bucket)| bucket.remove(&key).is_some()) {
+    pub(crate) fn release(&self, key: RequestKey) {
+        let mut stripe = self.stripe(key).lock();
+        let Some(ids) = stripe.get_mut(&key.user) else { return };
+        if ids.buckets.iter_mut().any(|(_, bucket)| bucket.remove(&key.request).is_some()) {
             ids.count -= 1;
             self.bytes.fetch_sub(Self::entry_bytes(), Ordering::Relaxed);
         }
@@ -171,10 +171,14 @@ impl<V: Clone> IdempotencyIds<V> {
     /// Forgets whatever is past the window, of every user.
     pub(crate) fn sweep(&self, now: Instant) {
         for stripe in &self.stripes {
-            stripe.lock().retain(|_, ids| {
+            let mut stripe = stripe.lock();
+            stripe.retain(|_, ids| {
                 self.forget(ids, now);
                 ids.count > 0
             });
+            if stripe.capacity() > 4 * stripe.len() + 64 {
+                stripe.shrink_to_fit();
+            }
         }
     }
 
@@ -210,14 +214,13 @@ mod tests {
     #[test]
     fn an_id_is_remembered_for_five_minutes_and_not_for_ever() {
         let (ids, now) = (ids(10), Instant::now());
-        let (ann, key) = (user("ann"), 7);
-        assert_eq!(ids.look_up(&ann, key, 1, now), Lookup::New);
-        ids.remember(&ann, key, 1, 42, now);
+        let ann = ids.key(&user("ann"), &7, 1);
+        assert_eq!(ids.claim(ann, 42, now), Claim::New);
         let last_moment = now + Duration::from_secs(300);
-        assert_eq!(ids.look_up(&ann, key, 1, last_moment), Lookup::Known(42));
-        assert_eq!(ids.look_up(&ann, key, 2, last_moment), Lookup::Conflict);
-        assert_eq!(ids.look_up(&user("bob"), key, 2, last_moment), Lookup::New);
-        assert_eq!(ids.look_up(&ann, key, 1, now + Duration::from_secs(361)), Lookup::New);
+        assert_eq!(ids.claim(ann, 43, last_moment), Claim::Known(42));
+        assert_eq!(ids.claim(ids.key(&user("ann"), &7, 2), 43, last_moment), Claim::Conflict);
+        assert_eq!(ids.claim(ids.key(&user("bob"), &7, 2), 43, last_moment), Claim::New);
+        assert_eq!(ids.claim(ann, 44, now + Duration::from_secs(361)), Claim::New);
     }
 
     #[test]
@@ -225,22 +228,22 @@ mod tests {
         let (ids, now) = (ids(3), Instant::now());
         let ann = user("ann");
         for key in 0..3 {
-            ids.remember(&ann, key, 1, 1, now + Duration::from_secs(key as u64 * 61));
+            let at = now + Duration::from_secs(key * 61);
+            assert_eq!(ids.claim(ids.key(&ann, &key, 1), 1, at), Claim::New);
         }
         let later = now + Duration::from_secs(200);
-        assert_eq!(ids.look_up(&ann, 9, 1, later), Lookup::Full);
-        assert_eq!(ids.look_up(&ann, 0, 1, later), Lookup::Known(1));
-        assert_eq!(ids.look_up(&ann, 9, 1, now + Duration::from_secs(361)), Lookup::New);
+        assert_eq!(ids.claim(ids.key(&ann, &9, 1), 1, later), Claim::Full);
+        assert_eq!(ids.claim(ids.key(&ann, &0, 1), 1, later), Claim::Known(1));
+        assert_eq!(ids.claim(ids.key(&ann, &9, 1), 1, now + Duration::from_secs(361)), Claim::New);
     }
 
     #[test]
     fn what_is_released_or_swept_leaves_nothing() {
         let (ids, now) = (ids(3), Instant::now());
-        let ann = user("ann");
-        ids.remember(&ann, 1, 1, 1, now);
-        ids.release(&ann, 1);
-        assert_eq!(ids.look_up(&ann, 1, 2, now), Lookup::New);
-        ids.remember(&ann, 2, 1, 1, now);
+        let ann = ids.key(&user("ann"), &1, 1);
+        assert_eq!(ids.claim(ann, 1, now), Claim::New);
+        ids.release(ann);
+        assert_eq!(ids.claim(ids.key(&user("ann"), &1, 2), 1, now), Claim::New);
         ids.sweep(now + Duration::from_secs(361));
         assert!(ids.stripes.iter().all(|stripe| stripe.lock().is_empty()));
         assert_eq!(ids.bytes.load(Ordering::Relaxed), 0);

@@ -1,92 +1,143 @@
 //! What waits for one socket: shared frames in order, bounded in bytes and in messages.
 //!
-//! No connection owns a write buffer: after a partial write the frame stays at the front, with an offset. Whoever
+//! No connection owns a write buffer: after a partial write the frames stay at the front, with an offset. Whoever
 //! pushes looks at [`Outbound::is_over`] and applies the room's overflow policy; nothing here drops by itself.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_protocol::limits::Limits;
 
-/// Frames up to this size are gathered into one buffer; larger ones are written where they lie.
-const GATHER_FRAME_BYTES_MAX: usize = 4096;
+use crate::publication::Publication;
+
+/// Pieces up to this size are gathered into one buffer; larger ones are written where they lie.
+const GATHER_PIECE_BYTES_MAX: usize = 4096;
 /// One write takes so many buffers at most.
 const SLICES_MAX: usize = 64;
-/// An idle connection keeps room for so many frames.
-const IDLE_CAPACITY_MAX: usize = 4;
 
-/// One connection's queue.
+/// One connection's queue. Most of the time nothing waits, or one piece for the length of a turn: neither takes an
+/// allocation.
 #[derive(Default)]
 pub(crate) struct Outbound {
-    frames: VecDeque<Bytes>,
-    /// How much of the first frame is written.
+    front: Option<Piece>,
+    rest: VecDeque<Piece>,
+    /// How much of the front is written.
     written: usize,
     bytes: usize,
+    messages: usize,
+}
+
+/// Whole frames, one after the other, that are shared with other connections or not.
+#[derive(Clone)]
+pub(crate) enum Piece {
+    /// One frame.
+    Frame(Bytes),
+    /// An event of a room, where the room's log has it.
+    Event(Arc<Publication>),
+    /// Several events of a room.
+    Events(Arc<[u8]>, u32),
+}
+
+impl Piece {
+    /// How many frames.
+    pub(crate) fn messages(&self) -> u32 {
+        match self {
+            Self::Frame(_) | Self::Event(_) => 1,
+            Self::Events(_, count) => *count,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Event(publication) => publication.frame(),
+            Self::Events(frames, _) => frames,
+        }
+    }
+}
+
+impl From<Bytes> for Piece {
+    fn from(frame: Bytes) -> Self {
+        Self::Frame(frame)
+    }
 }
 
 impl Outbound {
-    pub(crate) fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+    pub(crate) fn push(&mut self, piece: Piece) {
+        self.bytes += piece.bytes().len();
+        self.messages += piece.messages() as usize;
+        if self.front.is_none() {
+            self.front = Some(piece);
+        } else {
+            self.rest.push_back(piece);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.front.is_none()
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether more waits than a connection may have. One frame alone is always admitted.
+    /// Whether more waits than a connection may have. One piece alone is always admitted.
     pub(crate) fn is_over(&self, limits: &Limits) -> bool {
-        self.frames.len() > 1
-            && (self.bytes > limits.outbound_bytes_max || self.frames.len() > limits.outbound_messages_max)
+        !self.rest.is_empty()
+            && (self.bytes > limits.outbound_bytes_max || self.messages > limits.outbound_messages_max)
     }
 
     /// Whether so much waits that nothing should be added that can wait elsewhere: a replay, a client's next request.
     pub(crate) fn is_half_full(&self, limits: &Limits) -> bool {
-        self.bytes > limits.outbound_bytes_max / 2 || self.frames.len() > limits.outbound_messages_max / 2
+        self.bytes > limits.outbound_bytes_max / 2 || self.messages > limits.outbound_messages_max / 2
     }
 
-    /// Drops what has not been begun. A frame that is partly written stays, or the other side could read no
+    /// Drops what has not been begun. A piece that is partly written stays, or the other side could read no
     /// close frame after it.
     pub(crate) fn drop_unbegun(&mut self) {
-        let keep = usize::from(self.written > 0);
-        self.frames.truncate(keep);
-        self.bytes = self.frames.iter().map(Bytes::len).sum::<usize>() - self.written;
+        self.rest = VecDeque::new();
+        if self.written == 0 {
+            self.front = None;
+        }
+        self.bytes = self.front.as_ref().map_or(0, |front| front.bytes().len() - self.written);
+        self.messages = self.front.as_ref().map_or(0, |front| front.messages() as usize);
     }
 
     /// Writes with `write` until all is written or the socket takes no more; `Ok(true)` when all is. A small
-    /// frame is copied into `gather` with its neighbours, so that one call carries them all.
+    /// piece is copied into `gather` with its neighbours, so that one call carries them all.
     pub(crate) fn flush(
         &mut self,
         gather: &mut Vec<u8>,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<bool> {
-        while !self.frames.is_empty() {
+        while let Some(front) = &self.front {
+            let begun = &front.bytes()[self.written..];
             let offered;
-            let result = if self.frames.len() > 1 && self.small(0) {
+            let result = if self.rest.is_empty() {
+                offered = begun.len();
+                write(&[IoSlice::new(begun)])
+            } else if begun.len() <= GATHER_PIECE_BYTES_MAX {
                 gather.clear();
-                let mut skip = self.written;
-                for frame in &self.frames {
-                    if frame.len() > GATHER_FRAME_BYTES_MAX || gather.len() + frame.len() > gather.capacity()
+                gather.extend_from_slice(begun);
+                for frames in self.rest.iter().map(Piece::bytes) {
+                    if frames.len() > GATHER_PIECE_BYTES_MAX
+                        || gather.len() + frames.len() > gather.capacity()
                     {
                         break;
                     }
-                    gather.extend_from_slice(&frame[skip..]);
-                    skip = 0;
+                    gather.extend_from_slice(frames);
                 }
                 offered = gather.len();
                 write(&[IoSlice::new(gather)])
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = self.frames.len().min(SLICES_MAX);
-                let mut skip = self.written;
-                for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-                    *slice = IoSlice::new(&frame[skip..]);
-                    skip = 0;
+                let pieces = std::iter::once(begun).chain(self.rest.iter().map(Piece::bytes));
+                let mut count = 0;
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                    count += 1;
                 }
                 offered = slices[..count].iter().map(|slice| slice.len()).sum();
                 write(&slices[..count])
@@ -105,27 +156,24 @@ impl Outbound {
                 Err(error) => return Err(error),
             }
         }
-        if self.frames.capacity() > IDLE_CAPACITY_MAX {
-            self.frames = VecDeque::new();
+        if self.rest.capacity() > 0 {
+            self.rest = VecDeque::new();
         }
         Ok(true)
     }
 
-    fn small(&self, index: usize) -> bool {
-        self.frames.get(index).is_some_and(|frame| frame.len() <= GATHER_FRAME_BYTES_MAX)
-    }
-
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
-        while let Some(front) = self.frames.front() {
-            let rest = front.len() - self.written;
+        while let Some(front) = &self.front {
+            let rest = front.bytes().len() - self.written;
             if written < rest {
                 self.written += written;
                 return;
             }
             written -= rest;
             self.written = 0;
-            self.frames.pop_front();
+            self.messages -= front.messages() as usize;
+            self.front = self.rest.pop_front();
         }
     }
 }
@@ -140,7 +188,7 @@ mod tests {
         for (index, len) in frames.iter().enumerate() {
             let frame = vec![index as u8; *len];
             all.extend_from_slice(&frame);
-            outbound.push(frame.into());
+            outbound.push(Bytes::from(frame).into());
         }
         (outbound, all)
     }

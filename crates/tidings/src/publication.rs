@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tidings_protocol::codec;
 use tidings_protocol::event_id::{Offset, Position, RoomId};
-use tidings_protocol::frame::{self, Opcode};
+use tidings_protocol::frame::{FrameBuffer, Opcode};
 use tidings_protocol::message::{EventName, MessageId};
 
 use crate::auth::UserId;
@@ -17,11 +17,11 @@ use crate::session_id::SessionId;
 /// What a publication takes in the log beyond its frame, roughly: for the bounds in bytes.
 const OVERHEAD_BYTES: usize = 160;
 
-/// A publication before it has a position: all of its envelope that its publisher knows, as an open JSON object.
+/// A publication before it has a position: its frame, as far as its publisher knows it, with an open JSON object.
 pub(crate) struct Draft {
-    head: Vec<u8>,
-    /// A binary frame's payload.
-    payload: Option<Bytes>,
+    frame: FrameBuffer,
+    /// A binary frame's payload, and where its header began.
+    payload: Option<(Bytes, usize)>,
     pub(crate) excluded: Option<Excluded>,
     pub(crate) key: Option<PublishKey>,
 }
@@ -73,36 +73,44 @@ impl Draft {
         from: Option<&UserId>,
         re: Option<&MessageId>,
     ) -> Self {
+        let from = from.map(UserId::as_str);
+        let carried = match &payload {
+            Payload::Json(data) => data.get().len(),
+            Payload::Binary(payload) => payload.len(),
+        };
+        let mut frame =
+            FrameBuffer::with_capacity(codec::publication_bytes(event, room, from, re) + carried);
         let (data, payload) = match payload {
             Payload::Json(data) => (Some(data), None),
-            Payload::Binary(payload) => (None, Some(payload)),
+            Payload::Binary(payload) => (None, Some((payload, codec::begin_binary(frame.payload())))),
         };
-        let mut head = Vec::with_capacity(128 + data.map_or(0, |data| data.get().len()));
-        codec::put_publication_head(&mut head, event, room, data, from.map(UserId::as_str), re);
-        Self { head, payload, excluded: None, key: None }
+        codec::put_publication_head(frame.payload(), event, room, data, from, re);
+        Self { frame, payload, excluded: None, key: None }
     }
 
     /// Bytes of the message without its position.
     pub(crate) fn bytes(&self) -> usize {
-        self.head.len() + self.payload.as_ref().map_or(0, Bytes::len)
+        self.frame.len() + self.payload.as_ref().map_or(0, |(payload, _)| payload.len())
     }
 
-    /// Gives it its position: encodes the one frame that everybody gets.
+    /// Gives it its position: completes the one frame that everybody gets.
     pub(crate) fn publish(mut self, room: &RoomId, position: Position, at_ms: u64) -> Publication {
-        codec::put_publication_tail(&mut self.head, room, position, at_ms);
-        let (frame, binary) = match &self.payload {
-            None => (frame::frame(Opcode::Text, &[&self.head]), false),
-            Some(payload) => {
-                let header_len = u16::try_from(self.head.len()).unwrap_or(u16::MAX).to_be_bytes();
-                (frame::frame(Opcode::Binary, &[&header_len, &self.head, payload]), true)
+        let out = self.frame.payload();
+        codec::put_publication_tail(out, room, position, at_ms);
+        let opcode = match &self.payload {
+            None => Opcode::Text,
+            Some((payload, start)) => {
+                codec::end_binary_header(out, *start);
+                out.extend_from_slice(payload);
+                Opcode::Binary
             }
         };
         Publication {
             offset: position.offset,
-            excluded: self.excluded,
-            body_len: self.head.len() + self.payload.map_or(0, |payload| payload.len() + 2),
-            binary,
-            frame,
+            excluded: self.excluded.map(Box::new),
+            body_len: self.frame.len(),
+            binary: self.payload.is_some(),
+            frame: self.frame.finish(opcode),
             json: OnceLock::new(),
         }
     }
@@ -111,19 +119,20 @@ impl Draft {
 /// An event in a room's log, in every encoding that somebody has asked for.
 pub(crate) struct Publication {
     pub(crate) offset: Offset,
-    pub(crate) excluded: Option<Excluded>,
+    /// Boxed, because hardly any event has it and all are kept.
+    pub(crate) excluded: Option<Box<Excluded>>,
     binary: bool,
     /// Bytes of the message inside `frame`.
     body_len: usize,
     /// The WebSocket frame.
-    frame: Bytes,
+    frame: Vec<u8>,
     /// The message as one JSON object, for `room.history`: made of a binary message when first asked for.
     json: OnceLock<Option<Arc<RawValue>>>,
 }
 
 impl Publication {
-    /// The WebSocket frame, shared.
-    pub(crate) fn frame(&self) -> &Bytes {
+    /// The WebSocket frame.
+    pub(crate) fn frame(&self) -> &[u8] {
         &self.frame
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::auth::UserId;
 use crate::encode;
 use crate::env::Env;
-use crate::idempotency::{IdempotencyIds, Lookup};
+use crate::idempotency::{Claim, IdempotencyIds};
 use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot, Unstored};
 use crate::metrics::Metrics;
 use crate::presence::{Departed, Page, Presence};
@@ -131,30 +131,24 @@ impl Room {
         at_ms: u64,
     ) -> Result<Receipt, PublishError> {
         let mut state = self.state.lock();
-        // Looked up and remembered under the room's lock, so that two retries can't both be new.
-        let key = draft.key.clone().map(|key| {
-            let hash = ids.hash(&(&self.id, &key.request_room, &key.id, key.nth));
-            (key, hash)
-        });
-        if let Some((key, hash)) = &key {
-            match ids.look_up(&key.user, *hash, key.fingerprint, now) {
-                Lookup::New => {}
-                Lookup::Known(position) => {
+        let position = state.log.next();
+        // Under the room's lock, and nothing that follows can fail: so the position that is remembered is the event's.
+        if let Some(key) = &draft.key {
+            let request = (&self.id, &key.request_room, &key.id, key.nth);
+            match ids.claim(ids.key(&key.user, &request, key.fingerprint), position, now) {
+                Claim::New => {}
+                Claim::Known(position) => {
                     metrics.duplicates.add(1);
                     return Ok(Receipt { position, duplicate: true });
                 }
-                Lookup::Conflict => return Err(PublishError::Conflict),
-                Lookup::Full => return Err(PublishError::TooManyIds),
+                Claim::Conflict => return Err(PublishError::Conflict),
+                Claim::Full => return Err(PublishError::TooManyIds),
             }
         }
-        let position = state.log.next();
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
         state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
         state.log.trim(&self.bounds, at_ms);
         state.used_at = now;
-        if let Some((key, hash)) = key {
-            ids.remember(&key.user, hash, key.fingerprint, position, now);
-        }
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
             let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
             if !listener.inbox.try_push(entry) {

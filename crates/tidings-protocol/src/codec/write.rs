@@ -41,11 +41,11 @@ pub(super) fn put_event_head(
     }
     if let Some(from) = from {
         out.extend_from_slice(br#","from":"#);
-        put_json(out, from);
+        put_text(out, from);
     }
     if let Some(re) = re {
         out.extend_from_slice(br#","re":"#);
-        put_json(out, re.as_str());
+        put_text(out, re.as_str());
     }
 }
 
@@ -55,6 +55,35 @@ pub fn put_publication_tail(out: &mut Vec<u8>, room: &RoomId, position: Position
     put_event_id(out, room, position);
     put_at(out, at_ms);
     out.push(b'}');
+}
+
+/// The most that the envelope of a publication takes besides `data`, where nothing needs escaping.
+pub fn publication_bytes(
+    event: &EventName,
+    room: &RoomId,
+    from: Option<&str>,
+    re: Option<&MessageId>,
+) -> usize {
+    // Field names and punctuation, an epoch, and an offset and a time of twenty digits each.
+    const FIXED: usize = 140;
+    let [from, re] = [from, re.map(MessageId::as_str)].map(|text| text.map_or(0, str::len));
+    FIXED + event.as_str().len() + 2 * room.as_str().len() + from + re
+}
+
+/// Appends the whole ack of a publish: the event's name in the log, and whether the id had published it before.
+pub fn put_published(
+    out: &mut Vec<u8>,
+    id: &MessageId,
+    room: &RoomId,
+    position: Position,
+    duplicate: bool,
+) {
+    put_open(out, "ack");
+    put_message_id(out, id);
+    out.extend_from_slice(br#","data":{"event_id":""#);
+    put_position(out, room, position);
+    out.extend_from_slice(br#"","duplicate":"#);
+    out.extend_from_slice(if duplicate { b"true}}" } else { b"false}}" });
 }
 
 /// Begins a binary frame: reserves the header's length. The header is appended next, then comes
@@ -95,17 +124,21 @@ pub(super) fn put_data(out: &mut Vec<u8>, data: &RawValue) {
 /// A client's id, with the escaping that quotation marks and backslashes need.
 pub(super) fn put_message_id(out: &mut Vec<u8>, id: &MessageId) {
     out.extend_from_slice(br#","id":"#);
-    put_json(out, id.as_str());
+    put_text(out, id.as_str());
 }
 
 pub(super) fn put_event_id(out: &mut Vec<u8>, room: &RoomId, position: Position) {
     out.extend_from_slice(br#","id":""#);
+    put_position(out, room, position);
+    out.push(b'"');
+}
+
+fn put_position(out: &mut Vec<u8>, room: &RoomId, position: Position) {
     out.extend_from_slice(room.as_str().as_bytes());
     out.push(b'@');
     out.extend_from_slice(position.epoch.as_str().as_bytes());
     out.push(b'.');
     put_number(out, position.offset);
-    out.push(b'"');
 }
 
 pub(super) fn put_at(out: &mut Vec<u8>, at_ms: u64) {
@@ -126,6 +159,17 @@ pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
         }
     }
     out.extend_from_slice(&digits[begin..]);
+}
+
+/// A text that seldom needs escaping.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        put_json(out, text);
+    }
 }
 
 pub(super) fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -162,6 +206,34 @@ mod tests {
                 r#""id":"chat:lobby@k3f9a1qz.1042","at":1795468800123}"#
             )
         );
+    }
+
+    #[test]
+    fn the_ack_of_a_publish_is_what_the_general_encoder_writes() {
+        use crate::message::{Published, ServerMessage};
+        let (room, id) = (RoomId::parse("chat:lobby").unwrap(), MessageId::parse(r#"9f"1"#).unwrap());
+        let position = Position { epoch: Epoch::parse("k3f9a1qz").unwrap(), offset: 1042 };
+        for duplicate in [false, true] {
+            let published = Published { event_id: position.of(&room), duplicate };
+            let data = serde_json::value::to_raw_value(&published).unwrap();
+            let (mut expected, mut out) = (Vec::new(), Vec::new());
+            super::super::encode_server(&ServerMessage::Ack { id: id.clone(), data: &data }, &mut expected);
+            put_published(&mut out, &id, &room, position, duplicate);
+            assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(expected).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_publication_fits_what_is_reserved_for_it() {
+        let (room, mut out) = (RoomId::parse(&"r".repeat(128)).unwrap(), Vec::new());
+        let event = EventName::parse(&"e".repeat(64)).unwrap();
+        let re = MessageId::parse(&"i".repeat(64)).unwrap();
+        let data = RawValue::NULL;
+        let reserved = publication_bytes(&event, &room, Some("user"), Some(&re)) + data.get().len();
+        put_publication_head(&mut out, &event, &room, Some(data), Some("user"), Some(&re));
+        let position = Position { epoch: Epoch::parse("k3f9a1qz").unwrap(), offset: u64::MAX };
+        put_publication_tail(&mut out, &room, position, u64::MAX);
+        assert!((out.len()..out.len() + 64).contains(&reserved), "{} in {reserved}", out.len());
     }
 
     #[test]

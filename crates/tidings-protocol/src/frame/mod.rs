@@ -17,7 +17,7 @@ mod writer;
 pub use error::FrameError;
 pub use header::Opcode;
 pub use reader::MessageReader;
-pub use writer::{frame, put_close, put_frame, put_masked_close, put_masked_frame};
+pub use writer::{FrameBuffer, frame, put_close, put_frame, put_masked_close, put_masked_frame};
 
 use crate::close::CloseCode;
 use crate::limits::Limits;

@@ -32,6 +32,53 @@ pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Bytes {
     out.into()
 }
 
+/// Bytes that most headers take: those of payloads from 126 bytes to 64 KiB.
+const HEADER_GAP: usize = 4;
+
+/// A server's frame that is written where it will stay: the payload is appended first, piece by piece, and the header
+/// is put in front of it when the length is known.
+#[derive(Debug)]
+pub struct FrameBuffer(Vec<u8>);
+
+impl FrameBuffer {
+    /// An empty one, with room for a payload of so many bytes.
+    pub fn with_capacity(payload_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_GAP + payload_bytes);
+        bytes.extend_from_slice(&[0; HEADER_GAP]);
+        Self(bytes)
+    }
+
+    /// What the payload is appended to. What stands there already is not to be touched.
+    pub fn payload(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.0.len() - HEADER_GAP
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The whole frame. A control frame's payload is at most 125 bytes.
+    pub fn finish(mut self, opcode: Opcode) -> Vec<u8> {
+        let length = self.len();
+        debug_assert!(!opcode.is_control() || length <= CONTROL_BYTES_MAX, "a control frame of {length}");
+        let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
+        put_header(&mut header, opcode, length, None);
+        if header.len() == HEADER_GAP {
+            self.0[..HEADER_GAP].copy_from_slice(&header);
+        } else {
+            // The other lengths cost a move of the payload.
+            self.0.splice(..HEADER_GAP, header);
+        }
+        self.0
+    }
+}
+
 /// Appends one whole frame, as a client sends it. `key` must be unpredictable (RFC 6455 §5.3). A control frame's
 /// payload is at most 125 bytes.
 pub fn put_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
@@ -93,6 +140,20 @@ mod tests {
         assert_eq!(out, b"before\x82\x03abc");
         assert_eq!(&frame(Opcode::Binary, &[b"a", b"", b"bc"])[..], b"\x82\x03abc");
         assert_eq!(&frame(Opcode::Text, &[])[..], b"\x81\x00");
+    }
+
+    #[test]
+    fn a_frame_that_is_written_in_place_is_the_same_frame() {
+        for length in [0, 1, 125, 126, 300, 65_535, 65_536, 70_000] {
+            let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+            let mut buffer = FrameBuffer::with_capacity(10);
+            assert!(buffer.is_empty());
+            for piece in payload.chunks(1000) {
+                buffer.payload().extend_from_slice(piece);
+            }
+            assert_eq!(buffer.len(), length as usize);
+            assert_eq!(buffer.finish(Opcode::Binary), frame(Opcode::Binary, &[&payload]), "{length}");
+        }
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use smol_str::SmolStr;
 use tidings_protocol::event_id::RoomId;
 use tidings_protocol::limits::USER_BYTES_MAX;
 
 use crate::logged::log_safe;
 
-/// A user's id: 1–128 bytes of UTF-8 without control characters. Cloning shares the text.
+/// A user's id: 1–128 bytes of UTF-8 without control characters. Cloning copies a short text and shares a
+/// long one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserId(Arc<str>);
+pub struct UserId(SmolStr);
 
 /// Not a user's id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +55,7 @@ impl fmt::Display for UserId {
 
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use slab::Slab;
 use tidings_protocol::event_id::RoomId;
@@ -29,6 +30,7 @@ use crate::env::ShardFuture;
 use crate::inbox::{Command, Entry, Inbox};
 use crate::node::Node;
 use crate::router::Router;
+use crate::users::ConnectionKey;
 
 use rooms::{MemberRoom, Replay};
 
@@ -58,6 +60,10 @@ struct State {
     replays: Vec<Replay>,
     /// Rooms in which this shard itself reads the log.
     behind: Vec<u32>,
+    /// Rooms that hold publications of this turn which their members do not have yet.
+    collecting: Vec<u32>,
+    /// Frames for single connections that follow those.
+    after_events: Vec<(ConnectionKey, Bytes)>,
     /// Connections that have something to write.
     dirty: Vec<u32>,
     /// Connections to be closed as slow consumers, once the room that filled them is through.
@@ -89,6 +95,8 @@ impl Shard {
             room_by_id: HashMap::new(),
             replays: Vec::new(),
             behind: Vec::new(),
+            collecting: Vec::new(),
+            after_events: Vec::new(),
             dirty: Vec::new(),
             overflowing: Vec::new(),
             unstarted: Vec::new(),
@@ -157,6 +165,7 @@ impl State {
         for entry in entries.drain(..) {
             self.take(entry);
         }
+        self.hand_on();
         let more = self.catch_up_rooms() | self.advance_replays();
         self.close_overflowing();
         self.run_timers();
@@ -166,15 +175,17 @@ impl State {
 
     fn take(&mut self, entry: Entry) {
         match entry {
+            // Collected, so that what a turn brings to a room reaches each member as one piece.
+            Entry::Publication { room, publication } => return self.collect(room, publication),
+            Entry::Direct { connection, frame } => return self.after_events.push((connection, frame)),
+            // Whatever else there is comes after what came before it.
+            _ => self.hand_on(),
+        }
+        match entry {
             Entry::Open(opening) => self.open(*opening),
-            Entry::Publication { room, publication } => self.distribute(room, &publication),
+            Entry::Publication { .. } | Entry::Direct { .. } => {}
             Entry::Behind(room) => self.fall_behind(room),
             Entry::Unstored { room, frame, what } => self.distribute_unstored(room, &frame, &what),
-            Entry::Direct { connection, frame } => {
-                if let Some(slot) = self.slot_of(connection) {
-                    self.push(slot, frame);
-                }
-            }
             Entry::Settled { connection, lane, answer } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.settle(slot, lane.as_ref(), answer);

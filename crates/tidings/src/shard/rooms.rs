@@ -18,11 +18,18 @@ use super::{State, TURN_BYTES_MAX, TURN_ENTRIES_MAX};
 use crate::connection::{JoinedRoom, Start};
 use crate::encode;
 use crate::inbox::{LocalRoom, Snapshot, Unstored};
+use crate::outbound::Piece;
+use crate::peer::Peer;
 use crate::publication::Publication;
 use crate::room::{Room, SnapshotRequest};
 
 /// A piece of a replay reads so many events at most.
 const REPLAY_EVENTS_MAX: usize = 128;
+/// Frames are joined into a piece of about so many bytes. A larger one would be copied for nothing: it is written with
+/// one call either way.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+/// A room that is handed on keeps room for so many publications of its next turn.
+const COLLECTED_CAPACITY_MAX: usize = 16;
 
 /// A room that has members in this shard.
 pub(super) struct MemberRoom {
@@ -31,6 +38,8 @@ pub(super) struct MemberRoom {
     epoch: Epoch,
     /// The last offset that the shard has handed on.
     position: Offset,
+    /// Publications up to `position` that are handed on at the end of this turn.
+    collected: Vec<Arc<Publication>>,
     /// Those that get what comes as it comes.
     live: Vec<u32>,
     /// All members, those that replay included.
@@ -75,6 +84,7 @@ impl State {
             generation,
             epoch: top.epoch,
             position: top.offset,
+            collected: Vec::new(),
             live: Vec::new(),
             members: 0,
         });
@@ -253,8 +263,8 @@ impl State {
         self.push(replay.connection, encode::message(&message));
     }
 
-    /// Hands the next event of a room to its live members.
-    pub(super) fn distribute(&mut self, local: LocalRoom, publication: &Arc<Publication>) {
+    /// Takes the next event of a room, which its live members get with the others of this turn.
+    pub(super) fn collect(&mut self, local: LocalRoom, publication: Arc<Publication>) {
         let Some(room) =
             self.rooms.get_mut(local.slot as usize).filter(|room| room.generation == local.generation)
         else {
@@ -265,18 +275,73 @@ impl State {
             return;
         }
         room.position = publication.offset;
+        if room.collected.is_empty() {
+            self.collecting.push(local.slot);
+        }
+        room.collected.push(publication);
+    }
+
+    /// Hands on what was collected, and then what follows it.
+    pub(super) fn hand_on(&mut self) {
+        let mut collecting = std::mem::take(&mut self.collecting);
+        for slot in collecting.drain(..) {
+            let mut collected = match self.rooms.get_mut(slot as usize) {
+                Some(room) => std::mem::take(&mut room.collected),
+                None => continue,
+            };
+            for run in collected.chunk_by(|one, next| one.excluded.is_none() && next.excluded.is_none()) {
+                match run {
+                    [publication] if publication.excluded.is_some() => {
+                        self.distribute_excluding(slot, publication);
+                    }
+                    run => self.distribute(slot, run),
+                }
+            }
+            collected.clear();
+            if let Some(room) = self.rooms.get_mut(slot as usize)
+                && collected.capacity() <= COLLECTED_CAPACITY_MAX
+            {
+                room.collected = collected;
+            }
+        }
+        self.collecting = collecting;
+        let mut after_events = std::mem::take(&mut self.after_events);
+        for (connection, frame) in after_events.drain(..) {
+            if let Some(slot) = self.slot_of(connection) {
+                self.push(slot, frame);
+            }
+        }
+        self.after_events = after_events;
+    }
+
+    /// Queues events for all live members: as few shared pieces, so that a member costs the same for one as for many.
+    fn distribute(&mut self, slot: u32, mut publications: &[Arc<Publication>]) {
+        while !publications.is_empty() {
+            let (piece, taken) = joined_frames(publications, &mut self.gather);
+            publications = &publications[taken..];
+            self.push_to_live(slot, |_| piece.clone());
+        }
+    }
+
+    /// The same for an event that one session does not get: it gets a skip in its place.
+    fn distribute_excluding(&mut self, slot: u32, publication: &Arc<Publication>) {
+        let Some(room) = self.rooms.get(slot as usize) else { return };
+        let skip = Piece::from(skip_frame(room.epoch, publication.offset, &room.room.id));
+        let frame = Piece::Event(Arc::clone(publication));
+        self.push_to_live(slot, |peer| {
+            if publication.excludes(peer.user(), peer.session) { skip.clone() } else { frame.clone() }
+        });
+    }
+
+    fn push_to_live(&mut self, slot: u32, piece_for: impl Fn(&Peer) -> Piece) {
+        let Some(room) = self.rooms.get(slot as usize) else { return };
         let limits = &self.node.limits;
-        let mut skip = None;
+        let mut messages = 0;
         for slot in &room.live {
             let Some(connection) = self.connections.get_mut(*slot as usize) else { continue };
-            let excluded = publication.excluded.is_some()
-                && publication.excludes(connection.peer.user(), connection.peer.session);
-            let frame = if excluded {
-                skip.get_or_insert_with(|| skip_frame(room.epoch, publication.offset, &room.room.id)).clone()
-            } else {
-                publication.frame().clone()
-            };
-            connection.push(frame);
+            let piece = piece_for(&connection.peer);
+            messages += u64::from(piece.messages());
+            connection.push(piece);
             if connection.outbound.is_over(limits) {
                 self.overflowing.push(*slot);
             }
@@ -285,7 +350,7 @@ impl State {
                 self.dirty.push(*slot);
             }
         }
-        self.node.metrics.messages_sent.add(room.live.len() as u64);
+        self.node.metrics.messages_sent.add(messages);
     }
 
     /// Hands a frame without a position to all members, those that replay included.
@@ -341,14 +406,15 @@ impl State {
                     self.replays.push(Replay { connection, room: slot, after, reset: None });
                 }
             } else {
-                for publication in &batch.publications {
-                    self.distribute(local, publication);
+                for publication in batch.publications {
+                    self.collect(local, publication);
                 }
             }
             if !caught_up {
                 self.behind.push(slot);
             }
         }
+        self.hand_on();
         !self.behind.is_empty()
     }
 
@@ -397,13 +463,13 @@ impl State {
         let (epoch, id) = (room.epoch, room.room.id.clone());
         let (user, session) = (connection.peer.user().clone(), connection.peer.session);
         for publication in &batch.publications {
-            let frame = if publication.excludes(&user, session) {
-                skip_frame(epoch, publication.offset, &id)
+            let piece = if publication.excludes(&user, session) {
+                skip_frame(epoch, publication.offset, &id).into()
             } else {
-                publication.frame().clone()
+                Piece::Event(Arc::clone(publication))
             };
             replay.after = publication.offset;
-            self.push(replay.connection, frame);
+            self.push(replay.connection, piece);
         }
         self.node.metrics.replayed.add(batch.publications.len() as u64);
         Step::More
@@ -529,6 +595,25 @@ enum Step {
     More,
     /// Something else has to happen first.
     Waits,
+}
+
+/// The frames of the first publications in one piece, and how many those are.
+fn joined_frames(publications: &[Arc<Publication>], joined: &mut Vec<u8>) -> (Piece, usize) {
+    joined.clear();
+    let mut count = 0;
+    for publication in publications {
+        if count > 0 && joined.len() + publication.frame().len() > PIECE_BYTES_MAX {
+            break;
+        }
+        if publications.len() > 1 {
+            joined.extend_from_slice(publication.frame());
+        }
+        count += 1;
+    }
+    match publications {
+        [first, ..] if count == 1 => (Piece::Event(Arc::clone(first)), 1),
+        _ => (Piece::Events(joined.as_slice().into(), count as u32), count),
+    }
 }
 
 fn skip_frame(epoch: Epoch, offset: Offset, room: &RoomId) -> Bytes {

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::message::{ClientLimits, ServerMessage, Welcome};
 use tidings_protocol::session::{Due, Session};
@@ -16,6 +15,7 @@ use crate::auth::Identity;
 use crate::connection::{Connection, Flushed, Start};
 use crate::encode;
 use crate::inbox::Opening;
+use crate::outbound::Piece;
 use crate::users::ConnectionKey;
 
 /// One socket is read so often in one go, before the others are heard.
@@ -151,9 +151,9 @@ impl State {
     }
 
     /// Queues a frame and sees to its being written.
-    pub(super) fn push(&mut self, slot: u32, frame: Bytes) {
+    pub(super) fn push(&mut self, slot: u32, piece: impl Into<Piece>) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        connection.push(frame);
+        connection.push(piece.into());
         self.node.metrics.messages_sent.add(1);
         if connection.outbound.is_over(&self.node.limits) {
             self.overflowing.push(slot);
@@ -178,7 +178,12 @@ impl State {
         if let Some(connection) = self.connection(slot) {
             connection.set_waker(cx.waker());
             if connection.is_blocked() {
-                self.flush(slot);
+                let now = self.node.env.now();
+                self.flush(slot, now);
+                if !self.replays.is_empty() {
+                    // One of them may have waited for room in this queue.
+                    self.wake_pump();
+                }
             }
         }
         self.read(key, cx);
@@ -275,10 +280,13 @@ impl State {
 
     /// Writes what waits, with one call for each socket where it can be.
     pub(super) fn flush_dirty(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let now = self.node.env.now();
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
-            self.flush(slot);
-            self.arm(slot);
+            self.flush(slot, now);
         }
         // What was queued meanwhile (a connection that goes on after its queue has drained) has its own turn.
         if self.dirty.is_empty() {
@@ -286,13 +294,18 @@ impl State {
         } else {
             self.wake_pump();
         }
+        if !self.replays.is_empty() {
+            // One of them may have waited for room in a queue.
+            self.wake_pump();
+        }
     }
 
-    fn flush(&mut self, slot: u32) {
-        let now = self.node.env.now();
+    fn flush(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.dirty = false;
         match connection.flush(&mut self.gather, now) {
+            // The common case ends here: nothing but a close or a pause changes a deadline.
+            Flushed::All if !connection.session.is_closing() && !connection.session.is_paused() => return,
             Flushed::All => {
                 connection.end_write();
                 self.resume_reading(slot);
@@ -303,10 +316,7 @@ impl State {
                 self.end(slot, "the socket broke");
             }
         }
-        if !self.replays.is_empty() {
-            // One of them may have waited for room in this queue.
-            self.wake_pump();
-        }
+        self.arm(slot);
     }
 
     /// Sets a connection's timer to its next deadline, unless an earlier one is set.
