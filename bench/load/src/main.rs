@@ -14,7 +14,7 @@ use tidings_load::{Plan, Report, Target, case};
 struct Cli {
     /// Where the server listens: ws://127.0.0.1:7777
     url: String,
-    /// tidings, plain, socketio, centrifuge, nats, nchan, pusher
+    /// tidings, plain, socketio, centrifuge, nats, nchan
     #[arg(long, default_value = "tidings")]
     dialect: String,
     /// What to ask of it

@@ -105,10 +105,9 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url, why) => write!(f, "{url:?} can't be used: {why}"),
-            Self::NoDialect(name) => write!(
-                f,
-                "there is no dialect {name:?}: tidings, plain, socketio, centrifuge, nats, nchan, pusher"
-            ),
+            Self::NoDialect(name) => {
+                write!(f, "there is no dialect {name:?}: tidings, plain, socketio, centrifuge, nats, nchan")
+            }
             Self::NoKey => f.write_str("tokens need a key: --secret-file or --es256-key-file"),
             Self::Key(why) => write!(f, "the key can't be used: {why}"),
             Self::NoRequests => f.write_str("this dialect has no requests with answers"),

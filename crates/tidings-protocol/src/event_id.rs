@@ -34,8 +34,19 @@ impl RoomId {
 
 /// The alphabet that room and event names share.
 pub(crate) fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
+    NAME_BYTES[usize::from(byte)]
 }
+
+/// Looked up, because every name of every message is checked.
+const NAME_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        let char = byte as u8;
+        table[byte] = char.is_ascii_alphanumeric() || matches!(char, b'_' | b'.' | b':' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 impl Borrow<str> for RoomId {
     fn borrow(&self) -> &str {

@@ -41,18 +41,9 @@ impl Io {
     /// Reads what is there; `Ok(0)` at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => loop {
-                ready!(stream.poll_read_ready(cx))?;
-                match stream.try_read(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return Poll::Ready(result),
-                }
-            },
-            Self::Boxed(stream) => {
-                let mut buffer = ReadBuf::new(buffer);
-                ready!(stream.as_mut().poll_read(cx, &mut buffer))?;
-                Poll::Ready(Ok(buffer.filled().len()))
-            }
+            // Tokio takes a read that does not fill the buffer for the last, and asks the system no second time.
+            Self::Tcp(stream) => poll_read(Pin::new(stream), cx, buffer),
+            Self::Boxed(stream) => poll_read(stream.as_mut(), cx, buffer),
             Self::Detached(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -116,4 +107,14 @@ impl Io {
             Self::Detached(_) => Poll::Ready(Ok(())),
         }
     }
+}
+
+fn poll_read<T: AsyncRead + ?Sized>(
+    stream: Pin<&mut T>,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(stream.poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
 }

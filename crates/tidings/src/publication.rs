@@ -78,8 +78,7 @@ impl Draft {
             Payload::Json(data) => data.get().len(),
             Payload::Binary(payload) => payload.len(),
         };
-        let mut frame =
-            FrameBuffer::with_capacity(codec::publication_bytes(event, room, from, re) + carried);
+        let mut frame = FrameBuffer::with_capacity(codec::publication_bytes(event, room, from, re) + carried);
         let (data, payload) = match payload {
             Payload::Json(data) => (Some(data), None),
             Payload::Binary(payload) => (None, Some((payload, codec::begin_binary(frame.payload())))),

@@ -13,6 +13,7 @@ use crate::swarm::{Happened, Swarm};
 struct Requester {
     sent: u64,
     outstanding: VecDeque<Instant>,
+    carry: u64,
 }
 
 /// Runs it. `progress` is told the share of the time that has passed.
@@ -31,9 +32,10 @@ pub fn run(
     let keys = swarm.open((0..plan.connections).map(client).collect())?;
     swarm.settle(Duration::from_millis(200))?;
     let mut requesters: Vec<_> =
-        keys.iter().map(|_| Requester { sent: 0, outstanding: VecDeque::new() }).collect();
+        keys.iter().map(|_| Requester { sent: 0, outstanding: VecDeque::new(), carry: 0 }).collect();
     // The keys of a fresh swarm count from 0, as the requesters do.
     let (mut latencies, mut answered, mut ended) = (Latencies::new(), 0_u64, 0);
+    let unit = dialect.answer(&payload);
     let begun = Instant::now();
     let mut window = None;
     let mut counted_from = 0;
@@ -69,13 +71,16 @@ pub fn run(
             return Err(io::Error::other(format!("the server ended {ended} connections")));
         }
         swarm.turn(Duration::from_millis(100), |key, happened| match happened {
-            Happened::Message(len) if dialect.is_answer(len, &payload) => {
-                if let Some(sent) = requesters[key].outstanding.pop_front() {
-                    answered += 1;
-                    latencies.record(sent.elapsed(), 1);
+            Happened::Message(len) => {
+                let requester = &mut requesters[key];
+                for _ in 0..unit.count(len, &mut requester.carry) {
+                    if let Some(sent) = requester.outstanding.pop_front() {
+                        answered += 1;
+                        latencies.record(sent.elapsed(), 1);
+                    }
                 }
             }
-            Happened::Message(_) | Happened::Opened => {}
+            Happened::Opened => {}
             Happened::Ended => ended += 1,
         })?;
     }

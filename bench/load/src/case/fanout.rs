@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Window;
-use crate::dialect::{Client, Dialect, Role, Unit};
+use crate::dialect::{Client, Dialect, Role};
 use crate::plan::{Plan, Target};
 use crate::report::{Latencies, Report};
 use crate::swarm::{Happened, Swarm};
@@ -143,15 +143,7 @@ pub fn run(
                 }
                 Happened::Opened => return,
             };
-            let count = match unit {
-                Unit::Frame { at_least } => u64::from(len >= at_least),
-                Unit::Stream { bytes } => {
-                    subscriber.carry += len;
-                    let whole = subscriber.carry / bytes;
-                    subscriber.carry %= bytes;
-                    whole
-                }
-            };
+            let count = unit.count(len, &mut subscriber.carry);
             // One look at the clock for whatever one read has brought.
             if key != last_key {
                 (arrived, last_key) = (None, key);

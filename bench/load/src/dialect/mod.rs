@@ -4,7 +4,6 @@ mod centrifuge;
 mod nats;
 mod nchan;
 mod plain;
-mod pusher;
 mod socketio;
 mod tidings;
 
@@ -45,19 +44,36 @@ pub enum Step {
     Learn(&'static str),
 }
 
-/// How deliveries are counted.
+/// How deliveries, or answers, are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
-    /// One message a frame, of at least so many bytes.
+    /// One a frame, of so many bytes; a shorter or longer frame is something else.
     Frame {
-        /// A shorter frame is something else.
-        at_least: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
     },
-    /// Frames carry a stream in which each message takes so many bytes.
+    /// Frames carry a stream in which each takes so many bytes.
     Stream {
         /// Bytes of one.
         bytes: u64,
     },
+}
+
+impl Unit {
+    /// How many of them a frame completes; `carry` keeps what it begins.
+    pub fn count(self, len: u64, carry: &mut u64) -> u64 {
+        match self {
+            Self::Frame { min, max } => u64::from((min..=max).contains(&len)),
+            Self::Stream { bytes } => {
+                *carry += len;
+                let whole = *carry / bytes;
+                *carry %= bytes;
+                whole
+            }
+        }
+    }
 }
 
 /// A server's way to speak.
@@ -84,9 +100,9 @@ pub trait Dialect {
         None
     }
 
-    /// Whether a frame of this many bytes answers a request.
-    fn is_answer(&self, len: u64, payload: &str) -> bool {
-        len >= payload.len() as u64
+    /// How the answers arrive.
+    fn answer(&self, payload: &str) -> Unit {
+        at_least(payload)
     }
 
     /// What a heartbeat message of the server's own is answered with.
@@ -105,6 +121,11 @@ pub trait Dialect {
     }
 }
 
+/// Frames that have room for the payload.
+fn at_least(payload: &str) -> Unit {
+    Unit::Frame { min: payload.len() as u64, max: u64::MAX }
+}
+
 /// The dialect of this name.
 ///
 /// # Errors
@@ -117,7 +138,6 @@ pub fn named(name: &str, key: Option<SigningKey>) -> Result<Box<dyn Dialect>, Pl
         "centrifuge" => Box::new(centrifuge::Centrifuge),
         "nats" => Box::new(nats::Nats),
         "nchan" => Box::new(nchan::Nchan),
-        "pusher" => Box::new(pusher::Pusher),
         _ => return Err(PlanError::NoDialect(name.to_owned())),
     })
 }

@@ -1,6 +1,6 @@
 //! Nchan: subscribers and publishers have locations of their own.
 
-use super::{Client, Dialect, Role, Step, Unit};
+use super::{Client, Dialect, Role, Step, Unit, at_least};
 
 pub(super) struct Nchan;
 
@@ -19,7 +19,7 @@ impl Dialect for Nchan {
     }
 
     fn unit(&self, _room: &str, payload: &str) -> Unit {
-        Unit::Frame { at_least: payload.len() as u64 }
+        at_least(payload)
     }
 
     fn publisher_listens(&self) -> bool {

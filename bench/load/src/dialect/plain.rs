@@ -1,7 +1,7 @@
 //! Servers without a protocol of their own: whoever connects to `/room/NAME` is in the room, and whatever is sent is
 //! broadcast there as it is. `/echo` sends it back.
 
-use super::{Client, Dialect, Role, Step, Unit};
+use super::{Client, Dialect, Role, Step, Unit, at_least};
 
 pub(super) struct Plain;
 
@@ -22,7 +22,7 @@ impl Dialect for Plain {
     }
 
     fn unit(&self, _room: &str, payload: &str) -> Unit {
-        Unit::Frame { at_least: payload.len() as u64 }
+        at_least(payload)
     }
 
     fn request(&self, _client: &Client, _number: u64, payload: &str) -> Option<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! Socket.IO 4 over its WebSocket transport, default namespace: `join`, `publish` and `echo` are the servers' events.
 
-use super::{Client, Dialect, Step, Unit};
+use super::{Client, Dialect, Step, Unit, at_least};
 
 pub(super) struct SocketIo;
 
@@ -23,7 +23,7 @@ impl Dialect for SocketIo {
     }
 
     fn unit(&self, _room: &str, payload: &str) -> Unit {
-        Unit::Frame { at_least: payload.len() as u64 }
+        at_least(payload)
     }
 
     fn request(&self, _client: &Client, number: u64, payload: &str) -> Option<Vec<u8>> {

@@ -70,7 +70,8 @@ impl Tidings {
     /// With tokens signed by `key`.
     pub fn new(key: SigningKey) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { key, run: since.as_micros() as u64 }
+        // Short, as a client's own prefix would be.
+        Self { key, run: since.as_micros() as u64 & 0xf_ffff }
     }
 
     fn event(&self, room: &str, number: u64, payload: &str) -> Vec<u8> {
@@ -84,7 +85,7 @@ impl Dialect for Tidings {
     fn path(&self, client: &Client) -> String {
         let own = [own_room(client)];
         let rooms = if client.role == Role::Requester { &own[..] } else { &client.rooms };
-        format!("/ws?token={}", self.key.token(&format!("u{:x}-{}", self.run, client.number), rooms))
+        format!("/ws?token={}", self.key.token(&format!("u{:x}{:x}", client.number, self.run), rooms))
     }
 
     fn opening(&self, _client: &Client) -> Vec<Step> {
@@ -96,7 +97,7 @@ impl Dialect for Tidings {
     }
 
     fn unit(&self, _room: &str, payload: &str) -> Unit {
-        Unit::Frame { at_least: payload.len() as u64 + 2 }
+        Unit::Frame { min: payload.len() as u64 + 2, max: u64::MAX }
     }
 
     /// A publish into a room of the client's own: besides the ack, it gets its event.
@@ -104,8 +105,9 @@ impl Dialect for Tidings {
         Some(self.event(&own_room(client), number, payload))
     }
 
-    fn is_answer(&self, len: u64, payload: &str) -> bool {
-        len < payload.len() as u64
+    /// The ack, which does not repeat the payload.
+    fn answer(&self, payload: &str) -> Unit {
+        Unit::Frame { min: 0, max: payload.len() as u64 }
     }
 }
 

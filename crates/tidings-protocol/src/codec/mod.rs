@@ -24,7 +24,8 @@ use std::fmt;
 pub use client_message::{decode_client_binary, decode_client_text, encode_client};
 pub use server_message::{decode_server_binary, decode_server_text, encode_server};
 pub use write::{
-    begin_binary, end_binary_header, publication_bytes, put_publication_head, put_publication_tail, put_published,
+    begin_binary, end_binary_header, publication_bytes, put_publication_head, put_publication_tail,
+    put_published,
 };
 
 use crate::error::{ErrorCode, Refusal};

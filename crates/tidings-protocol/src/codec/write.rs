@@ -71,13 +71,7 @@ pub fn publication_bytes(
 }
 
 /// Appends the whole ack of a publish: the event's name in the log, and whether the id had published it before.
-pub fn put_published(
-    out: &mut Vec<u8>,
-    id: &MessageId,
-    room: &RoomId,
-    position: Position,
-    duplicate: bool,
-) {
+pub fn put_published(out: &mut Vec<u8>, id: &MessageId, room: &RoomId, position: Position, duplicate: bool) {
     put_open(out, "ack");
     put_message_id(out, id);
     out.extend_from_slice(br#","data":{"event_id":""#);
