@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use axum::Router;
 use tidings::{Hub, Limits};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::failure::Failure;
 use crate::listen;
 
+/// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
+/// second. When a node has gone, all of its clients come at once.
+const BACKLOG: u32 = 8192;
 /// How long the runtime may take to end its tasks when everything is over.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
 
@@ -29,7 +32,11 @@ pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
 /// Listens on `address`; with the address that it became, should port 0 have been asked for.
 pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let bound = async {
-        let listener = TcpListener::bind(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A server that has just ended leaves its port in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok::<_, std::io::Error>((listener, address))
     };

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -144,6 +145,8 @@ pub(crate) struct Inbox {
     entries_max: usize,
     bytes_max: usize,
     queue: Mutex<Queue>,
+    unrung: AtomicBool,
+    connections: AtomicIsize,
 }
 
 #[derive(Default)]
@@ -157,7 +160,14 @@ struct Queue {
 impl Inbox {
     pub(crate) fn new(shard: u16, limits: &Limits) -> Self {
         let (entries_max, bytes_max) = (limits.inbox_entries_max, limits.inbox_bytes_max);
-        Self { shard, entries_max, bytes_max, queue: Mutex::default() }
+        Self {
+            shard,
+            entries_max,
+            bytes_max,
+            queue: Mutex::default(),
+            unrung: AtomicBool::new(false),
+            connections: AtomicIsize::new(0),
+        }
     }
 
     /// Which shard's it is.
@@ -177,6 +187,14 @@ impl Inbox {
 
     /// Hands over what can be left out; whether there was room.
     pub(crate) fn try_push(&self, entry: Entry) -> bool {
+        let taken = self.try_push_quietly(entry);
+        self.ring();
+        taken
+    }
+
+    /// The same, and the shard sleeps on until somebody calls [`Inbox::ring`]: so that a shard that waits is woken
+    /// once for all that one read brings it, and finds it together.
+    pub(crate) fn try_push_quietly(&self, entry: Entry) -> bool {
         let mut queue = self.queue.lock();
         if queue.closed {
             return true;
@@ -186,8 +204,26 @@ impl Inbox {
         }
         queue.bytes += entry.bytes();
         queue.entries.push_back(entry);
-        wake(queue);
+        self.unrung.store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Wakes the shard if something was handed over quietly.
+    pub(crate) fn ring(&self) {
+        // Whoever pushed rings afterwards, so a flag of another's push that is seen late is that one's to see.
+        if self.unrung.load(Ordering::Relaxed) && self.unrung.swap(false, Ordering::Relaxed) {
+            wake(self.queue.lock());
+        }
+    }
+
+    /// Counts a connection that is on its way to this shard, or gone from it.
+    pub(crate) fn count_connections(&self, change: isize) {
+        self.connections.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// How many connections the shard has, those on their way included.
+    pub(crate) fn connections(&self) -> isize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Ends the shard.
@@ -264,5 +300,28 @@ mod tests {
         turn.clear();
         inbox.take(&mut turn, 2, 1, Waker::noop());
         assert!(turn.is_empty());
+    }
+
+    #[test]
+    fn a_quiet_push_wakes_nobody_until_the_bell_rings() {
+        struct Woken(AtomicIsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (inbox, woken) = (Inbox::new(0, &Limits::default()), Arc::new(Woken(AtomicIsize::new(0))));
+        let mut turn = Vec::new();
+        assert!(!inbox.take(&mut turn, 8, 1, &Waker::from(Arc::clone(&woken))));
+        inbox.try_push_quietly(Entry::Behind(ROOM));
+        inbox.try_push_quietly(Entry::Behind(ROOM));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        inbox.ring();
+        inbox.ring();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(!inbox.take(&mut turn, 8, 1, &Waker::from(Arc::clone(&woken))));
+        assert_eq!(turn.len(), 2);
+        inbox.try_push(Entry::Behind(ROOM));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
     }
 }

@@ -152,11 +152,31 @@ impl Node {
         self.wait_for_shards(&room).await?;
         let (caller, outcome) = oneshot::channel();
         self.broker.submit(&room, draft, Completion::Caller(caller));
+        self.ring();
         match outcome.await {
             Ok(Ok(receipt)) => Ok(receipt.position.of(&room.id)),
             Ok(Err(error)) => Err(BroadcastError::Publish(error)),
             Err(_) => Err(BroadcastError::Overloaded),
         }
+    }
+
+    /// Wakes every shard that something was handed to quietly.
+    pub(crate) fn ring(&self) {
+        for inbox in &self.inboxes {
+            inbox.ring();
+        }
+    }
+
+    /// The shard for a new connection: the one that has the fewest, which has one more now. Of several it is drawn, or
+    /// rooms that fill one after the other would have all their first members on the same one.
+    pub(crate) fn emptiest_shard(&self, draw: u64) -> &Arc<Inbox> {
+        let first = draw as usize % self.inboxes.len();
+        let (before, from) = self.inboxes.split_at(first);
+        let inbox = from.iter().chain(before).min_by_key(|inbox| inbox.connections());
+        // A hub has a shard at least.
+        let inbox = inbox.unwrap_or(&self.inboxes[0]);
+        inbox.count_connections(1);
+        inbox
     }
 
     /// Sends an event that is not stored to a room's members, but for one session. It waits for nobody.

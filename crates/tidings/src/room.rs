@@ -121,7 +121,8 @@ impl Room {
         Self { id, rules, bounds, state: Mutex::new(state), caught_up: Notify::new() }
     }
 
-    /// Gives a draft its position, stores it and hands it to every shard with members.
+    /// Gives a draft its position, stores it and hands it to every shard with members; whoever calls rings
+    /// ([`Node::ring`](crate::node::Node::ring)) after the last of several.
     pub(crate) fn sequence(
         &self,
         draft: Draft,
@@ -151,7 +152,7 @@ impl Room {
         state.used_at = now;
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
             let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
-            if !listener.inbox.try_push(entry) {
+            if !listener.inbox.try_push_quietly(entry) {
                 listener.behind = true;
                 listener.inbox.push(Entry::Behind(listener.room));
                 metrics.shards_behind.add(1);

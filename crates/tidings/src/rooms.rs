@@ -38,7 +38,7 @@ impl Rooms {
             return Some(Arc::clone(room));
         }
         let rules = self.rules.of(id.as_str())?;
-        let epoch = Epoch::from_random(self.env.random());
+        let epoch = by_id.epochs.of(id);
         let room = Arc::new(Room::new(id.clone(), Arc::clone(rules), &self.limits, epoch, self.env.now()));
         by_id.insert(id.clone(), Arc::clone(&room));
         self.metrics.rooms.add(1);

@@ -191,11 +191,10 @@ impl Admitted {
             Ok(io) => io,
             Err(error) => return debug!(%error, "a socket was lost at its upgrade"),
         };
-        // Sessions are random, and so spread over the shards.
-        let shard = self.peer.session.lineage() as usize % node.inboxes.len();
+        let inbox = node.emptiest_shard(self.peer.session.lineage());
         let opening =
             Opening { io, early, peer: self.peer, slot: self.slot, last_event_id, resume_wait, checkpoints };
-        node.inboxes[shard].push(Entry::Open(Box::new(opening)));
+        inbox.push(Entry::Open(Box::new(opening)));
     }
 }
 

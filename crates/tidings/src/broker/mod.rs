@@ -24,7 +24,8 @@ pub(crate) use memory::MemoryBroker;
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {
     /// Sequences and stores a publication of `room`, lets it reach every member, and completes. Publications of
-    /// one room are sequenced in the order of these calls.
+    /// one room are sequenced in the order of these calls. What is handed over inside the call waits until the
+    /// caller rings ([`Node::ring`](crate::node::Node::ring)): so several that came together reach a shard together.
     fn submit(&self, room: &Arc<Room>, draft: Draft, completion: Completion);
 
     /// Forgets what is past its time.

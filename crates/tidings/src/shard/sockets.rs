@@ -38,6 +38,7 @@ impl State {
             Ok(io) => io,
             Err(error) => {
                 info!(session = %peer.session, %error, "the socket was lost between handshake and shard");
+                self.inbox.count_connections(-1);
                 return;
             }
         };
@@ -188,6 +189,7 @@ impl State {
         }
         self.read(key, cx);
         self.arm(slot);
+        self.node.ring();
         if !self.dirty.is_empty() || !self.overflowing.is_empty() {
             self.wake_pump();
         }
@@ -413,6 +415,7 @@ impl State {
         }
         connection.wake();
         drop(connection);
+        self.inbox.count_connections(-1);
         self.node.metrics.connections.subtract(1);
         self.node.connection_ended.notify_waiters();
         if self.connections.is_empty() && self.connections.capacity() > 64 {
