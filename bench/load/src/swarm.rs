@@ -198,10 +198,9 @@ impl<'a> Swarm<'a> {
     /// Queues a message of a client's.
     pub fn put(&mut self, key: usize, message: &[u8]) {
         if let Some(member) = self.members.get_mut(key) {
-            if self.dialect.binary() {
-                member.link.put_binary(message)
-            } else {
-                member.link.put_text(message)
+            match self.dialect.binary() {
+                true => member.link.put_binary(message),
+                false => member.link.put_text(message),
             }
         }
     }

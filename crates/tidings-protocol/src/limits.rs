@@ -107,8 +107,6 @@ pub struct Limits {
     pub idempotency_ids_per_user_max: usize,
     /// Idempotency ids of a node, in bytes. One more is `rate_limited`. 1 GiB.
     pub idempotency_node_bytes_max: usize,
-    /// How long an empty room keeps its member list. 60 s. Its log lives out its windows.
-    pub empty_room_duration_max: Duration,
     /// How long a user whose last connection was lost is still shown as a member, so that a reconnect is no leave and
     /// join. Zero tells the leave at once; a hub takes a day at most. 10 s.
     pub presence_grace: Duration,
@@ -157,7 +155,6 @@ impl Default for Limits {
             idempotency_window: Duration::from_secs(300),
             idempotency_ids_per_user_max: 20_000,
             idempotency_node_bytes_max: 1024 * 1024 * 1024,
-            empty_room_duration_max: Duration::from_secs(60),
             presence_grace: Duration::from_secs(10),
             snapshot_reuse: Duration::from_secs(1),
             token_leeway: Duration::from_secs(30),

@@ -36,7 +36,8 @@ struct Stored<E> {
 pub struct RoomLog<E> {
     epoch: Epoch,
     top: Offset,
-    parents: VecDeque<Position>,
+    /// Oldest first. A log seldom has any.
+    parents: Box<[Position]>,
     stored: VecDeque<Stored<E>>,
     bytes: usize,
 }
@@ -85,7 +86,7 @@ pub enum Accepted {
 impl<E> RoomLog<E> {
     /// An empty log; its position is `epoch.0`.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, top: 0, parents: VecDeque::new(), stored: VecDeque::new(), bytes: 0 }
+        Self { epoch, top: 0, parents: Box::default(), stored: VecDeque::new(), bytes: 0 }
     }
 
     /// The newest position.
@@ -143,10 +144,8 @@ impl<E> RoomLog<E> {
 
     /// Goes on under a new epoch, because the log may have forked behind this node's back. Nothing stored is lost.
     pub fn begin_epoch(&mut self, epoch: Epoch) {
-        self.parents.push_back(self.top());
-        if self.parents.len() > PARENTS_MAX {
-            self.parents.pop_front();
-        }
+        let known = &self.parents[self.parents.len().saturating_sub(PARENTS_MAX - 1)..];
+        self.parents = [known, &[self.top()]].concat().into();
         self.epoch = epoch;
     }
 

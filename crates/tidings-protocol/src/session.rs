@@ -25,16 +25,22 @@ pub struct Session {
     limits: Arc<Limits>,
     heard_at: Instant,
     next_ping: Instant,
-    next_checkpoint: Option<Instant>,
-    resume_wait_ends: Option<Instant>,
     message_must_end: Option<Instant>,
-    stall_ends: Option<Instant>,
     expires: Option<Instant>,
-    leaves: Option<Instant>,
     phase: Phase,
     messages: TokenBucket,
     joins: TokenBucket,
     controls: TokenBucket,
+    /// What most connections never have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Rare {
+    next_checkpoint: Option<Instant>,
+    resume_wait_ends: Option<Instant>,
+    stall_ends: Option<Instant>,
+    leaves: Option<Instant>,
     limited: Option<Limited>,
 }
 
@@ -97,39 +103,43 @@ impl Session {
         Self {
             heard_at: now,
             next_ping: now + limits.heartbeat,
-            next_checkpoint: None,
-            resume_wait_ends: None,
             message_must_end: None,
-            stall_ends: None,
             expires: None,
-            leaves: None,
             phase: Phase::Open,
             messages: TokenBucket::full(now),
             joins: TokenBucket::full(now),
             controls: TokenBucket::full(now),
-            limited: None,
+            rare: None,
             limits,
         }
     }
 
+    fn rare(&self) -> Rare {
+        self.rare.as_deref().copied().unwrap_or_default()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     /// The client asked for `?resume=wait`: no room attaches before its first message or the wait's end.
     pub fn wait_for_resume(&mut self, now: Instant) {
-        self.resume_wait_ends = Some(now + self.limits.resume_wait_max);
+        self.rare_mut().resume_wait_ends = Some(now + self.limits.resume_wait_max);
     }
 
     /// Ends the wait; whether there was one.
     pub fn end_resume_wait(&mut self) -> bool {
-        self.resume_wait_ends.take().is_some()
+        self.rare.as_mut().is_some_and(|rare| rare.resume_wait_ends.take().is_some())
     }
 
     /// The client asked for `?checkpoints=1`.
     pub fn send_checkpoints(&mut self, now: Instant) {
-        self.next_checkpoint = Some(now + self.limits.checkpoint_interval);
+        self.rare_mut().next_checkpoint = Some(now + self.limits.checkpoint_interval);
     }
 
     /// Whether the client asked for `?checkpoints=1`.
     pub fn sends_checkpoints(&self) -> bool {
-        self.next_checkpoint.is_some()
+        self.rare().next_checkpoint.is_some()
     }
 
     /// When the token's life ends, leeway included; a refresh moves it.
@@ -139,7 +149,7 @@ impl Session {
 
     /// The node is being drained: this connection is closed with 4200 at `at`.
     pub fn leave_at(&mut self, at: Instant) {
-        self.leaves.get_or_insert(at);
+        self.rare_mut().leaves.get_or_insert(at);
     }
 
     /// Whether a close has begun, by either side.
@@ -208,8 +218,9 @@ impl Session {
         now: Instant,
     ) -> Received<'a> {
         let forgiven = |limited: &Limited| now.saturating_duration_since(limited.last) > RATE_FORGIVEN_AFTER;
-        let since = self.limited.filter(|limited| !forgiven(limited)).map_or(now, |limited| limited.since);
-        self.limited = Some(Limited { since, last: now });
+        let since =
+            self.rare().limited.filter(|limited| !forgiven(limited)).map_or(now, |limited| limited.since);
+        self.rare_mut().limited = Some(Limited { since, last: now });
         if now.saturating_duration_since(since) > self.limits.rate_limited_duration_max {
             return Received::Close(CloseCode::RATE_LIMITED, "too many messages for too long");
         }
@@ -256,11 +267,12 @@ impl Session {
 
     /// Says that the socket takes nothing (`stalled`) or took something.
     pub fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        self.stall_ends = match (stalled, self.stall_ends) {
-            (false, _) => None,
-            (true, None) => Some(now + self.limits.stalled_duration_max),
-            (true, some) => some,
-        };
+        if stalled {
+            let ends = now + self.limits.stalled_duration_max;
+            self.rare_mut().stall_ends.get_or_insert(ends);
+        } else if let Some(rare) = &mut self.rare {
+            rare.stall_ends = None;
+        }
     }
 
     /// A close begins: until its end, only the other side's close counts.
@@ -276,14 +288,15 @@ impl Session {
             return ends;
         }
         let silence = (self.phase == Phase::Open).then(|| self.heard_at + self.limits.silence_max);
+        let rare = self.rare();
         [
             silence,
-            self.next_checkpoint,
-            self.resume_wait_ends,
+            rare.next_checkpoint,
+            rare.resume_wait_ends,
             self.message_must_end.filter(|_| self.phase == Phase::Open),
-            self.stall_ends,
+            rare.stall_ends,
             self.expires,
-            self.leaves,
+            rare.leaves,
         ]
         .into_iter()
         .flatten()
@@ -296,13 +309,14 @@ impl Session {
             return (now >= ends).then_some(Due::Abort);
         }
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
-        if passed(self.leaves) {
+        let rare = self.rare();
+        if passed(rare.leaves) {
             return Some(Due::Close(CloseCode::DRAINING, "the server is being drained"));
         }
         if passed(self.expires) {
             return Some(Due::Close(CloseCode::TOKEN_EXPIRED, "the token has expired"));
         }
-        if passed(self.stall_ends) {
+        if passed(rare.stall_ends) {
             return Some(Due::Close(CloseCode::SLOW_CONSUMER, "the socket takes nothing"));
         }
         if self.phase == Phase::Open {
@@ -313,12 +327,12 @@ impl Session {
                 return Some(Due::Close(CloseCode::HEARTBEAT_TIMEOUT, "nothing was heard for too long"));
             }
         }
-        if passed(self.resume_wait_ends) {
-            self.resume_wait_ends = None;
+        if passed(rare.resume_wait_ends) {
+            self.rare_mut().resume_wait_ends = None;
             return Some(Due::Attach);
         }
-        if passed(self.next_checkpoint) {
-            self.next_checkpoint = Some(now + self.limits.checkpoint_interval);
+        if passed(rare.next_checkpoint) {
+            self.rare_mut().next_checkpoint = Some(now + self.limits.checkpoint_interval);
             return Some(Due::Checkpoint);
         }
         if now >= self.next_ping {

@@ -1,6 +1,7 @@
 //! One socket: reads it, drives its session, keeps what waits for it. It knows no other socket and no room's log.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -29,12 +30,9 @@ pub(crate) struct Connection {
     /// The rooms that it is in.
     pub(crate) rooms: Vec<JoinedRoom>,
     pub(crate) lanes: Lanes,
-    /// The rooms that wait for `?resume=wait` to end.
-    pub(crate) unattached: Vec<(RoomId, Start)>,
     /// A `session.resume` is asking the memberships: what comes later waits for it.
     pub(crate) resuming: bool,
-    /// Read and not yet looked at, because something has to end first.
-    pub(crate) unread: Vec<u8>,
+    waiting: Option<Box<Waiting>>,
     /// It is in the shard's list of sockets to flush.
     pub(crate) dirty: bool,
     /// The earliest of its entries in the shard's timers.
@@ -47,13 +45,40 @@ pub(crate) struct Connection {
     _slot: Slot,
 }
 
+/// What hardly any connection has, and none for long.
+#[derive(Default)]
+struct Waiting {
+    /// The rooms that wait for `?resume=wait` to end.
+    unattached: Vec<(RoomId, Start)>,
+    /// Read and not yet looked at, because something has to end first.
+    unread: Vec<u8>,
+}
+
 /// One room of a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct JoinedRoom {
     /// The room's place in the shard.
     pub(crate) room: u32,
-    /// The connection's place among those that get what is published as it comes; none while it reads the log.
-    pub(crate) live: Option<u32>,
+    /// One more than the connection's place among those that get what is published as it comes; none while it reads
+    /// the log.
+    live: Option<NonZeroU32>,
+}
+
+impl JoinedRoom {
+    /// A membership that reads the log.
+    pub(crate) fn new(room: u32) -> Self {
+        Self { room, live: None }
+    }
+
+    /// It is live, at this place, or reads the log.
+    pub(crate) fn set_live(&mut self, place: Option<u32>) {
+        self.live = place.and_then(|place| NonZeroU32::new(place.wrapping_add(1)));
+    }
+
+    /// It reads the log from now on; its place until then.
+    pub(crate) fn take_live(&mut self) -> Option<u32> {
+        self.live.take().map(|place| place.get() - 1)
+    }
 }
 
 /// Where a room's events begin for a connection.
@@ -96,9 +121,8 @@ impl Connection {
             outbound: Outbound::default(),
             rooms: Vec::new(),
             lanes: Lanes::default(),
-            unattached: Vec::new(),
             resuming: false,
-            unread: Vec::new(),
+            waiting: None,
             dirty: false,
             timer_at: None,
             io,
@@ -133,6 +157,30 @@ impl Connection {
         self.resuming
             || self.lanes.longest() >= limits.waiting_calls_max
             || self.outbound.is_half_full(limits)
+    }
+
+    /// Keeps rooms back until `?resume=wait` ends.
+    pub(crate) fn keep_unattached(&mut self, rooms: Vec<(RoomId, Start)>) {
+        if !rooms.is_empty() {
+            self.waiting.get_or_insert_default().unattached = rooms;
+        }
+    }
+
+    /// The rooms that were kept back; none are any more.
+    pub(crate) fn take_unattached(&mut self) -> Vec<(RoomId, Start)> {
+        self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.unattached)).unwrap_or_default()
+    }
+
+    /// Keeps what was read until the connection need not wait.
+    pub(crate) fn keep_unread(&mut self, bytes: &[u8]) {
+        self.waiting.get_or_insert_default().unread = bytes.to_vec();
+    }
+
+    /// What was read and kept.
+    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
+        let unread = self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.unread));
+        self.waiting.take_if(|waiting| waiting.unattached.is_empty());
+        unread.unwrap_or_default()
     }
 
     /// Whether the socket takes nothing for now.
@@ -185,7 +233,7 @@ impl Connection {
         }
         self.outbound.push(encode::close(code, cause).into());
         self.session.close(now);
-        self.unread = Vec::new();
+        self.waiting = None;
         self.lanes = Lanes::default();
     }
 

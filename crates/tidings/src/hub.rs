@@ -254,7 +254,7 @@ impl HubBuilder {
         }
         check(&self.limits).map_err(BuildError::Limits)?;
         let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;
-        let rules = RuleBook::new(self.rules).map_err(|fault| match fault {
+        let rules = RuleBook::new(self.rules, &self.limits).map_err(|fault| match fault {
             RuleFault::Room(pattern, fault) => BuildError::Pattern(pattern, fault),
             RuleFault::Ephemeral(pattern) => BuildError::Ephemeral(pattern),
         })?;

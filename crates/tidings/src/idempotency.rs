@@ -227,14 +227,14 @@ mod tests {
     fn a_full_user_is_refused_and_nothing_is_forgotten_early() {
         let (ids, now) = (ids(3), Instant::now());
         let ann = user("ann");
-        for key in 0..3 {
+        for key in 0..3_u64 {
             let at = now + Duration::from_secs(key * 61);
             assert_eq!(ids.claim(ids.key(&ann, &key, 1), 1, at), Claim::New);
         }
         let later = now + Duration::from_secs(200);
-        assert_eq!(ids.claim(ids.key(&ann, &9, 1), 1, later), Claim::Full);
-        assert_eq!(ids.claim(ids.key(&ann, &0, 1), 1, later), Claim::Known(1));
-        assert_eq!(ids.claim(ids.key(&ann, &9, 1), 1, now + Duration::from_secs(361)), Claim::New);
+        assert_eq!(ids.claim(ids.key(&ann, &9_u64, 1), 1, later), Claim::Full);
+        assert_eq!(ids.claim(ids.key(&ann, &0_u64, 1), 1, later), Claim::Known(1));
+        assert_eq!(ids.claim(ids.key(&ann, &9_u64, 1), 1, now + Duration::from_secs(361)), Claim::New);
     }
 
     #[test]

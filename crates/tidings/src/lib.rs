@@ -20,6 +20,7 @@ mod inbox;
 mod io;
 mod lanes;
 mod logged;
+mod members;
 mod membership;
 mod metrics;
 mod node;

@@ -23,10 +23,10 @@ const SLICES_MAX: usize = 64;
 pub(crate) struct Outbound {
     front: Option<Piece>,
     rest: VecDeque<Piece>,
-    /// How much of the front is written.
-    written: usize,
+    /// How much of the front is written: it is shorter than 4 GiB.
+    written: u32,
     bytes: usize,
-    messages: usize,
+    messages: u32,
 }
 
 /// Whole frames, one after the other, that are shared with other connections or not.
@@ -67,7 +67,7 @@ impl From<Bytes> for Piece {
 impl Outbound {
     pub(crate) fn push(&mut self, piece: Piece) {
         self.bytes += piece.bytes().len();
-        self.messages += piece.messages() as usize;
+        self.messages += piece.messages();
         if self.front.is_none() {
             self.front = Some(piece);
         } else {
@@ -86,12 +86,14 @@ impl Outbound {
     /// Whether more waits than a connection may have. One piece alone is always admitted.
     pub(crate) fn is_over(&self, limits: &Limits) -> bool {
         !self.rest.is_empty()
-            && (self.bytes > limits.outbound_bytes_max || self.messages > limits.outbound_messages_max)
+            && (self.bytes > limits.outbound_bytes_max
+                || self.messages as usize > limits.outbound_messages_max)
     }
 
     /// Whether so much waits that nothing should be added that can wait elsewhere: a replay, a client's next request.
     pub(crate) fn is_half_full(&self, limits: &Limits) -> bool {
-        self.bytes > limits.outbound_bytes_max / 2 || self.messages > limits.outbound_messages_max / 2
+        self.bytes > limits.outbound_bytes_max / 2
+            || self.messages as usize > limits.outbound_messages_max / 2
     }
 
     /// Drops what has not been begun. A piece that is partly written stays, or the other side could read no
@@ -101,8 +103,8 @@ impl Outbound {
         if self.written == 0 {
             self.front = None;
         }
-        self.bytes = self.front.as_ref().map_or(0, |front| front.bytes().len() - self.written);
-        self.messages = self.front.as_ref().map_or(0, |front| front.messages() as usize);
+        self.bytes = self.front.as_ref().map_or(0, |front| front.bytes().len() - self.written as usize);
+        self.messages = self.front.as_ref().map_or(0, Piece::messages);
     }
 
     /// Writes with `write` until all is written or the socket takes no more; `Ok(true)` when all is. A small
@@ -113,7 +115,7 @@ impl Outbound {
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<bool> {
         while let Some(front) = &self.front {
-            let begun = &front.bytes()[self.written..];
+            let begun = &front.bytes()[self.written as usize..];
             let offered;
             let result = if self.rest.is_empty() {
                 offered = begun.len();
@@ -165,14 +167,14 @@ impl Outbound {
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(front) = &self.front {
-            let rest = front.bytes().len() - self.written;
+            let rest = front.bytes().len() - self.written as usize;
             if written < rest {
-                self.written += written;
+                self.written += written as u32;
                 return;
             }
             written -= rest;
             self.written = 0;
-            self.messages -= front.messages() as usize;
+            self.messages -= front.messages();
             self.front = self.rest.pop_front();
         }
     }

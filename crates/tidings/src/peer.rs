@@ -11,38 +11,38 @@ use crate::session_id::SessionId;
 pub(crate) struct Peer {
     pub(crate) identity: Identity,
     pub(crate) session: SessionId,
-    /// The rooms of the token and of the memberships, as of the handshake; sorted.
-    member_of: Vec<RoomId>,
+    /// The rooms of the memberships that the token does not name, as of the handshake; sorted.
+    besides: Box<[RoomId]>,
 }
 
 impl Peer {
     pub(crate) fn new(identity: Identity, session: SessionId, mut member_of: Vec<RoomId>) -> Self {
-        member_of.extend_from_slice(identity.rooms());
+        member_of.retain(|room| !identity.rooms().contains(room));
         member_of.sort_unstable();
         member_of.dedup();
-        member_of.shrink_to_fit();
-        Self { identity, session, member_of }
+        Self { identity, session, besides: member_of.into() }
     }
 
     pub(crate) fn user(&self) -> &UserId {
         self.identity.user()
     }
 
-    /// The rooms that it is joined to on connect.
-    pub(crate) fn member_of(&self) -> &[RoomId] {
-        &self.member_of
+    /// The rooms that it is joined to on connect, of the token and of the memberships, sorted.
+    pub(crate) fn member_of(&self) -> Vec<RoomId> {
+        let mut rooms = [self.identity.rooms(), &self.besides].concat();
+        rooms.sort_unstable();
+        rooms.dedup();
+        rooms
     }
 
     /// Whether token or memberships named this room at the handshake.
     pub(crate) fn is_member_of(&self, room: &RoomId) -> bool {
-        self.member_of.binary_search(room).is_ok()
+        self.besides.binary_search(room).is_ok() || self.identity.rooms().contains(room)
     }
 
     /// The same connection with a newer token. What the database said at the handshake stays.
     pub(crate) fn refreshed(&self, identity: Identity) -> Self {
-        let of_token = self.identity.rooms();
-        let kept = self.member_of.iter().filter(|room| !of_token.contains(room)).cloned().collect();
-        Self::new(identity, self.session, kept)
+        Self::new(identity, self.session, self.besides.to_vec())
     }
 }
 

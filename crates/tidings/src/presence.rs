@@ -3,19 +3,19 @@
 //! A user whose last connection was lost stays for a grace, so that a reconnect is no leave and join. Every change that
 //! is told has a revision, so that a client that missed a delta sees the hole and asks for the list again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 
 use crate::auth::UserId;
+use crate::members::Members;
 
 /// The members of one room.
 #[derive(Default)]
 pub(crate) struct Presence {
-    members: BTreeMap<UserId, Member>,
+    members: Members<Member>,
     /// Those who have no connection any more, by when their grace ends.
     lost: BTreeSet<(Instant, UserId)>,
     rev: u64,
@@ -117,11 +117,9 @@ impl Presence {
 
     /// The users after `after` in the order of their ids, `limit` at most.
     pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Page {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.members.range::<str, _>((from, Bound::Unbounded));
-        let members =
-            rest.by_ref().take(limit).map(|(user, member)| (user.clone(), member.info.clone())).collect();
-        Page { members, rev: self.rev, more: rest.next().is_some() }
+        let (members, more) =
+            self.members.page(after, limit, |user, member| (user.clone(), member.info.clone()));
+        Page { members, rev: self.rev, more }
     }
 }
 

@@ -30,20 +30,28 @@ use crate::rules::RoomRules;
 pub(crate) struct Room {
     pub(crate) id: RoomId,
     pub(crate) rules: Arc<RoomRules>,
-    bounds: LogBounds,
     state: Mutex<State>,
-    /// Told when a shard that was behind has caught up.
-    caught_up: Notify,
 }
 
 struct State {
     log: RoomLog<Arc<Publication>>,
     listeners: Vec<Listener>,
+    /// Told when a shard that was behind has caught up, if somebody waits for that.
+    caught_up: Option<Arc<Notify>>,
     presence: Presence,
     /// Somebody runs [`tell_departures`] for this room.
     departures_run: bool,
     used_at: Instant,
-    snapshot: SnapshotState,
+    /// Boxed, because hardly any room has one.
+    snapshot: Option<Box<SnapshotState>>,
+}
+
+impl State {
+    fn tell_caught_up(&mut self) {
+        if let Some(waiting) = self.caught_up.take() {
+            waiting.notify_waiters();
+        }
+    }
 }
 
 /// A shard that has members of this room.
@@ -58,6 +66,12 @@ struct SnapshotState {
     latest: Option<(Instant, Snapshot)>,
     in_flight: bool,
     waiting: Vec<(Arc<Inbox>, LocalRoom)>,
+}
+
+impl SnapshotState {
+    fn is_idle(&self) -> bool {
+        self.latest.is_none() && !self.in_flight && self.waiting.is_empty()
+    }
 }
 
 /// What a publish led to.
@@ -102,23 +116,17 @@ pub(crate) enum SnapshotRequest {
 pub(crate) type PublishIds = IdempotencyIds<Position>;
 
 impl Room {
-    pub(crate) fn new(
-        id: RoomId,
-        rules: Arc<RoomRules>,
-        limits: &Limits,
-        epoch: Epoch,
-        now: Instant,
-    ) -> Self {
-        let bounds = rules.log_bounds(limits);
+    pub(crate) fn new(id: RoomId, rules: Arc<RoomRules>, epoch: Epoch, now: Instant) -> Self {
         let state = State {
             log: RoomLog::new(epoch),
             listeners: Vec::new(),
+            caught_up: None,
             presence: Presence::default(),
             departures_run: false,
             used_at: now,
-            snapshot: SnapshotState::default(),
+            snapshot: None,
         };
-        Self { id, rules, bounds, state: Mutex::new(state), caught_up: Notify::new() }
+        Self { id, rules, state: Mutex::new(state) }
     }
 
     /// Gives a draft its position, stores it and hands it to every shard with members; whoever calls rings
@@ -148,7 +156,7 @@ impl Room {
         }
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
         state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
-        state.log.trim(&self.bounds, at_ms);
+        state.log.trim(&self.rules.bounds, at_ms);
         state.used_at = now;
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
             let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
@@ -165,6 +173,8 @@ impl Room {
     /// A shard has its first member: from the position that comes back on, it is handed everything.
     pub(crate) fn listen(&self, inbox: Arc<Inbox>, room: LocalRoom) -> Position {
         let mut state = self.state.lock();
+        // Most nodes have few shards, and most rooms members in one.
+        state.listeners.reserve_exact(1);
         state.listeners.push(Listener { inbox, room, behind: false });
         state.log.top()
     }
@@ -173,9 +183,11 @@ impl Room {
     pub(crate) fn stop_listening(&self, shard: u16, now: Instant) {
         let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.inbox.shard() != shard);
-        state.snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
+        if let Some(snapshot) = &mut state.snapshot {
+            snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
+        }
         state.used_at = now;
-        self.caught_up.notify_waiters();
+        state.tell_caught_up();
     }
 
     /// The publications after `after` and up to `until`, at most so many and about so many bytes.
@@ -200,7 +212,7 @@ impl Room {
             listener.behind = !caught_up;
         }
         if caught_up {
-            self.caught_up.notify_waiters();
+            state.tell_caught_up();
         }
         (batch, caught_up)
     }
@@ -208,13 +220,14 @@ impl Room {
     /// Waits until no shard is behind.
     pub(crate) async fn wait_for_shards(&self) {
         loop {
-            let caught_up = self.caught_up.notified();
-            tokio::pin!(caught_up);
-            // Enabled before the look, so that what happens in between is not missed.
-            caught_up.as_mut().enable();
-            if !self.state.lock().listeners.iter().any(|listener| listener.behind) {
-                return;
-            }
+            let caught_up = {
+                let mut state = self.state.lock();
+                if !state.listeners.iter().any(|listener| listener.behind) {
+                    return;
+                }
+                // Whoever tells takes the lock first, so this future hears it.
+                Arc::clone(state.caught_up.get_or_insert_default()).notified_owned()
+            };
             caught_up.await;
         }
     }
@@ -358,25 +371,28 @@ impl Room {
         now: Instant,
     ) -> SnapshotRequest {
         let mut state = self.state.lock();
+        let top = state.log.top();
+        let state = state.snapshot.get_or_insert_default();
         let fresh = |at: &Instant| now.saturating_duration_since(*at) < limits.snapshot_reuse;
-        if let Some((_, snapshot)) = state.snapshot.latest.as_ref().filter(|(at, _)| fresh(at)) {
+        if let Some((_, snapshot)) = state.latest.as_ref().filter(|(at, _)| fresh(at)) {
             return SnapshotRequest::Ready(snapshot.clone());
         }
-        if !state.snapshot.waiting.iter().any(|(other, _)| other.shard() == inbox.shard()) {
-            state.snapshot.waiting.push((Arc::clone(inbox), room));
+        if !state.waiting.iter().any(|(other, _)| other.shard() == inbox.shard()) {
+            state.waiting.push((Arc::clone(inbox), room));
         }
-        if std::mem::replace(&mut state.snapshot.in_flight, true) {
+        if std::mem::replace(&mut state.in_flight, true) {
             return SnapshotRequest::Pending;
         }
-        SnapshotRequest::Run(state.log.top())
+        SnapshotRequest::Run(top)
     }
 
     /// The snapshot handler has answered: tells every shard that waits.
     pub(crate) fn finish_snapshot(&self, snapshot: Option<&Snapshot>, now: Instant) {
         let mut state = self.state.lock();
-        state.snapshot.in_flight = false;
-        state.snapshot.latest = snapshot.map(|snapshot| (now, snapshot.clone()));
-        for (inbox, room) in state.snapshot.waiting.drain(..) {
+        let state = state.snapshot.get_or_insert_default();
+        state.in_flight = false;
+        state.latest = snapshot.map(|snapshot| (now, snapshot.clone()));
+        for (inbox, room) in state.waiting.drain(..) {
             inbox.push(Entry::Snapshot { room, snapshot: snapshot.cloned() });
         }
     }
@@ -384,14 +400,15 @@ impl Room {
     /// Trims by age and lets go of an old snapshot. Whether somebody still needs this room.
     pub(crate) fn maintain(&self, limits: &Limits, now: Instant, now_ms: u64) -> bool {
         let mut state = self.state.lock();
-        state.log.trim(&self.bounds, now_ms);
+        state.log.trim(&self.rules.bounds, now_ms);
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
-        if state.snapshot.latest.as_ref().is_some_and(|(at, _)| old(at)) {
-            state.snapshot.latest = None;
+        if let Some(snapshot) = &mut state.snapshot {
+            snapshot.latest.take_if(|(at, _)| old(at));
         }
-        // A log that has had events keeps its epoch for as long as a cursor of it may come back.
-        let keep =
-            if state.log.top().offset == 0 { limits.empty_room_duration_max } else { self.bounds.age_max };
+        state.snapshot.take_if(|snapshot| snapshot.is_idle());
+        // A log that has had events keeps its epoch for as long as a cursor of it may come back. Any other begins with
+        // the same epoch again.
+        let keep = if state.log.top().offset == 0 { Duration::ZERO } else { self.rules.bounds.age_max };
         let idle = now.saturating_duration_since(state.used_at);
         let in_grace = state.presence.next_expiry().is_some();
         in_grace || !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
@@ -405,7 +422,7 @@ impl Room {
 
     /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
     pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
-        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.bounds }, now_ms)
+        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The rooms of this node: found by name, made when first needed, gone when nobody needs them any more.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher as _};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 use tidings_protocol::event_id::{Epoch, RoomId};
 use tidings_protocol::limits::Limits;
 
@@ -18,7 +20,50 @@ pub(crate) struct Rooms {
     limits: Arc<Limits>,
     rules: RuleBook,
     metrics: Arc<Metrics>,
-    by_id: Mutex<HashMap<RoomId, Arc<Room>>>,
+    table: Mutex<Table>,
+}
+
+struct Table {
+    by_id: HashMap<RoomId, Arc<Room>>,
+    epochs: Epochs,
+}
+
+/// How many groups of names share a count of lives.
+const LIVES: usize = 4096;
+
+/// Which epoch a room begins with.
+///
+/// A room in which nothing was ever published is at `epoch.0`, and is so again when it was dropped and comes back: its
+/// epoch is made of its name. So an empty room need not be kept for those who may come back to it. When a room that
+/// had events is dropped, its name's group begins another life, under which the same name has another epoch.
+struct Epochs {
+    seed: [u8; 16],
+    lives: Box<[u32; LIVES]>,
+}
+
+impl Epochs {
+    fn new(env: &dyn Env) -> Self {
+        let mut seed = [0; 16];
+        env.fill_random(&mut seed);
+        Self { seed, lives: Box::new([0; LIVES]) }
+    }
+
+    fn hash(&self, parts: &impl Hash) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.seed);
+        parts.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn of(&self, id: &RoomId) -> Epoch {
+        let life = self.lives[self.hash(id) as usize % LIVES];
+        Epoch::from_random(self.hash(&(id, life)))
+    }
+
+    /// A room with this name and with events is gone.
+    fn end_life(&mut self, id: &RoomId) {
+        let group = self.hash(id) as usize % LIVES;
+        self.lives[group] = self.lives[group].wrapping_add(1);
+    }
 }
 
 impl Rooms {
@@ -28,26 +73,27 @@ impl Rooms {
         rules: RuleBook,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { env, limits, rules, metrics, by_id: Mutex::default() }
+        let table = Mutex::new(Table { by_id: HashMap::new(), epochs: Epochs::new(&*env) });
+        Self { env, limits, rules, metrics, table }
     }
 
     /// The room of this name, made if need be; `None` if no rule covers it.
     pub(crate) fn open(&self, id: &RoomId) -> Option<Arc<Room>> {
-        let mut by_id = self.by_id.lock();
-        if let Some(room) = by_id.get(id) {
+        let mut table = self.table.lock();
+        if let Some(room) = table.by_id.get(id) {
             return Some(Arc::clone(room));
         }
         let rules = self.rules.of(id.as_str())?;
-        let epoch = by_id.epochs.of(id);
-        let room = Arc::new(Room::new(id.clone(), Arc::clone(rules), &self.limits, epoch, self.env.now()));
-        by_id.insert(id.clone(), Arc::clone(&room));
+        let epoch = table.epochs.of(id);
+        let room = Arc::new(Room::new(id.clone(), Arc::clone(rules), epoch, self.env.now()));
+        table.by_id.insert(id.clone(), Arc::clone(&room));
         self.metrics.rooms.add(1);
         Some(room)
     }
 
     /// The room of this name if there is one.
     pub(crate) fn get(&self, id: &RoomId) -> Option<Arc<Room>> {
-        self.by_id.lock().get(id).map(Arc::clone)
+        self.table.lock().by_id.get(id).map(Arc::clone)
     }
 
     /// The rules of the rooms.
@@ -58,7 +104,7 @@ impl Rooms {
     /// Trims every room, drops those that nobody needs, and keeps all histories under the node's bound.
     pub(crate) fn maintain(&self) {
         let (now, now_ms) = (self.env.now(), self.env.unix_ms());
-        let rooms: Vec<_> = self.by_id.lock().values().map(Arc::clone).collect();
+        let rooms: Vec<_> = self.table.lock().by_id.values().map(Arc::clone).collect();
         let mut bytes = 0;
         let mut weights = Vec::new();
         for room in &rooms {
@@ -78,10 +124,17 @@ impl Rooms {
             }
         }
         drop(rooms);
-        let mut by_id = self.by_id.lock();
+        let mut table = self.table.lock();
+        let Table { by_id, epochs } = &mut *table;
         let before = by_id.len();
-        // Whoever else holds the room may be about to use it. Nobody can begin to while the table is locked.
-        by_id.retain(|_, room| Arc::strong_count(room) > 1 || room.maintain(&self.limits, now, now_ms));
+        by_id.retain(|id, room| {
+            // Whoever else holds the room may be about to use it. Nobody can begin to while the table is locked.
+            let keep = Arc::strong_count(room) > 1 || room.maintain(&self.limits, now, now_ms);
+            if !keep && room.top().offset > 0 {
+                epochs.end_life(id);
+            }
+            keep
+        });
         self.metrics.rooms.subtract((before - by_id.len()) as u64);
         if by_id.capacity() > 4 * by_id.len() + 64 {
             by_id.shrink_to_fit();
@@ -91,16 +144,22 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+    use tidings_protocol::event_id::Position;
+    use tidings_protocol::message::EventName;
+
     use super::*;
     use crate::auth::UserId;
     use crate::env::SystemEnv;
+    use crate::idempotency::IdempotencyIds;
+    use crate::publication::{Draft, Payload};
     use crate::room::tell_departures;
     use crate::rules::RoomRules;
 
     #[tokio::test(start_paused = true)]
     async fn a_hundred_thousand_names_leave_nothing_behind() {
         let limits = Arc::new(Limits::default());
-        let rules = RuleBook::new(vec![RoomRules::new("r*")]).unwrap();
+        let rules = RuleBook::new(vec![RoomRules::new("r*")], &Limits::default()).unwrap();
         let metrics = Arc::new(Metrics::default());
         let rooms =
             Rooms::new(Arc::new(SystemEnv::inline()), Arc::clone(&limits), rules, Arc::clone(&metrics));
@@ -110,19 +169,48 @@ mod tests {
         assert!(rooms.open(&RoomId::parse("other").unwrap()).is_none());
         assert_eq!(metrics.rooms.get(), 100_000);
         let held = rooms.get(&RoomId::parse("r5").unwrap());
-        tokio::time::advance(limits.empty_room_duration_max).await;
         rooms.maintain();
         assert_eq!(metrics.rooms.get(), 1);
         drop(held);
         rooms.maintain();
-        assert_eq!((metrics.rooms.get(), rooms.by_id.lock().capacity() < 100), (0, true));
+        assert_eq!((metrics.rooms.get(), rooms.table.lock().by_id.capacity() < 100), (0, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_room_comes_back_as_it_was_and_one_that_had_events_does_not() {
+        let limits = Arc::new(Limits::default());
+        let rules = || RuleBook::new(vec![RoomRules::new("*")], &Limits::default()).unwrap();
+        let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
+        let rooms = Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules(), Arc::clone(&metrics));
+        let id = RoomId::parse("a").unwrap();
+        let empty = rooms.open(&id).unwrap().top();
+        rooms.maintain();
+        assert_eq!(metrics.rooms.get(), 0);
+        assert_eq!(rooms.open(&id).unwrap().top(), empty, "nothing was lost, so nobody needs a reset");
+        let event = EventName::parse("e").unwrap();
+        let draft = Draft::new(&event, &id, Payload::Json(RawValue::NULL), None, None);
+        let ids = IdempotencyIds::new(&*env, &limits);
+        rooms.open(&id).unwrap().sequence(draft, &ids, &metrics, env.now(), 0).unwrap();
+        rooms.maintain();
+        assert_eq!(
+            rooms.open(&id).unwrap().top(),
+            Position { offset: 1, ..empty },
+            "its log's epoch is kept"
+        );
+        tokio::time::advance(limits.history_age_max).await;
+        rooms.maintain();
+        let anew = rooms.open(&id).unwrap().top();
+        assert_eq!(anew.offset, 0);
+        assert_ne!(anew.epoch, empty.epoch, "offset 1 would be another event");
+        let elsewhere = Rooms::new(env, limits, rules(), metrics);
+        assert_ne!(elsewhere.open(&id).unwrap().top(), empty, "another node is another life");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_user_in_his_grace_keeps_the_room_and_the_task_that_waits_for_him_does_not() {
         let limits = Arc::new(Limits::default());
-        let (grace, empty) = (2 * limits.empty_room_duration_max, limits.empty_room_duration_max);
-        let rules = RuleBook::new(vec![RoomRules::new("*")]).unwrap();
+        let grace = limits.presence_grace;
+        let rules = RuleBook::new(vec![RoomRules::new("*")], &Limits::default()).unwrap();
         let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
         let rooms = Rooms::new(Arc::clone(&env) as _, limits, rules, Arc::clone(&metrics));
         let room = rooms.open(&RoomId::parse("a").unwrap()).unwrap();
@@ -135,11 +223,10 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&room), 2, "the table's and this one");
         drop(room);
-        tokio::time::advance(empty).await;
+        tokio::time::advance(grace / 2).await;
         rooms.maintain();
         assert_eq!(metrics.rooms.get(), 1);
         departures.await.unwrap();
-        tokio::time::advance(empty).await;
         rooms.maintain();
         assert_eq!(metrics.rooms.get(), 0);
     }

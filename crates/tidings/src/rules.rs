@@ -59,9 +59,11 @@ pub struct RoomRules {
     pub(crate) publish: Access,
     pub(crate) presence: bool,
     ephemeral: Vec<String>,
-    pub(crate) history_age: Option<Duration>,
-    pub(crate) history_events: Option<usize>,
-    pub(crate) history_bytes: Option<usize>,
+    history_age: Option<Duration>,
+    history_events: Option<usize>,
+    history_bytes: Option<usize>,
+    /// The history's bounds under the node's limits; the rule book knows them.
+    pub(crate) bounds: LogBounds,
     pub(crate) snapshot: Option<Arc<SnapshotFn>>,
 }
 
@@ -79,6 +81,7 @@ impl RoomRules {
             history_age: None,
             history_events: None,
             history_bytes: None,
+            bounds: LogBounds { age_max: Duration::ZERO, events_max: 0, bytes_max: 0 },
             snapshot: None,
         }
     }
@@ -182,8 +185,7 @@ impl RoomRules {
         self.ephemeral.iter().any(|pattern| fits(pattern, event.as_str()))
     }
 
-    /// The history's bounds under the node's limits.
-    pub(crate) fn log_bounds(&self, limits: &Limits) -> LogBounds {
+    fn log_bounds(&self, limits: &Limits) -> LogBounds {
         LogBounds {
             age_max: self.history_age.unwrap_or(limits.history_age_max).min(limits.history_age_max),
             events_max: self
@@ -224,8 +226,11 @@ pub(crate) enum RuleFault {
 pub(crate) struct RuleBook(Vec<Arc<RoomRules>>);
 
 impl RuleBook {
-    pub(crate) fn new(rules: Vec<RoomRules>) -> Result<Self, RuleFault> {
+    pub(crate) fn new(mut rules: Vec<RoomRules>, limits: &Limits) -> Result<Self, RuleFault> {
         rules.iter().try_for_each(RoomRules::check)?;
+        for rule in &mut rules {
+            rule.bounds = rule.log_bounds(limits);
+        }
         Ok(Self(rules.into_iter().map(Arc::new).collect()))
     }
 
@@ -240,11 +245,14 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_fits_counts() {
-        let book = RuleBook::new(vec![
-            RoomRules::new("chat:lobby").join(Access::Anyone),
-            RoomRules::new("chat:*"),
-            RoomRules::new("*").join(Access::Nobody),
-        ])
+        let book = RuleBook::new(
+            vec![
+                RoomRules::new("chat:lobby").join(Access::Anyone),
+                RoomRules::new("chat:*"),
+                RoomRules::new("*").join(Access::Nobody),
+            ],
+            &Limits::default(),
+        )
         .unwrap();
         let join = |room| book.of(room).map(|rule| rule.join);
         assert_eq!(join("chat:lobby"), Some(Access::Anyone));
@@ -256,9 +264,9 @@ mod tests {
     #[test]
     fn a_pattern_that_can_fit_no_room_is_refused() {
         for bad in ["", "chat *", "a*b", "**", "chat:**"] {
-            assert!(RuleBook::new(vec![RoomRules::new(bad)]).is_err(), "{bad}");
+            assert!(RuleBook::new(vec![RoomRules::new(bad)], &Limits::default()).is_err(), "{bad}");
         }
-        assert!(RuleBook::new(vec![RoomRules::new("*"), RoomRules::new("a*")]).is_ok());
+        assert!(RuleBook::new(vec![RoomRules::new("*"), RoomRules::new("a*")], &Limits::default()).is_ok());
     }
 
     #[test]
@@ -272,10 +280,14 @@ mod tests {
         }
         assert!(!RoomRules::new("*").is_ephemeral(&event("typing.start")));
         for bad in ["", "typing *", "a*b", "**", "ack", "room.*", "presence.heartbeat"] {
-            let refused = RuleBook::new(vec![RoomRules::new("*").ephemeral("ok").ephemeral(bad)]);
+            let refused =
+                RuleBook::new(vec![RoomRules::new("*").ephemeral("ok").ephemeral(bad)], &Limits::default());
             assert!(matches!(refused, Err(RuleFault::Ephemeral(pattern)) if pattern == bad), "{bad}");
         }
-        assert!(RuleBook::new(vec![RoomRules::new("a").ephemeral("*").ephemeral("ack*")]).is_ok());
+        assert!(
+            RuleBook::new(vec![RoomRules::new("a").ephemeral("*").ephemeral("ack*")], &Limits::default())
+                .is_ok()
+        );
     }
 
     #[test]

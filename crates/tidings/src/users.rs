@@ -4,6 +4,7 @@
 //! handshake that comes to nothing holds nothing.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -64,6 +65,8 @@ impl Users {
             return Err(LimitReached);
         }
         let replaced = old.and_then(|old| taken.swap_remove(old).connection);
+        // Most users have one.
+        taken.reserve_exact(1);
         taken.push(Taken { session, connection: None });
         Ok((Slot { users: Arc::clone(self), user: user.clone(), session }, replaced))
     }
@@ -107,9 +110,20 @@ impl Drop for Slot {
             taken.retain(|taken| taken.session != self.session);
             if taken.is_empty() {
                 by_user.remove(&self.user);
+                give_back(&mut by_user);
             }
         }
-        self.users.by_session.lock().remove(&self.session);
+        drop(by_user);
+        let mut by_session = self.users.by_session.lock();
+        by_session.remove(&self.session);
+        give_back(&mut by_session);
+    }
+}
+
+/// Lets go of most of a table that has become mostly empty.
+fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > 8 * table.len() + 64 {
+        table.shrink_to(2 * table.len());
     }
 }
 

@@ -19,10 +19,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// How long the memory has to come back after a mass disconnect.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
-/// A client in three rooms: one of 200, one of 20, one of its own.
+/// A client in three rooms: one of 200, one of 20, one of 5.
 fn client(number: usize) -> Client {
-    let rooms =
-        vec![format!("team:{}", number / 200), format!("topic:{}", number / 20), format!("me:{number}")];
+    let room = |kind: &str, size: usize| format!("{kind}:{}", number / size);
+    let rooms = vec![room("company", 200), room("team", 20), room("group", 5)];
     Client { number, rooms, role: Role::Subscriber }
 }
 

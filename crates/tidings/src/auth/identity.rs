@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU64;
 
 use serde::Deserialize;
 use smol_str::SmolStr;
@@ -72,16 +72,22 @@ impl std::error::Error for InvalidUserId {}
 pub struct Identity {
     user: UserId,
     /// The claims as they were signed: parsed again by those who want them, so that an idle connection holds no tree.
-    claims: Arc<str>,
-    rooms: Vec<RoomId>,
-    max_connections: Option<usize>,
-    expires_at_unix_s: Option<u64>,
+    claims: Box<str>,
+    rooms: Box<[RoomId]>,
+    max_connections: Option<u32>,
+    expires_at_unix_s: Option<NonZeroU64>,
 }
 
 impl Identity {
     /// An identity with nothing but a user: no claims, no rooms, no end.
     pub fn new(user: UserId) -> Self {
-        Self { user, claims: "{}".into(), rooms: Vec::new(), max_connections: None, expires_at_unix_s: None }
+        Self {
+            user,
+            claims: "{}".into(),
+            rooms: Box::default(),
+            max_connections: None,
+            expires_at_unix_s: None,
+        }
     }
 
     /// The claims' JSON text.
@@ -94,21 +100,22 @@ impl Identity {
     /// The rooms that the user belongs to and is joined to on connect.
     #[must_use]
     pub fn with_rooms(mut self, rooms: Vec<RoomId>) -> Self {
-        self.rooms = rooms;
+        self.rooms = rooms.into();
         self
     }
 
     /// How many connections the user may have, instead of the limit.
     #[must_use]
     pub fn with_max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = Some(max_connections);
+        self.max_connections = Some(u32::try_from(max_connections).unwrap_or(u32::MAX));
         self
     }
 
     /// When the token ends, in seconds since 1970.
     #[must_use]
     pub fn with_expiry(mut self, expires_at_unix_s: u64) -> Self {
-        self.expires_at_unix_s = Some(expires_at_unix_s);
+        // At zero or at one, it is long over.
+        self.expires_at_unix_s = Some(NonZeroU64::new(expires_at_unix_s).unwrap_or(NonZeroU64::MIN));
         self
     }
 
@@ -132,12 +139,12 @@ impl Identity {
 
     /// The token's `max_connections` claim.
     pub fn max_connections(&self) -> Option<usize> {
-        self.max_connections
+        self.max_connections.map(|max| max as usize)
     }
 
     /// The token's `exp`, in seconds since 1970.
     pub fn expires_at_unix_s(&self) -> Option<u64> {
-        self.expires_at_unix_s
+        self.expires_at_unix_s.map(NonZeroU64::get)
     }
 }
 

@@ -234,11 +234,3 @@ impl State {
         self.generation
     }
 }
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn print() {
-        macro_rules! p { ($($t:ty),*) => { $( eprintln!("{:5} {}", size_of::<$t>(), stringify!($t)); )* } }
-        p!(crate::connection::Connection, tidings_protocol::session::Session, tidings_protocol::token_bucket::TokenBucket, tidings_protocol::frame::MessageReader, crate::outbound::Outbound, crate::lanes::Lanes, crate::io::Io, crate::users::Slot, crate::peer::Peer, crate::auth::Identity, super::MemberRoom, crate::room::Room, crate::presence::Presence, tidings_protocol::room_log::RoomLog<u64>, crate::inbox::Entry, tidings_protocol::session::Received<'static>, tokio::net::TcpStream, crate::connection::JoinedRoom, super::Replay, crate::publication::Publication);
-    }
-}

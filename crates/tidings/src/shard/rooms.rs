@@ -127,7 +127,9 @@ impl State {
         } else {
             member_room.members += 1;
             if let Some(connection) = self.connections.get_mut(slot as usize) {
-                connection.rooms.push(JoinedRoom { room: room_slot, live: None });
+                // Rooms are kept for long and come seldom.
+                connection.rooms.reserve_exact(1);
+                connection.rooms.push(JoinedRoom::new(room_slot));
             }
             info!(%session, user = %user.logged(), room = %id, "join");
             room.enter(&user, now)
@@ -401,7 +403,7 @@ impl State {
                         .get_mut(connection as usize)
                         .and_then(|connection| connection.joined(slot))
                     {
-                        joined.live = None;
+                        joined.set_live(None);
                     }
                     self.replays.push(Replay { connection, room: slot, after, reset: None });
                 }
@@ -443,7 +445,7 @@ impl State {
         }
         if replay.after == room.position {
             let Some(joined) = connection.joined(replay.room) else { return Step::Done };
-            joined.live = Some(room.live.len() as u32);
+            joined.set_live(Some(room.live.len() as u32));
             room.live.push(replay.connection);
             return Step::Done;
         }
@@ -480,7 +482,7 @@ impl State {
         let Some(joined) = self.connection(slot).and_then(|connection| connection.joined(room_slot)) else {
             return;
         };
-        let live = joined.live.take();
+        let live = joined.take_live();
         self.replays.retain(|replay| replay.connection != slot || replay.room != room_slot);
         let (Some(live), Some(room)) = (live, self.rooms.get_mut(room_slot as usize)) else { return };
         room.live.swap_remove(live as usize);
@@ -488,7 +490,7 @@ impl State {
             && let Some(joined) =
                 self.connections.get_mut(moved as usize).and_then(|connection| connection.joined(room_slot))
         {
-            joined.live = Some(live);
+            joined.set_live(Some(live));
         }
     }
 

@@ -263,7 +263,9 @@ impl State {
         }
         if let Some(connection) = self.connection(slot) {
             // The cursor is the newer word on the rooms that wait.
-            connection.unattached.retain(|(room, _)| cursor.get(room.as_str()).is_none());
+            let mut unattached = connection.take_unattached();
+            unattached.retain(|(room, _)| cursor.get(room.as_str()).is_none());
+            connection.keep_unattached(unattached);
         }
         self.ack(slot, Some(id), &resumed);
         for attach in attaches {
@@ -276,7 +278,7 @@ impl State {
     /// Attaches the rooms that `?resume=wait` has kept back.
     pub(super) fn attach_waiting(&mut self, slot: u32) {
         let Some(connection) = self.connection(slot) else { return };
-        for (room, start) in std::mem::take(&mut connection.unattached) {
+        for (room, start) in connection.take_unattached() {
             if let Ok(attach) = self.prepare(slot, &room, start) {
                 self.commit(slot, &attach);
             }

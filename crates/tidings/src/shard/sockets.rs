@@ -1,6 +1,7 @@
 //! The sockets of a shard: open, read, write, time, close.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -85,8 +86,8 @@ impl State {
             Some(cursor) => cursor.get(room).map_or(Start::NoPosition, Start::After),
         };
         let max = self.node.limits.rooms_per_connection_max;
-        let wanted: Vec<_> =
-            peer.member_of().iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
+        let member_of = peer.member_of();
+        let wanted = member_of.iter().take(max).map(|room| (room.clone(), start(room.as_str())));
         let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
         let mut unattached = Vec::new();
         for (id, start) in wanted {
@@ -127,7 +128,7 @@ impl State {
             features: Vec::new(),
         }));
         if let Some(connection) = self.connection(slot) {
-            connection.unattached = unattached;
+            connection.keep_unattached(unattached);
             if resume_wait {
                 connection.session.wait_for_resume(now);
             }
@@ -135,7 +136,7 @@ impl State {
                 connection.session.send_checkpoints(now);
             }
         }
-        info!(session = %peer.session, user = %peer.user().logged(), rooms = peer.member_of().len(), "connect");
+        info!(session = %peer.session, user = %peer.user().logged(), rooms = member_of.len(), "connect");
         self.push(slot, welcome);
         for attach in attaches {
             self.commit(slot, &attach);
@@ -242,7 +243,7 @@ impl State {
                 break;
             }
             if connection.must_wait(&limits) {
-                connection.unread = bytes[at..].to_vec();
+                connection.keep_unread(&bytes[at..]);
                 connection.session.pause_reading();
                 break;
             }
@@ -273,7 +274,7 @@ impl State {
             return;
         }
         connection.session.resume_reading(now);
-        let mut unread = std::mem::take(&mut connection.unread);
+        let mut unread = connection.take_unread();
         connection.wake();
         if !unread.is_empty() {
             self.process(slot, &mut unread);
@@ -421,6 +422,10 @@ impl State {
         if self.connections.is_empty() && self.connections.capacity() > 64 {
             self.connections.shrink_to_fit();
             self.dirty.shrink_to_fit();
+            self.rooms.shrink_to_fit();
+            self.room_by_id.shrink_to_fit();
+            // Those of connections that are gone are all there are.
+            self.timers = BinaryHeap::new();
         }
     }
 
