@@ -15,6 +15,7 @@ TITLES = {
     "handshakes": "handshakes, 64 at once (Tidings: with an HS256 token)",
     "idle": "10,000 idle connections (Tidings: authenticated, in three rooms of 200, 20 and 5)",
 }
+CONFIGURATION = Path(__file__).resolve().parent / "tidings.toml"
 FANOUT = ["fanout8", "fanout1", "rooms100", "large", "low"]
 
 
@@ -67,7 +68,7 @@ def case_section(case: str, servers: dict) -> str:
     return table(rows)
 
 
-def targets(runs: dict) -> str:
+def target_rows(runs: dict) -> list:
     rows = [["target", "figure", "met"]]
 
     def add(target: str, figure: str, met: bool | None) -> None:
@@ -121,7 +122,7 @@ def targets(runs: dict) -> str:
     if storm := runs.get("storm", {}).get("tidings"):
         worst = max(run["latency_ms"]["max"] for run in storm)
         add("5,000 reconnect at once", f"all back within {worst / 1e3:.2f} s", worst < 60e3)
-    return table(rows)
+    return rows
 
 
 def plot(case: str, servers: dict) -> str:
@@ -156,7 +157,7 @@ def write(measured: dict, folder: Path) -> None:
                 if line.startswith("model name")), "unknown")
     parts = [f"""# Results
 
-Written by `bench/run`; change that and not this. {measured['rounds']} rounds, interleaved; medians, with the least and
+Written by `bench/run`; change that and not this. {measured['rounds']} round{'s' * (measured['rounds'] > 1)}, interleaved; medians, with the least and
 the most. Linux {platform.release()}, {cpu}. Each server has one core to itself, the generator the other.
 
 The unit that drifts least from machine to machine and from hour to hour is the server's CPU for each delivery: all of its
@@ -167,7 +168,7 @@ acks, presence, limits and metrics; what it is configured with is below. What wa
 
 ## Targets
 
-{targets(runs)}"""]
+{table(target_rows(runs))}"""]
     for case, title in TITLES.items():
         if case not in runs:
             continue
@@ -185,7 +186,7 @@ acks, presence, limits and metrics; what it is configured with is below. What wa
                "- sockudo: it is built from some hundred crates for a quarter of an hour, which a run should not take.",
                "- Idempotency ids are remembered for five minutes as in production; a run is shorter than that."]
     parts.append("\n".join(absent) + "\n")
-    parts.append("## The configuration\n\n```toml\n" + (folder / "tidings.toml").read_text() + "```\n")
+    parts.append("## The configuration\n\n```toml\n" + CONFIGURATION.read_text() + "```\n")
     (folder / "RESULTS.md").write_text("\n".join(parts))
 
 

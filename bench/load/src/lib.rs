@@ -5,6 +5,7 @@
 //! sent (so that a stall is not forgiven), and the server's CPU and memory are read from `/proc`. A [`Dialect`] is
 //! what differs between servers; a [`case`] is what is asked of them.
 
+mod asked;
 pub mod case;
 pub mod dialect;
 pub mod link;
@@ -14,6 +15,7 @@ pub mod report;
 pub mod swarm;
 pub mod usage;
 
+pub use asked::{Asked, Case};
 pub use dialect::Dialect;
 pub use plan::{Plan, Target};
 pub use report::Report;

@@ -38,6 +38,8 @@ impl Target {
 pub struct Plan {
     /// Rooms.
     pub rooms: usize,
+    /// What their names begin with.
+    pub room_prefix: String,
     /// Subscribers of each.
     pub subscribers: usize,
     /// Bytes of a message's data, quotes included.
@@ -64,6 +66,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             rooms: 1,
+            room_prefix: "r".to_owned(),
             subscribers: 1000,
             bytes: 128,
             outstanding: 8,
@@ -79,6 +82,11 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// A room's name.
+    pub fn room(&self, index: usize) -> String {
+        format!("{}{index}", self.room_prefix)
+    }
+
     /// What every message carries: so long that with its quotes it takes [`Plan::bytes`].
     pub fn payload(&self) -> String {
         "x".repeat(self.bytes.saturating_sub(2))

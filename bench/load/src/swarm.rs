@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::dialect::{Client, Dialect, Step};
+use crate::dialect::{Client, Dialect, Role, Step};
 use crate::link::{Link, Progress, Seen};
 use crate::plan::Target;
 use crate::poller::{Poller, Ready};
@@ -16,6 +16,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 const IN_FLIGHT_MAX: usize = 100;
 /// Frames shorter than this are looked at: heartbeats, and what a dialect's opening waits for.
 const HEARTBEAT_BYTES_MAX: usize = 64;
+/// As long as a server's reason to refuse something may be.
+const REFUSAL_BYTES_MAX: usize = 512;
 /// A client that is not ready after so long will never be.
 const OPEN_MAX: Duration = Duration::from_secs(30);
 
@@ -46,6 +48,8 @@ pub enum Happened {
     Opened,
     /// A text or binary frame of so many bytes.
     Message(u64),
+    /// The server said no to something that it sent; the turn ends with the reason.
+    Refused,
     /// The server ended it, or began to.
     Ended,
 }
@@ -125,7 +129,7 @@ impl<'a> Swarm<'a> {
             self.turn(Duration::from_millis(100), |_, happened| match happened {
                 Happened::Opened => opened += 1,
                 Happened::Ended => ended += 1,
-                Happened::Message(_) => {}
+                Happened::Message(_) | Happened::Refused => {}
             })?;
             if ended > 0 {
                 return Err(io::Error::other(format!(
@@ -169,11 +173,14 @@ impl<'a> Swarm<'a> {
             if !readable || member.stopped {
                 continue;
             }
-            let mut ended = false;
-            let progress = member.read(&mut self.buffer, self.dialect, |happened| {
+            let (mut ended, mut refusal) = (false, None);
+            let progress = member.read(&mut self.buffer, self.dialect, &mut refusal, |happened| {
                 ended |= matches!(happened, Happened::Ended);
                 on(key, happened);
             });
+            if let Some(refusal) = refusal {
+                return Err(io::Error::other(refusal));
+            }
             match progress {
                 Ok(Progress::Open) => member.flush(&self.poller, key)?,
                 Ok(Progress::Ended) => {
@@ -274,6 +281,7 @@ impl Member {
         &mut self,
         buffer: &mut [u8],
         dialect: &dyn Dialect,
+        refusal: &mut Option<String>,
         mut on: impl FnMut(Happened),
     ) -> io::Result<Progress> {
         let mut answers: Vec<Answer> = Vec::new();
@@ -284,10 +292,16 @@ impl Member {
             match opcode {
                 8 => on(Happened::Ended),
                 9 => answers.push(Answer::Pong(payload.unwrap_or_default().to_vec())),
-                1 | 2 if *is_open => match payload.and_then(|payload| dialect.heartbeat(payload)) {
-                    Some(answer) => answers.push(Answer::Message(answer.to_vec())),
-                    None => on(Happened::Message(len)),
-                },
+                1 | 2 if *is_open => {
+                    if let Some(answer) = payload.and_then(|payload| dialect.heartbeat(payload)) {
+                        answers.push(Answer::Message(answer.to_vec()));
+                    } else if let Some(reason) = payload.and_then(|payload| dialect.refusal(payload)) {
+                        *refusal = Some(reason);
+                        on(Happened::Refused);
+                    } else {
+                        on(Happened::Message(len));
+                    }
+                }
                 1 | 2 => advance(steps, payload.unwrap_or_default(), dialect, client, &mut answers),
                 _ => {}
             }
@@ -300,7 +314,9 @@ impl Member {
             }
             if steps.is_empty() {
                 *is_open = true;
-                self.link.collect_below(HEARTBEAT_BYTES_MAX);
+                // Who says something may be told no; the others are many, and only counted.
+                let listens = self.client.role == Role::Subscriber;
+                self.link.collect_below(if listens { HEARTBEAT_BYTES_MAX } else { REFUSAL_BYTES_MAX });
                 on(Happened::Opened);
             }
         }

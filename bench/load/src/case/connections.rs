@@ -116,7 +116,7 @@ pub fn storm(
                 latencies.record(begun.elapsed(), 1);
             }
             Happened::Ended => ended += 1,
-            Happened::Message(_) => {}
+            Happened::Message(_) | Happened::Refused => {}
         })?;
         progress(0.5 + 0.5 * opened as f64 / plan.connections as f64);
     }

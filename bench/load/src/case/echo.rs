@@ -80,7 +80,7 @@ pub fn run(
                     }
                 }
             }
-            Happened::Opened => {}
+            Happened::Opened | Happened::Refused => {}
             Happened::Ended => ended += 1,
         })?;
     }

@@ -11,6 +11,8 @@ use crate::swarm::{Happened, Swarm};
 
 /// After the measured time, what is under way may still arrive.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// A server that delivers nothing for so long will not any more.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// So small that a client that does not read is soon full.
 const STOPPED_RECEIVE_BUFFER: usize = 4096;
 
@@ -50,7 +52,7 @@ pub fn run(
         Client { number: number - 1, rooms: vec![room.to_owned()], role }
     };
     for index in 0..plan.rooms {
-        let name = format!("r{index}");
+        let name = plan.room(index);
         let to_stop = (plan.subscribers as f64 * plan.stopped).round() as usize;
         let listening = plan.subscribers - to_stop - usize::from(dialect.publisher_listens());
         let publisher = swarm.open(vec![client(&name, Role::Publisher)])?;
@@ -83,6 +85,7 @@ pub fn run(
     let mut window: Option<Window> = None;
     let (mut counted_from, mut report) = (0, None);
     let mut paced = 0_u64;
+    let mut progressed = (0, begun);
     let total = plan.warm_up + plan.duration;
     loop {
         let now = Instant::now();
@@ -133,6 +136,12 @@ pub fn run(
         }
         let mut arrived: Option<Instant> = None;
         let mut last_key = usize::MAX;
+        if delivered != progressed.0 {
+            progressed = (delivered, now);
+        } else if now - progressed.1 > STUCK_AFTER && rooms.iter().any(|room| room.complete < room.published)
+        {
+            return Err(io::Error::other(format!("nothing was delivered for {} s", STUCK_AFTER.as_secs())));
+        }
         swarm.turn(timeout, |key, happened| {
             let Some(subscriber) = subscribers.get_mut(key).and_then(Option::as_mut) else { return };
             let len = match happened {
@@ -141,7 +150,7 @@ pub fn run(
                     ended += 1;
                     return;
                 }
-                Happened::Opened => return,
+                Happened::Opened | Happened::Refused => return,
             };
             let count = unit.count(len, &mut subscriber.carry);
             // One look at the clock for whatever one read has brought.

@@ -38,7 +38,7 @@ pub fn run(
         }
         progress(since.as_secs_f64() / total.as_secs_f64());
         while swarm.len() < plan.connections {
-            let rooms = vec![format!("r{}", number % plan.rooms)];
+            let rooms = vec![plan.room(number % plan.rooms)];
             let key = swarm.begin(Client { number, rooms, role: Role::Subscriber }, None)?;
             begun_at.resize(begun_at.len().max(key + 1), Instant::now());
             begun_at[key] = Instant::now();
@@ -48,7 +48,7 @@ pub fn run(
         swarm.turn(Duration::from_millis(100), |key, happened| match happened {
             Happened::Opened => through.push(key),
             Happened::Ended => ended = true,
-            Happened::Message(_) => {}
+            Happened::Message(_) | Happened::Refused => {}
         })?;
         if ended {
             return Err(io::Error::other("the server ended a connection at its handshake"));

@@ -110,6 +110,11 @@ pub trait Dialect {
         None
     }
 
+    /// Why the server refused what a client sent, if a message says that.
+    fn refusal(&self, _message: &[u8]) -> Option<String> {
+        None
+    }
+
     /// Whether a publisher gets what it publishes, and so is one of the room's subscribers.
     fn publisher_listens(&self) -> bool {
         true

@@ -105,6 +105,16 @@ impl Dialect for Tidings {
         Some(self.event(&own_room(client), number, payload))
     }
 
+    fn refusal(&self, message: &[u8]) -> Option<String> {
+        let error = message.strip_prefix(br#"{"event":"error""#)?;
+        let hint = if error.windows(12).any(|word| word == b"rate_limited") {
+            ": raise messages_per_second and messages_burst for the run, as bench/tidings.toml does, or give --rate"
+        } else {
+            ""
+        };
+        Some(format!("the server refused a publish{hint}: {}", String::from_utf8_lossy(message)))
+    }
+
     /// The ack, which does not repeat the payload.
     fn answer(&self, payload: &str) -> Unit {
         Unit::Frame { min: 0, max: payload.len() as u64 }

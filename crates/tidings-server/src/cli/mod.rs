@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
@@ -28,6 +29,7 @@ enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
     Token(token::Token),
+    Bench(bench::Bench),
     #[cfg(feature = "conformance")]
     Echo(echo::Echo),
 }
@@ -39,6 +41,7 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
             Command::Token(token) => token.run(),
+            Command::Bench(bench) => bench.run(),
             #[cfg(feature = "conformance")]
             Command::Echo(echo) => echo.run(),
         }
