@@ -13,7 +13,7 @@ use tidings_load::{Asked, Report, Target};
 struct Cli {
     /// Where the server listens: ws://127.0.0.1:7777
     url: String,
-    /// tidings, plain, socketio, centrifuge, nats, nchan
+    /// tidings, plain, socketio, centrifuge, nats, nchan, pusher
     #[arg(long, default_value = "tidings")]
     dialect: String,
     #[command(flatten)]

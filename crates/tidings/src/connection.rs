@@ -25,7 +25,8 @@ pub(crate) struct Connection {
     pub(crate) key: ConnectionKey,
     pub(crate) peer: Arc<Peer>,
     pub(crate) session: Session,
-    pub(crate) reader: MessageReader,
+    /// None while a new one would do.
+    reader: Option<Box<MessageReader>>,
     pub(crate) outbound: Outbound,
     /// The rooms that it is in.
     pub(crate) rooms: Vec<JoinedRoom>,
@@ -117,7 +118,7 @@ impl Connection {
             key,
             peer: Arc::new(peer),
             session,
-            reader: MessageReader::new(Role::Server),
+            reader: None,
             outbound: Outbound::default(),
             rooms: Vec::new(),
             lanes: Lanes::default(),
@@ -150,6 +151,16 @@ impl Connection {
     /// Reads what is there.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.io.poll_read(cx, buffer)
+    }
+
+    /// The reader of its frames, to be given back by [`Connection::keep_reader`].
+    pub(crate) fn take_reader(&mut self) -> MessageReader {
+        self.reader.take().map_or_else(|| MessageReader::new(Role::Server), |reader| *reader)
+    }
+
+    /// Keeps the reader where it is, which takes nothing between messages.
+    pub(crate) fn keep_reader(&mut self, reader: MessageReader) {
+        self.reader = (!reader.is_as_new()).then(|| Box::new(reader));
     }
 
     /// Whether something of this connection must end before more of what it sent is looked at.

@@ -26,7 +26,7 @@ fn client(number: usize) -> Client {
     Client { number, rooms, role: Role::Subscriber }
 }
 
-/// Opens [`Plan::connections`], holds them, and drops them all at once.
+/// Opens [`Plan::connections`], holds them for [`Plan::duration`] at least, and drops them all at once.
 ///
 /// # Errors
 /// When the server refuses one or the system fails.
@@ -43,14 +43,14 @@ pub fn idle(
     for key in warm {
         swarm.reset(key);
     }
-    let before = settled(&mut swarm, pid)?;
+    let before = settled(&mut swarm, pid, Duration::ZERO)?;
     progress(0.1);
     let window = Window::begin(plan);
     let first = WARM_UP_CONNECTIONS;
     let keys = swarm.open((first..first + plan.connections).map(client).collect())?;
     let mut report = window.end("idle", plan.connections as u64);
     progress(0.4);
-    let held = settled(&mut swarm, pid)?;
+    let held = settled(&mut swarm, pid, plan.duration)?;
     progress(0.6);
     for key in keys {
         swarm.reset(key);
@@ -72,10 +72,10 @@ pub fn idle(
     Ok(report)
 }
 
-fn settled(swarm: &mut Swarm<'_>, pid: u32) -> io::Result<u64> {
+fn settled(swarm: &mut Swarm<'_>, pid: u32, at_least: Duration) -> io::Result<u64> {
     let server = Server::of(pid);
     let (begun, mut since, mut last) = (Instant::now(), Instant::now(), server.memory());
-    while since.elapsed() < SETTLED_FOR && begun.elapsed() < SETTLE_MAX {
+    while begun.elapsed() < at_least || since.elapsed() < SETTLED_FOR && begun.elapsed() < SETTLE_MAX {
         swarm.turn(Duration::from_millis(100), |_, _| {})?;
         let now = server.memory();
         if now.abs_diff(last) > SETTLED_BYTES {

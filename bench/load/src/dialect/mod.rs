@@ -4,6 +4,7 @@ mod centrifuge;
 mod nats;
 mod nchan;
 mod plain;
+mod pusher;
 mod socketio;
 mod tidings;
 
@@ -143,6 +144,7 @@ pub fn named(name: &str, key: Option<SigningKey>) -> Result<Box<dyn Dialect>, Pl
         "centrifuge" => Box::new(centrifuge::Centrifuge),
         "nats" => Box::new(nats::Nats),
         "nchan" => Box::new(nchan::Nchan),
+        "pusher" => Box::new(pusher::Pusher),
         _ => return Err(PlanError::NoDialect(name.to_owned())),
     })
 }

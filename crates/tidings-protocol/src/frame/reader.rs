@@ -146,6 +146,15 @@ impl MessageReader {
         }
     }
 
+    /// Whether a new reader would go on just the same: it holds nothing, and has met no end and no fault.
+    pub fn is_as_new(&self) -> bool {
+        match self.stage {
+            Stage::Header { len, .. } => len == 0 && self.message.is_none(),
+            Stage::Delivered(held) => held == Held::Message || self.message.is_none(),
+            Stage::Payload(_) | Stage::Closed | Stage::Failed(_) => false,
+        }
+    }
+
     /// What it holds on the heap, in bytes: at most twice what has come of one message and one control frame, and
     /// zero between messages.
     pub fn buffered_bytes(&self) -> usize {

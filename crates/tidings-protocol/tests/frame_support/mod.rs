@@ -67,6 +67,9 @@ pub fn read_in_pieces(
                         reader.is_mid_message() || reader.buffered_bytes() == 0,
                         "an idle reader holds nothing"
                     );
+                    if reader.is_as_new() {
+                        reader = MessageReader::new(role);
+                    }
                     break;
                 }
                 Err(error) => {

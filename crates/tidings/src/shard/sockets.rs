@@ -235,7 +235,7 @@ impl State {
         let reader_limits = self.reader_limits;
         let Some(connection) = self.connection(slot) else { return };
         connection.session.heard(now);
-        let mut reader = std::mem::take(&mut connection.reader);
+        let mut reader = connection.take_reader();
         let mut at = 0;
         while at < bytes.len() {
             let Some(connection) = self.connection(slot) else { return };
@@ -260,7 +260,7 @@ impl State {
         }
         if let Some(connection) = self.connection(slot) {
             connection.session.set_mid_message(reader.is_mid_message(), now);
-            connection.reader = reader;
+            connection.keep_reader(reader);
         }
     }
 
