@@ -1,5 +1,5 @@
 /**
- * Builds the chat pages: `node build.mjs` writes them where they are embedded from, `node build.mjs --check` fails if
+ * Builds the pages of `tidings dev` and of the examples: `node build.mjs` writes them where they are embedded from, `node build.mjs --check` fails if
  * what is there is not what the sources make. The results are in the repository, so that a build of the server needs
  * no Node.
  */
@@ -11,30 +11,52 @@ import { build } from "esbuild";
 const root = new URL("../", import.meta.url);
 const read = (path) => readFileSync(new URL(path, root), "utf8");
 
+/** A chat's files besides its script. */
+const chat = (title, signIn) => ({
+  "index.html": read("pages/chat/chat.html").replaceAll("{{title}}", title).replace("{{sign-in}}\n", read(signIn)),
+  "chat.css": read("pages/chat/chat.css"),
+});
+
+const DASHBOARD = "examples/dashboard/page/";
 const PAGES = [
-  { title: "Tidings dev", main: "pages/dev/main.ts", signIn: "pages/dev/sign-in.html", out: "crates/tidings-server/src/page/" },
-  { title: "Chat", main: "examples/chat/page/src/main.ts", signIn: "examples/chat/page/src/sign-in.html", out: "examples/chat/page/" },
+  {
+    main: "pages/dev/main.ts",
+    script: "chat.js",
+    files: chat("Tidings dev", "pages/dev/sign-in.html"),
+    out: "crates/tidings-server/src/page/",
+  },
+  {
+    main: "examples/chat/page/src/main.ts",
+    script: "chat.js",
+    files: chat("Chat", "examples/chat/page/src/sign-in.html"),
+    out: "examples/chat/page/",
+  },
+  {
+    main: `${DASHBOARD}src/main.ts`,
+    script: "dashboard.js",
+    files: {
+      "index.html": read(`${DASHBOARD}src/dashboard.html`),
+      "dashboard.css": read("pages/node_modules/uplot/dist/uPlot.min.css") + read(`${DASHBOARD}src/dashboard.css`),
+    },
+    out: DASHBOARD,
+  },
 ];
 
 let stale = 0;
-for (const { title, main, signIn, out } of PAGES.filter(({ main }) => existsSync(new URL(main, root)))) {
-  const script = await build({
+for (const { main, script, files, out } of PAGES) {
+  const bundle = await build({
     entryPoints: [fileURLToPath(new URL(main, root))],
     bundle: true,
     minify: true,
     format: "esm",
     target: "es2022",
     charset: "utf8",
-    legalComments: "none",
+    legalComments: "eof",
+    nodePaths: [fileURLToPath(new URL("pages/node_modules", root))],
     write: false,
   });
-  const files = {
-    "index.html": read("pages/chat/chat.html").replaceAll("{{title}}", title).replace("{{sign-in}}\n", read(signIn)),
-    "chat.css": read("pages/chat/chat.css"),
-    "chat.js": script.outputFiles[0].text,
-  };
   mkdirSync(new URL(out, root), { recursive: true });
-  for (const [name, text] of Object.entries(files)) {
+  for (const [name, text] of Object.entries({ ...files, [script]: bundle.outputFiles[0].text })) {
     const target = new URL(out + name, root);
     if (existsSync(target) && readFileSync(target, "utf8") === text) continue;
     if (process.argv.includes("--check")) {

@@ -47,6 +47,11 @@ export class ServerProcess {
     ]);
   }
 
+  /** `examples/dashboard`, a sample of everything every 200 ms. */
+  static dashboardExample(): Promise<ServerProcess> {
+    return ServerProcess.#start((port) => ["dashboard-example", "--listen", `127.0.0.1:${port}`, "--interval-ms", "200"]);
+  }
+
   static async #start(command: (port: number, folder: string) => string[]): Promise<ServerProcess> {
     const folder = mkdtempSync(join(tmpdir(), "tidings-pages-"));
     const port = await freePort();

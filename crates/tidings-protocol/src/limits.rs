@@ -99,6 +99,8 @@ pub struct Limits {
     pub history_events_max: usize,
     /// Bytes of a room's history. 8 MiB.
     pub history_bytes_max: usize,
+    /// Keys of a room that keeps the newest event of each. One more, and the one that is oldest goes. 1,024.
+    pub room_keys_max: usize,
     /// Bytes of all rooms' histories; the quietest rooms are trimmed first. 10 % of the memory.
     pub history_node_bytes_max: usize,
     /// How long an idempotency id is remembered. 5 min.
@@ -151,6 +153,7 @@ impl Default for Limits {
             history_age_max: Duration::from_secs(3600),
             history_events_max: 16_384,
             history_bytes_max: 8 * 1024 * 1024,
+            room_keys_max: 1024,
             history_node_bytes_max: 1024 * 1024 * 1024,
             idempotency_window: Duration::from_secs(300),
             idempotency_ids_per_user_max: 20_000,

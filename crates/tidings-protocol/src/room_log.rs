@@ -191,6 +191,22 @@ impl<E> RoomLog<E> {
         }
     }
 
+    /// The same, where no more than `events_max` events are replayed: who would get more has lost the older ones.
+    pub fn within(&self, recovery: Recovery, events_max: Offset) -> Recovery {
+        let least = self.top.saturating_sub(events_max);
+        match recovery {
+            Recovery::Replay { after } | Recovery::Moved { after, .. } if after < least => {
+                let lost = Some(Lost { from: after + 1, to: least });
+                Recovery::Reset(Reset { reason: ResetReason::Expired, lost, after: least })
+            }
+            Recovery::Reset(reset) if reset.after < least => {
+                let lost = reset.lost.map(|lost| Lost { to: least, ..lost });
+                Recovery::Reset(Reset { lost, after: least, ..reset })
+            }
+            recovery => recovery,
+        }
+    }
+
     /// The reset of a client that told no position.
     pub fn no_position(&self) -> Reset {
         Reset { reason: ResetReason::NoPosition, lost: None, after: self.oldest() - 1 }
@@ -272,6 +288,21 @@ mod tests {
         assert_eq!(log.recover(at(1, 11)), reset(ResetReason::Forked, None));
         assert_eq!(log.recover(at(1, 4)), reset(ResetReason::Expired, Some(Lost { from: 5, to: 5 })));
         assert_eq!(log.recover(at(2, 12)), reset(ResetReason::Forked, None));
+    }
+
+    #[test]
+    fn a_replay_has_its_limit() {
+        let mut log = log_of(10);
+        log.trim(&LogBounds { events_max: 8, ..WIDE }, 10);
+        let within = |from, events_max| log.within(log.recover(at(1, from)), events_max);
+        let expired = |from, after| {
+            let lost = Some(Lost { from, to: after });
+            Recovery::Reset(Reset { reason: ResetReason::Expired, lost, after })
+        };
+        assert_eq!(within(7, 3), Recovery::Replay { after: 7 });
+        assert_eq!(within(6, 3), expired(7, 7));
+        assert_eq!(within(0, 3), expired(1, 7), "and not what the log alone has lost");
+        assert_eq!(within(0, 100), expired(1, 2));
     }
 
     #[test]

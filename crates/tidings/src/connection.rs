@@ -89,6 +89,8 @@ pub(crate) enum Start {
     Newest { history: u32 },
     /// After this position.
     After(Position),
+    /// With the newest event of each key, those after this position.
+    Picture(Position),
     /// The client keeps positions and told none for this room.
     NoPosition,
 }
@@ -257,6 +259,11 @@ impl Connection {
             // Whether it worked shows when the other side is read.
             let _ = self.io.poll_shutdown(&mut Context::from_waker(&waker));
         }
+    }
+
+    /// It is to see the newest state, and so nothing old is to wait in the kernel.
+    pub(crate) fn hold_little(&self) {
+        self.io.hold_little();
     }
 
     /// Queues frames, unless a close has begun.

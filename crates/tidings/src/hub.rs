@@ -77,6 +77,8 @@ pub enum BuildError {
     Pattern(String, InvalidId),
     /// A rule's pattern of ephemeral events can fit none.
     Ephemeral(String),
+    /// A rule's key is no JSON pointer.
+    Key(String),
     /// A handler's event is reserved or not a name.
     Event(String),
     /// Two handlers for one event.
@@ -104,6 +106,9 @@ impl fmt::Display for BuildError {
                 f,
                 "{pattern:?} fits no event that can be ephemeral: an event's name, or its beginning and *, and none that is reserved"
             ),
+            Self::Key(pointer) => {
+                write!(f, "{pointer:?} is no JSON pointer (RFC 6901): it begins with a slash, like \"/host\"")
+            }
             Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
             Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
             Self::Origin(fault) => fault.fmt(f),
@@ -257,6 +262,7 @@ impl HubBuilder {
         let rules = RuleBook::new(self.rules, &self.limits).map_err(|fault| match fault {
             RuleFault::Room(pattern, fault) => BuildError::Pattern(pattern, fault),
             RuleFault::Ephemeral(pattern) => BuildError::Ephemeral(pattern),
+            RuleFault::Key(pointer) => BuildError::Key(pointer),
         })?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (env, limits) = (self.env, Arc::new(self.limits));

@@ -7,6 +7,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// What the kernel may hold unsent of a connection that is to see the newest state.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
+
 /// What a connection reads from and writes to.
 pub(crate) enum Io {
     /// Plain TCP, registered with the shard's own runtime.
@@ -36,6 +40,17 @@ impl Io {
             Self::Detached(stream) => Self::Tcp(TcpStream::from_std(stream)?),
             other => other,
         })
+    }
+
+    /// Lets the kernel hold little that it has not sent yet. It would take megabytes of a connection whose other side
+    /// does not read: all of them old by the time they are read, and none of it ours to take back.
+    pub(crate) fn hold_little(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(stream) = self
+            && let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+        {
+            tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
+        }
     }
 
     /// Reads what is there; `Ok(0)` at the end.

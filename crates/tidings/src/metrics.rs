@@ -53,6 +53,10 @@ counters! {
     duplicates,
     /// Events sent from a room's log and not as they came.
     replayed,
+    /// Live members that did not keep up with a room whose overflow policy has an answer to that.
+    fell_slow,
+    /// Offsets that a slow or a new member was told as conflated or dropped.
+    skipped,
     /// `room.reset`s.
     resets,
     /// Messages answered with an error.

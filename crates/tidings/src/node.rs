@@ -24,7 +24,7 @@ use crate::handshake_rate::HandshakeRate;
 use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
-use crate::publication::{Draft, Excluded, Payload, PublishKey};
+use crate::publication::{Excluded, Payload, PublishKey};
 use crate::room::{PublishError, Room, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
@@ -142,7 +142,7 @@ impl Node {
             Body::Json(data) => Payload::Json(data),
             Body::Binary(bytes) => Payload::Binary(bytes.clone()),
         };
-        let mut draft = Draft::new(&event, &room.id, payload, origin.from, origin.re);
+        let mut draft = room.draft(&event, payload, origin.from, origin.re);
         // What queue and history can't hold would be lost on the way, so it is refused here.
         if draft.bytes() > (self.limits.outbound_bytes_max / 2).min(self.limits.history_bytes_max / 4) {
             return Err(BroadcastError::Publish(PublishError::TooLarge));

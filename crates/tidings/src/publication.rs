@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
 use tidings_protocol::codec;
 use tidings_protocol::event_id::{Offset, Position, RoomId};
 use tidings_protocol::frame::{FrameBuffer, Opcode};
@@ -24,6 +25,8 @@ pub(crate) struct Draft {
     payload: Option<(Bytes, usize)>,
     pub(crate) excluded: Option<Excluded>,
     pub(crate) key: Option<PublishKey>,
+    /// What it is about, in a room that keeps the newest of each.
+    pub(crate) about: Option<SmolStr>,
 }
 
 /// Whose retry this would be.
@@ -84,7 +87,7 @@ impl Draft {
             Payload::Binary(payload) => (None, Some((payload, codec::begin_binary(frame.payload())))),
         };
         codec::put_publication_head(frame.payload(), event, room, data, from, re);
-        Self { frame, payload, excluded: None, key: None }
+        Self { frame, payload, excluded: None, key: None, about: None }
     }
 
     /// Bytes of the message without its position.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
 use tidings_protocol::limits::Limits;
-use tidings_protocol::message::Lost;
+use tidings_protocol::message::{EventName, Lost, MessageId};
 use tidings_protocol::room_log::{LogBounds, Recovery, Reset, RoomLog};
 use tokio::sync::Notify;
 
@@ -22,8 +22,9 @@ use crate::env::Env;
 use crate::idempotency::{Claim, IdempotencyIds};
 use crate::inbox::{Entry, Inbox, LocalRoom, Snapshot, Unstored};
 use crate::metrics::Metrics;
+use crate::newest::Newest;
 use crate::presence::{Departed, Page, Presence};
-use crate::publication::{Draft, Excluded, Publication};
+use crate::publication::{Draft, Excluded, Payload, Publication};
 use crate::rules::RoomRules;
 
 /// A room of this node.
@@ -42,11 +43,18 @@ struct State {
     /// Somebody runs [`tell_departures`] for this room.
     departures_run: bool,
     used_at: Instant,
-    /// Boxed, because hardly any room has one.
+    /// The newest event of each key, if the rule asks for it. Boxed, because hardly any room has that.
+    newest: Option<Box<Newest>>,
+    /// Boxed likewise.
     snapshot: Option<Box<SnapshotState>>,
 }
 
 impl State {
+    /// What its events take in memory. One that both hold counts twice, so that this is never too little.
+    fn bytes(&self) -> usize {
+        self.log.bytes() + self.newest.as_ref().map_or(0, |newest| newest.bytes())
+    }
+
     fn tell_caught_up(&mut self) {
         if let Some(waiting) = self.caught_up.take() {
             waiting.notify_waiters();
@@ -124,16 +132,31 @@ impl Room {
             presence: Presence::default(),
             departures_run: false,
             used_at: now,
+            newest: None,
             snapshot: None,
         };
         Self { id, rules, state: Mutex::new(state) }
+    }
+
+    /// Begins a publication of this room.
+    pub(crate) fn draft(
+        &self,
+        event: &EventName,
+        payload: Payload<'_>,
+        from: Option<&UserId>,
+        re: Option<&MessageId>,
+    ) -> Draft {
+        let about = self.rules.key_of(event, &payload);
+        let mut draft = Draft::new(event, &self.id, payload, from, re);
+        draft.about = about;
+        draft
     }
 
     /// Gives a draft its position, stores it and hands it to every shard with members; whoever calls rings
     /// ([`Node::ring`](crate::node::Node::ring)) after the last of several.
     pub(crate) fn sequence(
         &self,
-        draft: Draft,
+        mut draft: Draft,
         ids: &PublishIds,
         metrics: &Metrics,
         now: Instant,
@@ -154,9 +177,15 @@ impl Room {
                 Claim::Full => return Err(PublishError::TooManyIds),
             }
         }
+        let about = draft.about.take();
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
         state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
         state.log.trim(&self.rules.bounds, at_ms);
+        if let Some(key) = about {
+            let newest = state.newest.get_or_insert_default();
+            newest.insert(key, Arc::clone(&publication), at_ms);
+            newest.trim(self.rules.keys_max, &self.rules.bounds, at_ms);
+        }
         state.used_at = now;
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
             let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
@@ -243,13 +272,14 @@ impl Room {
             Some(position) => state.log.recover(position),
             None => Recovery::Reset(state.log.no_position()),
         };
-        (recovery, state.log.top())
+        (state.log.within(recovery, self.rules.replay_events_max()), state.log.top())
     }
 
     /// The reset of a reader whose next event is not stored any more.
     pub(crate) fn expired(&self, after: Offset) -> Option<Reset> {
         let state = self.state.lock();
-        match state.log.recover(Position { offset: after, ..state.log.top() }) {
+        let recovery = state.log.recover(Position { offset: after, ..state.log.top() });
+        match state.log.within(recovery, self.rules.replay_events_max()) {
             Recovery::Reset(reset) => Some(reset),
             Recovery::Replay { .. } | Recovery::Moved { .. } => None,
         }
@@ -260,6 +290,43 @@ impl Room {
         let state = self.state.lock();
         let top = state.log.top();
         (top.offset.saturating_sub(Offset::from(events)).max(state.log.oldest() - 1), top)
+    }
+
+    /// The newest of each key that lie after `after` and not after `until`, in order, at most so many and about so many
+    /// bytes.
+    pub(crate) fn read_newest(
+        &self,
+        after: Offset,
+        until: Offset,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Vec<Arc<Publication>> {
+        let state = self.state.lock();
+        let newest = state.newest.as_ref();
+        newest.map(|newest| newest.between(after, until, events_max, bytes_max)).unwrap_or_default()
+    }
+
+    /// The offset that the picture of a room that retains begins after, and the top.
+    pub(crate) fn picture(&self) -> (Offset, Position) {
+        let state = self.state.lock();
+        let top = state.log.top();
+        let first = state.newest.as_ref().and_then(|newest| newest.first());
+        (first.map_or(top.offset, |first| first - 1), top)
+    }
+
+    /// The offset that the last events up to `until` follow, as many as are stored and within `events_max` and
+    /// `bytes_max`.
+    pub(crate) fn tail(&self, until: Offset, events_max: usize, bytes_max: usize) -> Offset {
+        let state = self.state.lock();
+        let mut bytes = 0;
+        let older = state.log.read(0).rev().skip_while(|(offset, _)| *offset > until);
+        let fitting = older.take(events_max).take_while(|(_, publication)| {
+            // One of any size is admitted.
+            let fits = bytes == 0 || bytes + publication.bytes() <= bytes_max;
+            bytes += publication.bytes();
+            fits
+        });
+        fitting.last().map_or(until, |(offset, _)| offset - 1)
     }
 
     /// The stored events before an offset, newest first; what comes back tells how far it got.
@@ -402,6 +469,10 @@ impl Room {
         let mut state = self.state.lock();
         state.log.trim(&self.rules.bounds, now_ms);
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
+        if let Some(newest) = &mut state.newest {
+            newest.trim(self.rules.keys_max, &self.rules.bounds, now_ms);
+        }
+        state.newest.take_if(|newest| newest.bytes() == 0);
         if let Some(snapshot) = &mut state.snapshot {
             snapshot.latest.take_if(|(at, _)| old(at));
         }
@@ -411,18 +482,23 @@ impl Room {
         let keep = if state.log.top().offset == 0 { Duration::ZERO } else { self.rules.bounds.age_max };
         let idle = now.saturating_duration_since(state.used_at);
         let in_grace = state.presence.next_expiry().is_some();
-        in_grace || !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
+        let holds_nothing = state.log.is_empty() && state.newest.is_none();
+        in_grace || !(state.listeners.is_empty() && holds_nothing && idle >= keep)
     }
 
     /// Bytes of the log, and since when it is quiet.
     pub(crate) fn weight(&self) -> (usize, Instant) {
         let state = self.state.lock();
-        (state.log.bytes(), state.used_at)
+        (state.bytes(), state.used_at)
     }
 
     /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
     pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
-        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms)
+        let mut state = self.state.lock();
+        let before = state.bytes();
+        state.log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms);
+        state.newest = None;
+        before - state.bytes()
     }
 }
 

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tidings_protocol::event_id::{InvalidId, RoomId};
+use tidings_protocol::event_id::{InvalidId, Offset, RoomId};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::EventName;
 use tidings_protocol::room_log::LogBounds;
+
+use crate::newest::{Key, KeyPointer};
+use crate::publication::Payload;
 
 /// Who is let.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +24,21 @@ pub enum Access {
     Members,
     /// Nobody but the application itself.
     Nobody,
+}
+
+/// What becomes of a member that reads more slowly than a room publishes. Whatever it does not get is told to it as a
+/// `room.skip`, so that its position is always right. PROTOCOL.md §3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overflow {
+    /// More than a full queue closes its connection with 4109; it comes back and resumes, and has lost nothing. For
+    /// whatever must not be missed.
+    #[default]
+    Disconnect,
+    /// What it has not read and is more than half a queue behind the newest is dropped, the oldest first.
+    DropOldest,
+    /// As soon as its socket is full, it gets of what it has not read the newest event of each key
+    /// ([`RoomRules::key`]). For dashboards: who reads slowly sees the newest state, and never an old one.
+    Conflate,
 }
 
 /// What a snapshot handler gives: the room's state as JSON.
@@ -62,8 +80,16 @@ pub struct RoomRules {
     history_age: Option<Duration>,
     history_events: Option<usize>,
     history_bytes: Option<usize>,
+    replay_events: Option<usize>,
+    pub(crate) overflow: Overflow,
+    key: Option<String>,
+    pub(crate) retain: bool,
+    /// Parsed by the rule book.
+    key_pointer: KeyPointer,
     /// The history's bounds under the node's limits; the rule book knows them.
     pub(crate) bounds: LogBounds,
+    /// How many keys a room keeps the newest event of; likewise.
+    pub(crate) keys_max: usize,
     pub(crate) snapshot: Option<Arc<SnapshotFn>>,
 }
 
@@ -81,7 +107,13 @@ impl RoomRules {
             history_age: None,
             history_events: None,
             history_bytes: None,
+            replay_events: None,
+            overflow: Overflow::Disconnect,
+            key: None,
+            retain: false,
+            key_pointer: KeyPointer::default(),
             bounds: LogBounds { age_max: Duration::ZERO, events_max: 0, bytes_max: 0 },
+            keys_max: 0,
             snapshot: None,
         }
     }
@@ -145,6 +177,44 @@ impl RoomRules {
         self
     }
 
+    /// How many events are replayed to a client that comes back, at most: one that has missed more gets a `room.reset`
+    /// and the newest so many. Until something else is said, all that are stored.
+    #[must_use]
+    pub fn replay_events(mut self, events: usize) -> Self {
+        self.replay_events = Some(events);
+        self
+    }
+
+    /// What becomes of a member that reads too slowly. [`Overflow::Disconnect`] until something else is said.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Where in the data of this room's events it stands what an event is about, as a JSON pointer (RFC 6901): for
+    /// [`Overflow::Conflate`] and [`RoomRules::retain`]. An event's key is its name and that value; until a pointer is
+    /// given, and where it leads to nothing, the name alone.
+    ///
+    /// ```
+    /// use tidings::{Access, Overflow, RoomRules};
+    /// // {"event":"sample","data":{"host":"db1","cpu":0.4}}: the newest sample of each host.
+    /// let board = RoomRules::new("metrics").join(Access::Anyone).overflow(Overflow::Conflate).key("/host").retain();
+    /// ```
+    #[must_use]
+    pub fn key(mut self, pointer: impl Into<String>) -> Self {
+        self.key = Some(pointer.into());
+        self
+    }
+
+    /// Keeps the newest event of each key, for as long as the history's age, and gives them to whoever joins without a
+    /// position, or gets a `room.reset` without a snapshot: so he has the whole picture at once.
+    #[must_use]
+    pub fn retain(mut self) -> Self {
+        self.retain = true;
+        self
+    }
+
     /// The room's state for clients that have missed too much; it comes in their `room.reset`.
     ///
     /// Store before you publish, and let clients apply events by key: the state may hold effects of events that
@@ -170,6 +240,9 @@ impl RoomRules {
         {
             return Err(RuleFault::Room(self.pattern.clone(), fault));
         }
+        if let Some(pointer) = self.key.as_ref().filter(|pointer| KeyPointer::parse(pointer).is_none()) {
+            return Err(RuleFault::Key(pointer.clone()));
+        }
         match self.ephemeral.iter().find(|pattern| !can_fit_an_event(pattern)) {
             Some(pattern) => Err(RuleFault::Ephemeral(pattern.clone())),
             None => Ok(()),
@@ -183,6 +256,17 @@ impl RoomRules {
     /// Whether events of this name are ephemeral in the rule's rooms.
     pub(crate) fn is_ephemeral(&self, event: &EventName) -> bool {
         self.ephemeral.iter().any(|pattern| fits(pattern, event.as_str()))
+    }
+
+    /// The key of an event, if the rule's rooms keep the newest of each.
+    pub(crate) fn key_of(&self, event: &EventName, payload: &Payload<'_>) -> Option<Key> {
+        let keeps = self.retain || self.overflow == Overflow::Conflate;
+        keeps.then(|| self.key_pointer.key(event, payload))
+    }
+
+    /// How many events are replayed at most.
+    pub(crate) fn replay_events_max(&self) -> Offset {
+        self.replay_events.map_or(Offset::MAX, |events| events as Offset)
     }
 
     fn log_bounds(&self, limits: &Limits) -> LogBounds {
@@ -219,6 +303,8 @@ pub(crate) enum RuleFault {
     Room(String, InvalidId),
     /// A pattern of ephemeral events can fit none.
     Ephemeral(String),
+    /// The key's pointer is none.
+    Key(String),
 }
 
 /// All rules, in the order in which they were given: the first that fits a room is its rule.
@@ -230,6 +316,8 @@ impl RuleBook {
         rules.iter().try_for_each(RoomRules::check)?;
         for rule in &mut rules {
             rule.bounds = rule.log_bounds(limits);
+            rule.keys_max = limits.room_keys_max;
+            rule.key_pointer = rule.key.as_deref().and_then(KeyPointer::parse).unwrap_or_default();
         }
         Ok(Self(rules.into_iter().map(Arc::new).collect()))
     }

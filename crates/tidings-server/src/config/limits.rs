@@ -50,6 +50,7 @@ section! {
         pending_handshakes_per_ip_max: usize,
         history_events_max: usize,
         history_bytes_max: usize,
+        room_keys_max: usize,
         history_node_bytes_max: usize,
         idempotency_ids_per_user_max: usize,
         idempotency_node_bytes_max: usize,

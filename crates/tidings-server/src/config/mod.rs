@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings::auth::Jwt;
-use tidings::{Access, Limits, RoomRules};
+use tidings::{Access, Limits, Overflow, RoomRules};
 
 use crate::failure::Failure;
 
@@ -51,6 +51,12 @@ pub(crate) struct Room {
     ephemeral: Vec<String>,
     history_events: Option<usize>,
     history_seconds: Option<u64>,
+    history_bytes: Option<usize>,
+    replay_events: Option<usize>,
+    overflow: Option<Slow>,
+    key: Option<String>,
+    #[serde(default)]
+    retain: bool,
 }
 
 #[derive(Clone, Copy, Deserialize, Debug)]
@@ -59,6 +65,15 @@ enum Who {
     Anyone,
     Members,
     Nobody,
+}
+
+/// What becomes of a member that reads too slowly.
+#[derive(Clone, Copy, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+enum Slow {
+    Disconnect,
+    DropOldest,
+    Conflate,
 }
 
 fn default_listen() -> SocketAddr {
@@ -123,6 +138,21 @@ impl Room {
         if let Some(seconds) = self.history_seconds {
             rules = rules.history_age(Duration::from_secs(seconds));
         }
+        if let Some(bytes) = self.history_bytes {
+            rules = rules.history_bytes(bytes);
+        }
+        if let Some(events) = self.replay_events {
+            rules = rules.replay_events(events);
+        }
+        if let Some(slow) = self.overflow {
+            rules = rules.overflow(slow.into());
+        }
+        if let Some(pointer) = &self.key {
+            rules = rules.key(pointer.as_str());
+        }
+        if self.retain {
+            rules = rules.retain();
+        }
         rules
     }
 }
@@ -133,6 +163,16 @@ impl From<Who> for Access {
             Who::Anyone => Self::Anyone,
             Who::Members => Self::Members,
             Who::Nobody => Self::Nobody,
+        }
+    }
+}
+
+impl From<Slow> for Overflow {
+    fn from(slow: Slow) -> Self {
+        match slow {
+            Slow::Disconnect => Self::Disconnect,
+            Slow::DropOldest => Self::DropOldest,
+            Slow::Conflate => Self::Conflate,
         }
     }
 }
@@ -166,6 +206,10 @@ mod tests {
             [[rooms]]
             pattern = "news"
             publish = "nobody"
+            overflow = "conflate"
+            key = "/host"
+            retain = true
+            replay_events = 50
             [limits]
             text_message_bytes_max = 1024
             heartbeat_seconds = 10

@@ -7,6 +7,7 @@
 //!
 //! Lock order: shard, then room, then inbox. So a room never calls into a shard; it hands over.
 
+mod replays;
 mod rooms;
 mod serve;
 mod sockets;
@@ -32,7 +33,8 @@ use crate::node::Node;
 use crate::router::Router;
 use crate::users::ConnectionKey;
 
-use rooms::{MemberRoom, Replay};
+use replays::Replay;
+use rooms::MemberRoom;
 
 /// A turn takes so many entries at most, and about so many bytes.
 const TURN_ENTRIES_MAX: usize = 256;

@@ -10,21 +10,21 @@ use bytes::Bytes;
 use tidings_protocol::close::{CloseCode, Reaction};
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Epoch, Offset, Position, RoomId};
-use tidings_protocol::message::{Joined, Lost, Recovery as JoinRecovery, ServerMessage, SkipReason};
+use tidings_protocol::message::{Joined, Recovery as JoinRecovery, ServerMessage, SkipReason};
 use tidings_protocol::room_log::{Recovery, Reset};
-use tracing::{info, warn};
+use tracing::info;
 
+use super::replays::{Pace, Replay, skip_frame};
 use super::{State, TURN_BYTES_MAX, TURN_ENTRIES_MAX};
 use crate::connection::{JoinedRoom, Start};
 use crate::encode;
-use crate::inbox::{LocalRoom, Snapshot, Unstored};
+use crate::inbox::{LocalRoom, Unstored};
 use crate::outbound::Piece;
 use crate::peer::Peer;
 use crate::publication::Publication;
-use crate::room::{Room, SnapshotRequest};
+use crate::room::Room;
+use crate::rules::Overflow;
 
-/// A piece of a replay reads so many events at most.
-const REPLAY_EVENTS_MAX: usize = 128;
 /// Frames are joined into a piece of about so many bytes. A larger one would be copied for nothing: it is written with
 /// one call either way.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -34,25 +34,16 @@ const COLLECTED_CAPACITY_MAX: usize = 16;
 /// A room that has members in this shard.
 pub(super) struct MemberRoom {
     pub(super) room: Arc<Room>,
-    generation: u32,
-    epoch: Epoch,
+    pub(super) generation: u32,
+    pub(super) epoch: Epoch,
     /// The last offset that the shard has handed on.
-    position: Offset,
+    pub(super) position: Offset,
     /// Publications up to `position` that are handed on at the end of this turn.
     collected: Vec<Arc<Publication>>,
     /// Those that get what comes as it comes.
-    live: Vec<u32>,
+    pub(super) live: Vec<u32>,
     /// All members, those that replay included.
     members: usize,
-}
-
-/// One connection's reading of one room's log.
-pub(super) struct Replay {
-    pub(super) connection: u32,
-    room: u32,
-    after: Offset,
-    /// A reset that waits for the room's state; nothing is read before it is told.
-    reset: Option<Reset>,
 }
 
 /// A join that has been worked out and not yet told.
@@ -60,6 +51,7 @@ pub(super) struct Attach {
     pub(super) joined: Joined,
     room: u32,
     after: Offset,
+    pace: Pace,
     announcement: Option<Announcement>,
 }
 
@@ -130,14 +122,28 @@ impl State {
                 // Rooms are kept for long and come seldom.
                 connection.rooms.reserve_exact(1);
                 connection.rooms.push(JoinedRoom::new(room_slot));
+                if room.rules.overflow == Overflow::Conflate {
+                    connection.hold_little();
+                }
             }
             info!(%session, user = %user.logged(), room = %id, "join");
             room.enter(&user, now)
         };
+        let mut pace = Pace::Whole;
         let (after, top, recovery, asked, announcement) = match start {
+            Start::Newest { history: 0 } if room.rules.retain => {
+                let (after, top) = room.picture();
+                pace = Pace::Picture { until: top.offset };
+                (after, top, JoinRecovery::Fresh, Some(Position { offset: after, ..top }), None)
+            }
             Start::Newest { history } => {
                 let (after, top) = room.newest(history);
                 (after, top, JoinRecovery::Fresh, Some(Position { offset: after, ..top }), None)
+            }
+            Start::Picture(from) => {
+                let top = room.top();
+                pace = Pace::Picture { until: top.offset };
+                (from.offset, top, JoinRecovery::Fresh, Some(from), None)
             }
             Start::After(position) => match room.recover(Some(position)) {
                 (Recovery::Replay { after }, top) => {
@@ -165,14 +171,14 @@ impl State {
             top: top.of(id),
             members,
         };
-        Ok(Attach { joined, room: room_slot, after, announcement })
+        Ok(Attach { joined, room: room_slot, after, pace, announcement })
     }
 
     /// Tells a prepared join's `room.epoch` or `room.reset` and lets the events follow.
     pub(super) fn commit(&mut self, slot: u32, attach: &Attach) {
         let Some(member_room) = self.rooms.get(attach.room as usize) else { return };
         let room = Arc::clone(&member_room.room);
-        let mut replay = Replay { connection: slot, room: attach.room, after: attach.after, reset: None };
+        let mut replay = Replay::new(slot, attach.room, attach.after, attach.pace);
         match attach.announcement {
             None => {}
             Some(Announcement::Moved { was }) => {
@@ -183,86 +189,6 @@ impl State {
         }
         self.replays.push(replay);
         self.wake_pump();
-    }
-
-    /// Tells a reset, at once or when the room's state is there.
-    fn announce_reset(&mut self, replay: &mut Replay, room: &Arc<Room>, reset: Reset) {
-        self.node.metrics.resets.add(1);
-        replay.after = reset.after;
-        if room.rules.snapshot.is_none() {
-            self.push_reset(replay, room, reset, None);
-            return;
-        }
-        let local = self.local(replay.room);
-        match room.request_snapshot(&self.inbox, local, &self.node.limits, self.node.env.now()) {
-            SnapshotRequest::Ready(snapshot) => self.push_reset(replay, room, reset, Some(&snapshot)),
-            SnapshotRequest::Pending => replay.reset = Some(reset),
-            SnapshotRequest::Run(position) => {
-                replay.reset = Some(reset);
-                self.run_snapshot(room, position);
-            }
-        }
-    }
-
-    fn local(&self, room: u32) -> LocalRoom {
-        LocalRoom { slot: room, generation: self.rooms.get(room as usize).map_or(0, |room| room.generation) }
-    }
-
-    fn run_snapshot(&self, room: &Arc<Room>, position: Position) {
-        let Some(handler) = room.rules.snapshot.clone() else { return };
-        let (node, room) = (Arc::clone(&self.node), Arc::clone(room));
-        self.node.spawn(async move {
-            // A task of its own, so that a panic in the application's code is an answer too.
-            let state = tokio::spawn(handler(room.id.clone())).await;
-            let snapshot = match state {
-                Ok(Ok(state)) => Some(Snapshot { position, state: state.into() }),
-                Ok(Err(error)) => {
-                    warn!(room = %room.id, error = error.message(), "the snapshot handler failed");
-                    None
-                }
-                Err(error) => {
-                    warn!(room = %room.id, %error, "the snapshot handler panicked");
-                    None
-                }
-            };
-            room.finish_snapshot(snapshot.as_ref(), node.env.now());
-        });
-    }
-
-    pub(super) fn finish_snapshot(&mut self, local: LocalRoom, snapshot: Option<&Snapshot>) {
-        let Some(room) =
-            self.rooms.get(local.slot as usize).filter(|room| room.generation == local.generation)
-        else {
-            return;
-        };
-        let room = Arc::clone(&room.room);
-        let mut replays = std::mem::take(&mut self.replays);
-        for replay in replays.iter_mut().filter(|replay| replay.room == local.slot) {
-            if let Some(reset) = replay.reset.take() {
-                self.push_reset(replay, &room, reset, snapshot);
-            }
-        }
-        replays.append(&mut self.replays);
-        self.replays = replays;
-    }
-
-    fn push_reset(
-        &mut self,
-        replay: &mut Replay,
-        room: &Arc<Room>,
-        reset: Reset,
-        snapshot: Option<&Snapshot>,
-    ) {
-        let epoch = self.rooms.get(replay.room as usize).map_or(room.top().epoch, |room| room.epoch);
-        let (position, state) = match snapshot {
-            Some(snapshot) => (snapshot.position, Some(&*snapshot.state)),
-            None => (Position { epoch, offset: reset.after }, None),
-        };
-        replay.after = position.offset;
-        // With a state, nothing up to its position follows: all of that counts as lost.
-        let lost = reset.lost.map(|lost| Lost { from: lost.from, to: position.offset.max(lost.to) });
-        let message = ServerMessage::Reset { id: position.of(&room.id), reason: reset.reason, lost, state };
-        self.push(replay.connection, encode::message(&message));
     }
 
     /// Takes the next event of a room, which its live members get with the others of this turn.
@@ -320,27 +246,41 @@ impl State {
     fn distribute(&mut self, slot: u32, mut publications: &[Arc<Publication>]) {
         while !publications.is_empty() {
             let (piece, taken) = joined_frames(publications, &mut self.gather);
+            let after = publications[0].offset - 1;
             publications = &publications[taken..];
-            self.push_to_live(slot, |_| piece.clone());
+            self.push_to_live(slot, after, |_| piece.clone());
         }
     }
 
     /// The same for an event that one session does not get: it gets a skip in its place.
     fn distribute_excluding(&mut self, slot: u32, publication: &Arc<Publication>) {
         let Some(room) = self.rooms.get(slot as usize) else { return };
-        let skip = Piece::from(skip_frame(room.epoch, publication.offset, &room.room.id));
+        let offset = publication.offset;
+        let skip = Piece::from(skip_frame(room.epoch, offset, offset, &room.room.id, SkipReason::Excluded));
         let frame = Piece::Event(Arc::clone(publication));
-        self.push_to_live(slot, |peer| {
+        self.push_to_live(slot, offset - 1, |peer| {
             if publication.excludes(peer.user(), peer.session) { skip.clone() } else { frame.clone() }
         });
     }
 
-    fn push_to_live(&mut self, slot: u32, piece_for: impl Fn(&Peer) -> Piece) {
+    /// Queues what follows `after` for all live members. One that does not keep up reads the log from there on, if the
+    /// room has an answer to that.
+    fn push_to_live(&mut self, slot: u32, after: Offset, piece_for: impl Fn(&Peer) -> Piece) {
         let Some(room) = self.rooms.get(slot as usize) else { return };
-        let limits = &self.node.limits;
+        let (limits, overflow) = (&self.node.limits, room.room.rules.overflow);
+        let (room_slot, mut slow) = (slot, Vec::new());
         let mut messages = 0;
         for slot in &room.live {
             let Some(connection) = self.connections.get_mut(*slot as usize) else { continue };
+            let is_slow = match overflow {
+                Overflow::Disconnect => false,
+                Overflow::DropOldest => connection.outbound.is_half_full(limits),
+                Overflow::Conflate => connection.is_blocked(),
+            };
+            if is_slow {
+                slow.push(*slot);
+                continue;
+            }
             let piece = piece_for(&connection.peer);
             messages += u64::from(piece.messages());
             connection.push(piece);
@@ -353,6 +293,9 @@ impl State {
             }
         }
         self.node.metrics.messages_sent.add(messages);
+        for connection in slow {
+            self.fall_slow(connection, room_slot, after);
+        }
     }
 
     /// Hands a frame without a position to all members, those that replay included.
@@ -397,6 +340,10 @@ impl State {
                 // The log went on without us: each member reads for itself now and is told what is missing.
                 let after = room.position;
                 room.position = room.room.top().offset;
+                let pace = match room.room.rules.overflow {
+                    Overflow::Disconnect => Pace::Whole,
+                    Overflow::DropOldest | Overflow::Conflate => Pace::Slow,
+                };
                 for connection in std::mem::take(&mut room.live) {
                     if let Some(joined) = self
                         .connections
@@ -405,7 +352,7 @@ impl State {
                     {
                         joined.set_live(None);
                     }
-                    self.replays.push(Replay { connection, room: slot, after, reset: None });
+                    self.replays.push(Replay::new(connection, slot, after, pace));
                 }
             } else {
                 for publication in batch.publications {
@@ -420,65 +367,8 @@ impl State {
         !self.behind.is_empty()
     }
 
-    /// Reads a piece of the log for everyone who replays; whether somebody could go on at once.
-    pub(super) fn advance_replays(&mut self) -> bool {
-        let mut more = false;
-        let mut replays = std::mem::take(&mut self.replays);
-        replays.retain_mut(|replay| {
-            let step = self.advance(replay);
-            more |= step == Step::More;
-            step != Step::Done
-        });
-        replays.append(&mut self.replays);
-        self.replays = replays;
-        more
-    }
-
-    fn advance(&mut self, replay: &mut Replay) -> Step {
-        let limits = &self.node.limits;
-        let Some(room) = self.rooms.get_mut(replay.room as usize) else { return Step::Done };
-        let Some(connection) = self.connections.get_mut(replay.connection as usize) else {
-            return Step::Done;
-        };
-        if replay.reset.is_some() || connection.outbound.is_half_full(limits) {
-            return Step::Waits;
-        }
-        if replay.after == room.position {
-            let Some(joined) = connection.joined(replay.room) else { return Step::Done };
-            joined.set_live(Some(room.live.len() as u32));
-            room.live.push(replay.connection);
-            return Step::Done;
-        }
-        if replay.after > room.position {
-            // The shard's inbox still holds what this member has: it goes live when that is through.
-            return Step::Waits;
-        }
-        let bytes_max = limits.outbound_bytes_max / 2;
-        let batch = room.room.read(replay.after, room.position, REPLAY_EVENTS_MAX, bytes_max);
-        if batch.lost.is_some() {
-            let room = Arc::clone(&room.room);
-            if let Some(reset) = room.expired(replay.after) {
-                self.announce_reset(replay, &room, reset);
-            }
-            return Step::More;
-        }
-        let (epoch, id) = (room.epoch, room.room.id.clone());
-        let (user, session) = (connection.peer.user().clone(), connection.peer.session);
-        for publication in &batch.publications {
-            let piece = if publication.excludes(&user, session) {
-                skip_frame(epoch, publication.offset, &id).into()
-            } else {
-                Piece::Event(Arc::clone(publication))
-            };
-            replay.after = publication.offset;
-            self.push(replay.connection, piece);
-        }
-        self.node.metrics.replayed.add(batch.publications.len() as u64);
-        Step::More
-    }
-
     /// Takes a connection out of a room's stream; it stays a member.
-    fn stop_stream(&mut self, slot: u32, room_slot: u32) {
+    pub(super) fn stop_stream(&mut self, slot: u32, room_slot: u32) {
         let Some(joined) = self.connection(slot).and_then(|connection| connection.joined(room_slot)) else {
             return;
         };
@@ -588,17 +478,6 @@ impl Departure {
     }
 }
 
-/// How far a replay came.
-#[derive(PartialEq, Eq)]
-enum Step {
-    /// It is live, or nobody wants it any more.
-    Done,
-    /// It can go on at once.
-    More,
-    /// Something else has to happen first.
-    Waits,
-}
-
 /// The frames of the first publications in one piece, and how many those are.
 fn joined_frames(publications: &[Arc<Publication>], joined: &mut Vec<u8>) -> (Piece, usize) {
     joined.clear();
@@ -616,9 +495,4 @@ fn joined_frames(publications: &[Arc<Publication>], joined: &mut Vec<u8>) -> (Pi
         [first, ..] if count == 1 => (Piece::Event(Arc::clone(first)), 1),
         _ => (Piece::Events(joined.as_slice().into(), count as u32), count),
     }
-}
-
-fn skip_frame(epoch: Epoch, offset: Offset, room: &RoomId) -> Bytes {
-    let id = Position { epoch, offset }.of(room);
-    encode::message(&ServerMessage::Skip { id, from: offset, reason: SkipReason::Excluded })
 }

@@ -35,7 +35,7 @@ use crate::lanes::Waiting;
 use crate::logged::{CLIENT_BYTES_MAX, log_safe};
 use crate::node::Node;
 use crate::peer::Peer;
-use crate::publication::{Draft, Excluded, Payload, PublishKey};
+use crate::publication::{Excluded, Payload, PublishKey};
 use crate::room::PublishError;
 use crate::router::{self, CallFuture};
 use crate::rules::Access;
@@ -460,7 +460,7 @@ impl State {
             Data::Json(data) => Payload::Json(data),
             Data::Binary(payload) => Payload::Binary(Bytes::copy_from_slice(payload)),
         };
-        let mut draft = Draft::new(&event.event, &room.id, payload, Some(peer.user()), event.id.as_ref());
+        let mut draft = room.draft(&event.event, payload, Some(peer.user()), event.id.as_ref());
         draft.key = event.id.clone().map(|id| PublishKey {
             user: peer.user().clone(),
             request_room: event.room,

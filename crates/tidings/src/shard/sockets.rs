@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tidings_protocol::close::CloseCode;
+use tidings_protocol::event_id::Position;
 use tidings_protocol::message::{ClientLimits, ServerMessage, Welcome};
 use tidings_protocol::session::{Due, Session};
 use tracing::{debug, info};
@@ -94,9 +95,15 @@ impl State {
             if resume_wait {
                 // Fixed now, so that nothing is missed while the client makes up its mind.
                 let Some(room) = self.node.rooms.open(&id) else { continue };
-                let start =
-                    if start == (Start::Newest { history: 0 }) { Start::After(room.top()) } else { start };
-                if let Start::After(position) = start {
+                let start = match start {
+                    Start::Newest { .. } if room.rules.retain => {
+                        let (after, top) = room.picture();
+                        Start::Picture(Position { offset: after, ..top })
+                    }
+                    Start::Newest { .. } => Start::After(room.top()),
+                    start => start,
+                };
+                if let Start::After(position) | Start::Picture(position) = start {
                     positions.push((id.clone(), position));
                 }
                 rooms.push(id.clone());
