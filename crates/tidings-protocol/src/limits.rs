@@ -28,6 +28,12 @@ pub const HISTORY_PAGE_BYTES_MAX: usize = 256 * 1024;
 pub const MEMBERS_PAGE_MAX: u32 = 1000;
 /// Members of a `room.members` that names no limit.
 pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
+/// Bytes of one `room.members`: a page ends before it would pass this, but has one member at least.
+pub const MEMBERS_PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one `presence.changes`: what would pass this is told an interval later.
+pub const PRESENCE_CHANGES_BYTES_MAX: usize = 64 * 1024;
+/// From so many members on, a room's presence is told at four times [`Limits::presence_batch_interval`].
+pub const PRESENCE_CROWD_FROM: usize = 1000;
 /// `info` of a presence, in bytes. More is `too_large`.
 pub const PRESENCE_INFO_BYTES_MAX: usize = 4096;
 
@@ -112,10 +118,23 @@ pub struct Limits {
     /// How long a user whose last connection was lost is still shown as a member, so that a reconnect is no leave and
     /// join. Zero tells the leave at once; a hub takes a day at most. 10 s.
     pub presence_grace: Duration,
+    /// Members up to whom a room tells each change of its presence at once. With more, changes are collected and told
+    /// together. 20.
+    pub presence_batch_from: usize,
+    /// Between two tellings of what was collected; four times as long from [`PRESENCE_CROWD_FROM`] members on. A hub
+    /// takes a minute at most. 250 ms.
+    pub presence_batch_interval: Duration,
     /// How long a snapshot is shared by those who need one. 1 s.
     pub snapshot_reuse: Duration,
     /// How far past a token's `exp` it still counts. 30 s.
     pub token_leeway: Duration,
+}
+
+impl Limits {
+    /// How long the changes of a room's presence are collected before they are told, in a room of so many members.
+    pub fn presence_interval(&self, members: usize) -> Duration {
+        self.presence_batch_interval * if members < PRESENCE_CROWD_FROM { 1 } else { 4 }
+    }
 }
 
 impl Default for Limits {
@@ -159,6 +178,8 @@ impl Default for Limits {
             idempotency_ids_per_user_max: 20_000,
             idempotency_node_bytes_max: 1024 * 1024 * 1024,
             presence_grace: Duration::from_secs(10),
+            presence_batch_from: 20,
+            presence_batch_interval: Duration::from_millis(250),
             snapshot_reuse: Duration::from_secs(1),
             token_leeway: Duration::from_secs(30),
         }

@@ -277,6 +277,20 @@ pub enum ServerMessage<'a> {
         /// The room's presence revision after it.
         rev: u64,
     },
+    /// `presence.changes`: several of those in one, of a large room.
+    PresenceChanges {
+        /// The room.
+        room: RoomId,
+        /// What happened, each user once.
+        changes: PresenceChanges<'a>,
+    },
+    /// `presence.count`: how many are in a room that does not tell who.
+    PresenceCount {
+        /// The room.
+        room: RoomId,
+        /// How many, as of when.
+        count: PresenceCount,
+    },
     /// `room.skip`: the offsets from `from` to `id`'s are not for this connection.
     Skip {
         /// The position that it moves to.
@@ -407,6 +421,33 @@ impl PresenceChange {
     }
 }
 
+/// The data of `presence.changes`: how the users stand who have changed from one revision to another. PROTOCOL.md §3.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PresenceChanges<'a> {
+    /// Who came, with what the others are to see now.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Member<'a>>,
+    /// Who was here and is, with what the others are to see now.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub updates: Vec<Member<'a>>,
+    /// Who is not here any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<Cow<'a, str>>,
+    /// The first revision that is in it.
+    pub from: u64,
+    /// The room's presence revision after it.
+    pub rev: u64,
+}
+
+/// The data of `presence.count`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PresenceCount {
+    /// How many users are in the room.
+    pub members: u64,
+    /// The room's presence revision that the number belongs to.
+    pub rev: u64,
+}
+
 /// One member of a room: a user, however many connections he has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Member<'a> {
@@ -522,6 +563,9 @@ pub struct Members<'a> {
     pub members: Vec<Member<'a>>,
     /// The room's presence revision that the page belongs to.
     pub rev: u64,
+    /// How many users are in the room, on this page or not; a server of before it was told leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// `after` of the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -89,7 +89,7 @@ fn client_text() -> impl Strategy<Value = String> {
 }
 
 fn server_text() -> impl Strategy<Value = String> {
-    (name(), room(), position(), any::<String>(), id(), any::<u64>(), json(), 0..11usize).prop_map(
+    (name(), room(), position(), any::<String>(), id(), any::<u64>(), json(), 0..13usize).prop_map(
         |(name, room, position, text, id, number, data, kind)| {
             let (user, id) = (quoted(&text), quoted(&id));
             let moving = |event: &str, data: &str| {
@@ -108,6 +108,10 @@ fn server_text() -> impl Strategy<Value = String> {
                 7 => moving("room.reset", &format!(r#"{{"reason":"forked","lost":{{"from":1,"to":{number}}},"state":{data}}}"#)),
                 8 => format!(r#"{{"event":"session.checkpoint","data":{{"last_event_id":"{room}@{position}"}}}}"#),
                 9 => format!(r#"{{"event":"session.reconnect","data":{{"after_ms":0,"within_ms":{number},"reason":{user}}}}}"#),
+                10 => format!(r#"{{"event":"presence.count","room":"{room}","data":{{"rev":{number},"members":3}}}}"#),
+                11 => format!(
+                    r#"{{"event":"presence.changes","room":"{room}","data":{{"joins":[{{"user":{user},"info":{data}}}],"leaves":[{user},"u"],"from":1,"rev":{number}}}}}"#
+                ),
                 _ => format!(
                     r#"{{"event":"session.welcome","data":{{"session":{user},"user":{user},"rooms":["{room}"],"last_event_id":"{room}@{position}","heartbeat_ms":{number},"limits":{{"rooms":7}},"features":["x"]}}}}"#
                 ),

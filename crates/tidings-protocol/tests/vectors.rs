@@ -157,6 +157,13 @@ fn seen_from_server(message: &ServerMessage<'_>) -> Value {
                 "kind": "presence", "change": change, "room": room, "user": member.user, "info": member.info, "rev": rev,
             })
         }
+        ServerMessage::PresenceChanges { room, changes } => json!({
+            "kind": "presence_changes", "room": room, "joins": changes.joins, "updates": changes.updates,
+            "leaves": changes.leaves, "from": changes.from, "rev": changes.rev,
+        }),
+        ServerMessage::PresenceCount { room, count } => {
+            json!({"kind": "presence_count", "room": room, "members": count.members, "rev": count.rev})
+        }
         ServerMessage::Skip { id, from, reason } => {
             json!({"kind": "skip", "id": id, "from": from, "reason": reason})
         }

@@ -61,20 +61,16 @@ pub(crate) fn unstored(
     }))
 }
 
-pub(crate) fn presence_join(room: &RoomId, user: &UserId, rev: u64) -> Bytes {
-    presence(room, user, RawValue::NULL, rev, PresenceChange::Join)
-}
-
-pub(crate) fn presence_update(room: &RoomId, user: &UserId, info: &RawValue, rev: u64) -> Bytes {
-    presence(room, user, info, rev, PresenceChange::Update)
-}
-
-pub(crate) fn presence_leave(room: &RoomId, user: &UserId, info: Option<&RawValue>, rev: u64) -> Bytes {
-    presence(room, user, info.unwrap_or(RawValue::NULL), rev, PresenceChange::Leave)
-}
-
-fn presence(room: &RoomId, user: &UserId, info: &RawValue, rev: u64, change: PresenceChange) -> Bytes {
-    let member = Member { user: Cow::Borrowed(user.as_str()), info: Cow::Borrowed(info) };
+/// One change of a room's presence, by itself.
+pub(crate) fn presence(
+    room: &RoomId,
+    change: PresenceChange,
+    user: &UserId,
+    info: Option<&RawValue>,
+    rev: u64,
+) -> Bytes {
+    let info = Cow::Borrowed(info.unwrap_or(RawValue::NULL));
+    let member = Member { user: Cow::Borrowed(user.as_str()), info };
     message(&ServerMessage::Presence { room: room.clone(), change, member, rev })
 }
 

@@ -298,6 +298,9 @@ impl HubBuilder {
 /// Far above any reconnect, and far below what the clock can count: a deadline made of it never overflows.
 const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The same, and nobody waits longer to see who is there.
+const PRESENCE_BATCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
 /// Limits that would make each other meaningless.
 fn check(limits: &Limits) -> Result<(), &'static str> {
     let message = limits.text_message_bytes_max.max(limits.binary_message_bytes_max);
@@ -315,6 +318,9 @@ fn check(limits: &Limits) -> Result<(), &'static str> {
     }
     if limits.presence_grace > PRESENCE_GRACE_MAX {
         return Err("presence_grace must be a day at most");
+    }
+    if limits.presence_batch_interval > PRESENCE_BATCH_INTERVAL_MAX {
+        return Err("presence_batch_interval must be a minute at most");
     }
     Ok(())
 }
@@ -505,7 +511,7 @@ impl RoomHandle {
     pub fn members(&self) -> Vec<MemberInfo> {
         let Some(room) = self.hub.node().rooms.get(&self.room) else { return Vec::new() };
         let null = || Arc::from(serde_json::value::RawValue::NULL.to_owned());
-        let page = room.members_page(None, usize::MAX);
+        let page = room.members_page(None, usize::MAX, usize::MAX);
         page.members
             .into_iter()
             .map(|(user, info)| MemberInfo {

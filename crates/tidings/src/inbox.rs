@@ -75,8 +75,8 @@ impl Entry {
 /// What a frame without a position is, and so whom it is not for.
 #[derive(Clone)]
 pub(crate) enum Unstored {
-    /// A presence delta, for everyone but the user himself.
-    Presence { about: UserId },
+    /// Of a room's presence: one user's change, for everyone but himself; or without a user for everyone.
+    Presence { about: Option<UserId> },
     /// An application's event, for everyone but one session, if there is one. It gives way to everything else.
     Ephemeral { except: Option<Excluded> },
 }
@@ -84,7 +84,7 @@ pub(crate) enum Unstored {
 impl Unstored {
     pub(crate) fn is_for(&self, peer: &Peer) -> bool {
         match self {
-            Self::Presence { about } => peer.user() != about,
+            Self::Presence { about } => about.as_ref() != Some(peer.user()),
             Self::Ephemeral { except: Some(except) } => !except.is(peer.user(), peer.session),
             Self::Ephemeral { except: None } => true,
         }

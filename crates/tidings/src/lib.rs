@@ -6,6 +6,7 @@
 pub mod auth;
 mod broker;
 mod calls;
+mod changes;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
@@ -51,7 +52,7 @@ pub use membership::{MembershipError, MembershipFuture, Memberships};
 pub use metrics::MetricsSnapshot;
 pub use node::BroadcastError;
 pub use room::PublishError;
-pub use rules::{Access, Overflow, RoomRules, SnapshotError, SnapshotResult};
+pub use rules::{Access, Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};
 pub use session_id::SessionId;
 pub use tidings_protocol as protocol;
 pub use tidings_protocol::error::{ErrorCode, Refusal};

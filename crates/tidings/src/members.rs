@@ -29,6 +29,16 @@ impl<V> Members<V> {
         }
     }
 
+    pub(crate) fn get(&self, user: &UserId) -> Option<&V> {
+        match self {
+            Self::Few(few) => {
+                let at = few.binary_search_by(|(known, _)| known.cmp(user)).ok()?;
+                few.get(at).map(|(_, value)| value)
+            }
+            Self::Many(many) => many.get(user),
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, user: &UserId) -> Option<&mut V> {
         match self {
             Self::Few(few) => {
@@ -112,6 +122,7 @@ mod tests {
             for (index, (number, comes)) in steps.into_iter().enumerate() {
                 let user = user(number);
                 prop_assert_eq!(members.get_mut(&user).copied(), model.get(&user).copied());
+                prop_assert_eq!(members.get(&user), model.get(&user));
                 match (comes, model.contains_key(&user)) {
                     (true, false) => {
                         members.insert(user.clone(), index);

@@ -25,7 +25,7 @@ use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::publication::{Excluded, Payload, PublishKey};
-use crate::room::{PublishError, Room, tell_departures};
+use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
 use crate::users::{ConnectionKey, Users};
@@ -291,10 +291,35 @@ impl Node {
         self.inboxes.get(usize::from(connection.shard))
     }
 
+    /// A connection of `user` came into a room; how many users are in it now.
+    pub(crate) fn enter(&self, room: &Arc<Room>, user: &UserId) -> u64 {
+        let (members, task) = room.enter(user, &self.limits, self.env.now());
+        self.run(room, task);
+        members
+    }
+
+    /// A connection of `user` left a room for good.
+    pub(crate) fn leave_for_good(&self, room: &Arc<Room>, user: &UserId) {
+        self.run(room, room.leave(user, &self.limits, self.env.now()));
+    }
+
     /// A connection of `user` that was in a room was lost: he stays for the grace, and then his departure is told.
     pub(crate) fn lose(&self, room: &Arc<Room>, user: &UserId) {
-        if room.lose(user, self.env.now(), self.limits.presence_grace) {
-            self.spawn(tell_departures(Arc::downgrade(room), Arc::clone(&self.env)));
+        self.run(room, room.lose(user, &self.limits, self.env.now()));
+    }
+
+    /// `user` wants the others in a room to see something else.
+    pub(crate) fn update_presence(&self, room: &Arc<Room>, user: &UserId, info: &Arc<RawValue>) {
+        self.run(room, room.update_presence(user, info, &self.limits, self.env.now()));
+    }
+
+    /// Runs what tells a room's presence later.
+    fn run(&self, room: &Arc<Room>, task: Option<PresenceTask>) {
+        let Some(task) = task else { return };
+        let (room, env, limits) = (Arc::downgrade(room), Arc::clone(&self.env), Arc::clone(&self.limits));
+        match task {
+            PresenceTask::Departures => self.spawn(tell_departures(room, env, limits)),
+            PresenceTask::Changes => self.spawn(tell_changes(room, env, limits)),
         }
     }
 

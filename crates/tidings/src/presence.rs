@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 use crate::auth::UserId;
 use crate::members::Members;
 
+/// What a user wants the others to see; none before he has said anything.
+pub(crate) type Info = Option<Arc<RawValue>>;
+
 /// The members of one room.
 #[derive(Default)]
 pub(crate) struct Presence {
@@ -25,22 +28,32 @@ struct Member {
     connections: u32,
     /// When the grace ends; none while there is a connection.
     lost_until: Option<Instant>,
-    info: Option<Arc<RawValue>>,
+    info: Info,
 }
 
 /// A user whose grace has ended.
 pub(crate) struct Departed {
     pub(crate) user: UserId,
     pub(crate) rev: u64,
-    pub(crate) info: Option<Arc<RawValue>>,
+    pub(crate) info: Info,
 }
 
 /// One page of the list.
 pub(crate) struct Page {
-    pub(crate) members: Vec<(UserId, Option<Arc<RawValue>>)>,
+    pub(crate) members: Vec<(UserId, Info)>,
     pub(crate) rev: u64,
+    /// How many users are in the room.
+    pub(crate) count: usize,
     /// Whether more follow.
     pub(crate) more: bool,
+}
+
+/// What a user takes on the wire, in a list of members.
+pub(crate) fn listed_bytes(user: &UserId, info: Option<&RawValue>) -> usize {
+    const FIXED: usize = r#"{"user":"","info":null},"#.len();
+    // The only characters of a user's id that are written as two.
+    let escaped = user.as_str().bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    FIXED + user.as_str().len() + escaped + info.map_or(0, |info| info.get().len())
 }
 
 impl Presence {
@@ -59,7 +72,7 @@ impl Presence {
     }
 
     /// A connection of `user` left for good; the new revision and the last info if it was the user's last.
-    pub(crate) fn leave(&mut self, user: &UserId) -> Option<(u64, Option<Arc<RawValue>>)> {
+    pub(crate) fn leave(&mut self, user: &UserId) -> Option<(u64, Info)> {
         self.take_connection(user)?;
         self.remove(user)
     }
@@ -79,7 +92,7 @@ impl Presence {
         (member.connections == 0).then_some(member)
     }
 
-    fn remove(&mut self, user: &UserId) -> Option<(u64, Option<Arc<RawValue>>)> {
+    fn remove(&mut self, user: &UserId) -> Option<(u64, Info)> {
         let member = self.members.remove(user)?;
         self.rev += 1;
         Some((self.rev, member.info))
@@ -115,11 +128,31 @@ impl Presence {
         self.members.len()
     }
 
-    /// The users after `after` in the order of their ids, `limit` at most.
-    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Page {
-        let (members, more) =
+    /// What the user shows, if he is here.
+    pub(crate) fn shown(&self, user: &UserId) -> Option<&Info> {
+        self.members.get(user).map(|member| &member.info)
+    }
+
+    /// The room's revision.
+    pub(crate) fn rev(&self) -> u64 {
+        self.rev
+    }
+
+    /// The users after `after` in the order of their ids, `limit` at most, and so many bytes at most but one user.
+    pub(crate) fn page(&self, after: Option<&str>, limit: usize, bytes_max: usize) -> Page {
+        let (mut members, mut more) =
             self.members.page(after, limit, |user, member| (user.clone(), member.info.clone()));
-        Page { members, rev: self.rev, more }
+        let mut bytes = 0;
+        let fits = |(user, info): &&(UserId, Info)| {
+            bytes += listed_bytes(user, info.as_deref());
+            bytes <= bytes_max
+        };
+        let fitting = members.iter().take_while(fits).count().max(1);
+        if fitting < members.len() {
+            members.truncate(fitting);
+            more = true;
+        }
+        Page { members, rev: self.rev, count: self.members.len(), more }
     }
 }
 
@@ -157,7 +190,7 @@ mod tests {
         assert_eq!(presence.enter(&user("ann")), None);
         assert_eq!(presence.next_expiry(), None);
         assert!(presence.expire(second(10)).is_empty());
-        let page = presence.page(None, 1);
+        let page = presence.page(None, 1, usize::MAX);
         assert_eq!((page.rev, page.members[0].1.as_ref().map(|info| info.get())), (2, Some("1")));
         // The second loss has a grace of its own, and leaving for good ends at once.
         presence.lose(&user("ann"), second(20));
@@ -203,11 +236,29 @@ mod tests {
         let info = RawValue::from_string("{\"away\":true}".into()).unwrap();
         assert_eq!(presence.update(&user("bob"), info.into()), Some(4));
         assert_eq!(presence.update(&user("nobody"), Arc::from(RawValue::NULL.to_owned())), None);
-        let first = presence.page(None, 2);
+        let first = presence.page(None, 2, usize::MAX);
         let names: Vec<_> =
             first.members.iter().map(|(user, info)| (user.as_str(), info.is_some())).collect();
         assert_eq!((names, first.rev, first.more), (vec![("ann", false), ("bob", true)], 4, true));
-        let second = presence.page(Some("bob"), 2);
-        assert_eq!((second.members.len(), second.more), (1, false));
+        let second = presence.page(Some("bob"), 2, usize::MAX);
+        assert_eq!((second.members.len(), second.more, second.count), (1, false, 3));
+    }
+
+    #[test]
+    fn a_page_ends_before_it_has_too_many_bytes_and_has_one_user_at_least() {
+        let mut presence = Presence::default();
+        for name in ["ann", "bob", "c\\\""] {
+            presence.enter(&user(name));
+        }
+        let one = listed_bytes(&user("ann"), None);
+        for (bytes_max, length) in
+            [(0, 1), (2 * one - 1, 1), (2 * one, 2), (3 * one + 1, 2), (3 * one + 2, 3)]
+        {
+            let page = presence.page(None, 10, bytes_max);
+            assert_eq!((page.members.len(), page.more), (length, length < 3), "{bytes_max}");
+        }
+        let cid = (user("c\\\""), None);
+        let written = serde_json::to_string(&crate::changes::member(&cid)).unwrap();
+        assert_eq!(listed_bytes(&cid.0, None), written.len() + 1);
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     use crate::env::SystemEnv;
     use crate::idempotency::IdempotencyIds;
     use crate::publication::{Draft, Payload};
-    use crate::room::tell_departures;
+    use crate::room::{PresenceTask, tell_departures};
     use crate::rules::RoomRules;
 
     #[tokio::test(start_paused = true)]
@@ -212,14 +212,14 @@ mod tests {
         let grace = limits.presence_grace;
         let rules = RuleBook::new(vec![RoomRules::new("*")], &Limits::default()).unwrap();
         let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
-        let rooms = Rooms::new(Arc::clone(&env) as _, limits, rules, Arc::clone(&metrics));
+        let rooms = Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules, Arc::clone(&metrics));
         let room = rooms.open(&RoomId::parse("a").unwrap()).unwrap();
         let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
-        room.enter(&ann, env.now());
-        room.enter(&bob, env.now());
-        assert!(room.lose(&ann, env.now(), grace));
-        assert!(!room.lose(&bob, env.now(), grace), "one task tells all departures of a room");
-        let departures = tokio::spawn(tell_departures(Arc::downgrade(&room), Arc::clone(&env) as _));
+        room.enter(&ann, &limits, env.now());
+        room.enter(&bob, &limits, env.now());
+        assert_eq!(room.lose(&ann, &limits, env.now()), Some(PresenceTask::Departures));
+        assert_eq!(room.lose(&bob, &limits, env.now()), None, "one task tells all departures of a room");
+        let departures = tokio::spawn(tell_departures(Arc::downgrade(&room), Arc::clone(&env) as _, limits));
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&room), 2, "the table's and this one");
         drop(room);

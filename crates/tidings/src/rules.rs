@@ -41,6 +41,23 @@ pub enum Overflow {
     Conflate,
 }
 
+/// What the members of a room are told of each other. PROTOCOL.md §3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// Who comes, changes and goes.
+    On,
+    /// How many they are, and not who: `room.members` answers with the number alone.
+    Counts,
+    /// Nothing by itself. The list can be asked for.
+    Off,
+}
+
+impl From<bool> for Presence {
+    fn from(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
+}
+
 /// What a snapshot handler gives: the room's state as JSON.
 pub type SnapshotResult = Result<Box<RawValue>, SnapshotError>;
 type SnapshotFuture = Pin<Box<dyn Future<Output = SnapshotResult> + Send>>;
@@ -75,7 +92,7 @@ pub struct RoomRules {
     pattern: String,
     pub(crate) join: Access,
     pub(crate) publish: Access,
-    pub(crate) presence: bool,
+    pub(crate) presence: Presence,
     ephemeral: Vec<String>,
     history_age: Option<Duration>,
     history_events: Option<usize>,
@@ -102,7 +119,7 @@ impl RoomRules {
             pattern: pattern.into(),
             join: Access::Members,
             publish: Access::Nobody,
-            presence: true,
+            presence: Presence::On,
             ephemeral: Vec::new(),
             history_age: None,
             history_events: None,
@@ -132,10 +149,16 @@ impl RoomRules {
         self
     }
 
-    /// Whether members are told who comes, changes and goes. The list can be asked for either way.
+    /// What members are told of each other: a [`Presence`], or `true` for [`Presence::On`] and `false` for
+    /// [`Presence::Off`].
+    ///
+    /// ```
+    /// use tidings::{Presence, RoomRules};
+    /// let stage = RoomRules::new("stage:*").presence(Presence::Counts);
+    /// ```
     #[must_use]
-    pub fn presence(mut self, on: bool) -> Self {
-        self.presence = on;
+    pub fn presence(mut self, presence: impl Into<Presence>) -> Self {
+        self.presence = presence.into();
         self
     }
 

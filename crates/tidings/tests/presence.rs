@@ -164,7 +164,9 @@ async fn a_user_with_two_tabs_is_here_until_the_last_one_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn graces_end_each_at_its_own_time_and_many_at_once() {
-    let hub = TestHub::start(open()).unwrap();
+    let mut limits = Limits::default();
+    limits.presence_batch_from = usize::MAX;
+    let hub = TestHub::start(open().limits(limits)).unwrap();
     let mut ann = joined(&hub, "ann").await;
     let mut users = Vec::new();
     for number in 0..300 {

@@ -280,6 +280,8 @@ export class Client {
         this.#settleByOwnEvent(message);
         break;
       case "presence":
+      case "presence_changes":
+      case "presence_count":
         this.#receivedInRoom(message.room, message);
         break;
       case "skip":

@@ -1,9 +1,13 @@
 /** Who is in a room: the list that the server gives, kept up to date by its deltas. PROTOCOL.md §3. */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import type { MembersPage, ServerMessage } from "./protocol.ts";
+import type { Member, MembersPage, ServerMessage } from "./protocol.ts";
 
-type Delta = Extract<ServerMessage, { kind: "presence" }>;
+/** What the server tells of who is in a room: one change, several of a large room, or only how many they are. */
+type Told = Extract<ServerMessage, { kind: "presence" | "presence_changes" | "presence_count" }>;
+
+/** @internal */
+export const isPresence = (message: ServerMessage): message is Told => message.kind.startsWith("presence");
 
 interface PresenceOwner {
   isJoined(): boolean;
@@ -21,7 +25,9 @@ export class Presence {
   /** The revision of `#members`; null while the list is being asked for. */
   #rev: number | null = null;
   /** What came while the list was being asked for. */
-  #waiting: Delta[] = [];
+  #waiting: Told[] = [];
+  /** How many are here, where that is all that is told. */
+  #count: number | null = null;
   /** A list that was asked for before this one does not count. */
   #question = 0;
 
@@ -33,6 +39,11 @@ export class Presence {
   /** Who is here, as far as is known; empty until somebody listens. While reconnecting it is as it was. */
   get members(): Members {
     return this.#members;
+  }
+
+  /** How many are here, as far as is known: also in a room that tells nobody who. */
+  get count(): number {
+    return this.#count ?? this.#members.size;
   }
 
   /** Calls `listener` with everyone, now and after each change. */
@@ -61,17 +72,42 @@ export class Presence {
   }
 
   /** @internal */
-  receive(delta: Delta): void {
-    if (this.#changes.size === 0) return;
-    if (this.#rev === null) this.#waiting.push(delta);
-    else if (delta.rev > this.#rev + 1) void this.#ask();
-    else if (this.#apply(delta)) this.#changes.tell(this.#members);
+  receive(told: Told): void {
+    if (this.#changes.size > 0 && this.#take(told)) this.#changes.tell(this.#members);
+  }
+
+  /** Takes what is newer than the list; asks again if something is missing before it. Whether it changed something. */
+  #take(told: Told): boolean {
+    if (this.#rev === null) {
+      this.#waiting.push(told);
+      return false;
+    }
+    if (told.rev <= this.#rev) return false;
+    if (told.kind === "presence_count") this.#count = told.members;
+    else {
+      const isOne = told.kind === "presence";
+      if ((isOne ? told.rev : told.from) > this.#rev + 1) {
+        void this.#ask();
+        return false;
+      }
+      const members = (this.#members = new Map(this.#members));
+      const isHere = ({ user, info }: Member) => void members.set(user, info);
+      if (isOne && told.change !== "leave") isHere(told);
+      else if (isOne) members.delete(told.user);
+      else {
+        [...told.joins, ...told.updates].forEach(isHere);
+        for (const user of told.leaves) members.delete(user);
+      }
+    }
+    this.#rev = told.rev;
+    return true;
   }
 
   async #ask(): Promise<void> {
     const question = ++this.#question;
     this.#rev = null;
     const members = new Map<string, unknown>();
+    let first: MembersPage | undefined;
     let page: MembersPage | undefined;
     do {
       try {
@@ -81,21 +117,14 @@ export class Presence {
         return;
       }
       if (question !== this.#question) return;
+      first ??= page;
       for (const { user, info } of page.members) members.set(user, info);
     } while (page.next !== undefined);
     this.#members = members;
-    this.#rev = page.rev;
-    for (const delta of this.#waiting.splice(0)) this.#apply(delta);
+    this.#count = members.size > 0 ? null : (first.count ?? null);
+    // Later pages may be newer than this. What has changed since is told all the same, as it is in the end.
+    this.#rev = first.rev;
+    for (const told of this.#waiting.splice(0)) this.#take(told);
     this.#changes.tell(this.#members);
-  }
-
-  /** Applies what is newer than the list; pages that were asked for one after the other may be newer than their rev. */
-  #apply({ change, user, info, rev }: Delta): boolean {
-    if (this.#rev === null || rev <= this.#rev) return false;
-    this.#rev = rev;
-    this.#members = new Map(this.#members);
-    if (change === "leave") this.#members.delete(user);
-    else this.#members.set(user, info);
-    return true;
   }
 }

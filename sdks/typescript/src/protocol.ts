@@ -52,6 +52,8 @@ export interface Member {
 export interface MembersPage {
   readonly members: readonly Member[];
   readonly rev: number;
+  /** How many users are in the room: where nobody is told who, all that a page says. */
+  readonly count?: number;
   readonly next?: string;
 }
 
@@ -95,6 +97,16 @@ export type ServerMessage =
       readonly room: string;
       readonly rev: number;
     } & Member)
+  | {
+      readonly kind: "presence_changes";
+      readonly room: string;
+      readonly joins: readonly Member[];
+      readonly updates: readonly Member[];
+      readonly leaves: readonly string[];
+      readonly from: number;
+      readonly rev: number;
+    }
+  | { readonly kind: "presence_count"; readonly room: string; readonly members: number; readonly rev: number }
   | { readonly kind: "skip"; readonly id: string; readonly from: number; readonly reason: string }
   | { readonly kind: "epoch"; readonly id: string; readonly was: string }
   | ({ readonly kind: "reset" } & Reset)
@@ -250,6 +262,17 @@ function decode(envelope: Fields, data: unknown): ServerMessage {
       const change = event.slice("presence.".length) as "join" | "update" | "leave";
       return { kind: "presence", change, room, user, info: body.info ?? null, rev };
     }
+    case "presence.changes": {
+      const [from, rev] = [number(body.from), number(body.rev)];
+      const [joins, updates] = [members(body.joins), members(body.updates)];
+      if (room === null || from === null || rev === null || !joins || !updates) return INVALID;
+      return { kind: "presence_changes", room, joins, updates, leaves: strings(body.leaves), from, rev };
+    }
+    case "presence.count": {
+      const [count, rev] = [number(body.members), number(body.rev)];
+      if (room === null || count === null || rev === null) return INVALID;
+      return { kind: "presence_count", room, members: count, rev };
+    }
     case "room.skip": {
       const from = number(body.from);
       if (place === null || from === null) return INVALID;
@@ -280,6 +303,12 @@ function decode(envelope: Fields, data: unknown): ServerMessage {
 
 function strings(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}
+
+function members(value: unknown): Member[] | undefined {
+  const list = (Array.isArray(value) ? value : []).map((item) => fields(item) ?? {});
+  if (!list.every(({ user }) => typeof user === "string")) return undefined;
+  return list.map(({ user, info = null }) => ({ user: user as string, info }));
 }
 
 /** Whether a refused request may succeed later: with the same id, so that it counts once. */

@@ -6,7 +6,7 @@
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Request } from "./outbox.ts";
-import { Presence } from "./presence.ts";
+import { Presence, isPresence } from "./presence.ts";
 import {
   formatEventId,
   parseEventId,
@@ -65,7 +65,7 @@ export class Room {
     this.#owner = owner;
     this.presence = new Presence({
       isJoined: () => this.#isJoined,
-      members: (after) => this.members(after === undefined ? {} : { after }),
+      members: (after) => this.members(after === undefined ? { limit: 1000 } : { after, limit: 1000 }),
       update: async (info) => void (await this.request("presence.update", { info })),
     });
   }
@@ -214,7 +214,7 @@ export class Room {
       this.#listeners.get(message.event)?.tell(message);
       this.#everyEvent.tell(message);
       if (this.#replay && message.id !== null) this.#replay.events += 1;
-    } else if (decision === "accept" && message.kind === "presence") this.presence.receive(message);
+    } else if (decision === "accept" && isPresence(message)) this.presence.receive(message);
     else if (decision === "reset" && message.kind === "reset") this.#resets.tell(message);
     if (decision !== "drop") this.#checkReplay();
     return decision;
@@ -222,13 +222,12 @@ export class Room {
 
   #judge(message: ServerMessage): Decision {
     if (!this.#isFollowed) return "drop";
+    if (isPresence(message)) return "accept";
     const id = "id" in message && message.id !== null ? parseEventId(message.id)?.position : undefined;
     const last = this.#position;
     switch (message.kind) {
       case "event":
         return id ? this.#advance(id.offset, id, "accept") : "accept";
-      case "presence":
-        return "accept";
       case "skip":
         return id ? this.#advance(message.from, id, "move") : "drop";
       case "epoch":

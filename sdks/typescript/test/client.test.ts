@@ -264,7 +264,7 @@ test("presence: the list, then deltas; a hole asks again; a reconnect too", asyn
   ack(list?.id, { members: [{ user: "ann", info: null }], rev: 7, next: "ann" });
   await settle();
   const page = sent();
-  assert.deepEqual(page?.data, { after: "ann" });
+  assert.deepEqual(page?.data, { after: "ann", limit: 1000 });
   ack(page?.id, { members: [{ user: "bob", info: 1 }], rev: 7 });
   await settle();
   assert.deepEqual(seen, ["ann,bob,cid"]);
@@ -286,6 +286,58 @@ test("presence: the list, then deltas; a hole asks again; a reconnect too", asyn
   ack(after?.id, { members: [], rev: 1 });
   await settle();
   assert.equal(seen.at(-1), "");
+});
+
+test("presence of a large room: several changes in one message, in any order; a hole asks again", async () => {
+  const { simulation, sent, ack, join } = await connected();
+  const room = await join("r");
+  const seen: string[] = [];
+  room.presence.onChange((members) => seen.push([...members].map(([user, info]) => user + (info ?? "")).sort().join()));
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  const changes = (from: number, rev: number, data: object) =>
+    simulation.socket.receive({ event: "presence.changes", room: "r", data: { ...data, from, rev } });
+  const members = (...users: string[]) => users.map((user) => ({ user, info: null }));
+  // While the pages come, ann goes and dan comes behind them, eve comes and goes.
+  ack(sent()?.id, { members: members("ann", "bob"), rev: 7, next: "bob", count: 3 });
+  await settle();
+  changes(6, 9, { joins: members("dan"), leaves: ["ann"] });
+  ack(sent()?.id, { members: members("cid", "dan", "eve"), rev: 10, count: 4 });
+  await settle();
+  assert.deepEqual(seen, ["bob,cid,dan,eve"], "where the first page was, the changes go on");
+  changes(10, 12, { leaves: ["eve", "nobody"], updates: [{ user: "bob", info: 1 }] });
+  changes(9, 12, { leaves: ["bob"] });
+  assert.deepEqual([seen.at(-1), room.presence.count, sent()], ["bob1,cid,dan", 3, undefined]);
+  changes(13, 13, { joins: [{ user: "me", info: 2 }] });
+  assert.equal(seen.at(-1), "bob1,cid,dan,me2", "one's own change is one like any other");
+  changes(15, 18, { leaves: ["bob"] });
+  const again = sent();
+  assert.equal(again?.event, "room.members", "14 was missed");
+  changes(19, 19, { joins: members("fay") });
+  changes(22, 22, { joins: members("gus") });
+  ack(again?.id, { members: members("cid"), rev: 18 });
+  await settle();
+  assert.equal(seen.at(-1), "cid,fay");
+  const third = sent();
+  assert.equal(third?.event, "room.members", "and 20 while it was asked for");
+  ack(third?.id, { members: members("cid", "gus"), rev: 22 });
+  await settle();
+  assert.equal(seen.at(-1), "cid,gus");
+});
+
+test("presence of a room that tells only how many: a number, no list, no question", async () => {
+  const { simulation, sent, ack, join } = await connected();
+  const room = await join("r");
+  const seen: [number, number][] = [];
+  room.presence.onChange((members) => seen.push([members.size, room.presence.count]));
+  const count = (members: number, rev: number) =>
+    simulation.socket.receive({ event: "presence.count", room: "r", data: { members, rev } });
+  count(5, 3);
+  count(9, 7);
+  ack(sent()?.id, { members: [], rev: 5, count: 6 });
+  await new Promise((resolve) => setImmediate(resolve));
+  count(8, 6);
+  count(4000, 90);
+  assert.deepEqual([seen, sent()], [[[0, 9], [0, 4000]], undefined]);
 });
 
 test("rooms that the server joins by itself are followed, and a listener that throws costs nobody else", async (context) => {

@@ -125,8 +125,15 @@ impl Positions {
                     }
                 }
             }
-            ServerMessage::Presence { room, .. } if self.contains(room) => Decision::Accept,
-            ServerMessage::Presence { .. } => Decision::Drop,
+            ServerMessage::Presence { room, .. }
+            | ServerMessage::PresenceChanges { room, .. }
+            | ServerMessage::PresenceCount { room, .. } => {
+                if self.contains(room) {
+                    Decision::Accept
+                } else {
+                    Decision::Drop
+                }
+            }
             ServerMessage::Skip { id, from, .. } => {
                 self.with(id, |followed| followed.advance(*from, id.position, Decision::Move))
             }

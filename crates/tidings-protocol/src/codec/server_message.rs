@@ -78,6 +78,14 @@ impl<'a> Envelope<'a> {
             "presence.join" => self.presence(PresenceChange::Join)?,
             "presence.update" => self.presence(PresenceChange::Update)?,
             "presence.leave" => self.presence(PresenceChange::Leave)?,
+            "presence.changes" => ServerMessage::PresenceChanges {
+                room: needed(self.room, "room")?,
+                changes: self.borrowed_data()?,
+            },
+            "presence.count" => ServerMessage::PresenceCount {
+                room: needed(self.room, "room")?,
+                count: needed(Some(self.data), "data")?,
+            },
             "room.skip" => {
                 let [from, reason] = self.data_fields(["from", "reason"])?;
                 ServerMessage::Skip {
@@ -209,6 +217,16 @@ pub fn encode_server(message: &ServerMessage<'_>, out: &mut Vec<u8>) -> Encoding
                 out,
                 &PresenceData { user: user.as_ref().into(), info: Cow::Borrowed(info.as_ref()), rev: *rev },
             );
+        }
+        ServerMessage::PresenceChanges { room, changes } => {
+            put_open(out, "presence.changes");
+            put_room(out, room);
+            put_data_of(out, changes);
+        }
+        ServerMessage::PresenceCount { room, count } => {
+            put_open(out, "presence.count");
+            put_room(out, room);
+            put_data_of(out, count);
         }
         ServerMessage::Skip { id, from, reason } => {
             put_moving(out, "room.skip", id);

@@ -1,4 +1,5 @@
-//! `[limits]`: the library's limits by their own names, durations in seconds. What is left out keeps its default.
+//! `[limits]`: the library's limits by their own names, durations in seconds and short ones in milliseconds. What is left
+//! out keeps its default.
 
 use std::time::Duration;
 
@@ -6,13 +7,15 @@ use serde::Deserialize;
 use tidings::Limits;
 
 macro_rules! section {
-    (plain { $($name:ident: $type:ty,)* } seconds { $($key:ident => $duration:ident,)* }) => {
+    (plain { $($name:ident: $type:ty,)* } seconds { $($key:ident => $duration:ident,)* }
+        milliseconds { $($short_key:ident => $short:ident,)* }) => {
         /// The limits that a file may set.
         #[derive(Deserialize, Default, Debug)]
         #[serde(deny_unknown_fields)]
         pub(super) struct LimitsSection {
             $($name: Option<$type>,)*
             $($key: Option<u64>,)*
+            $($short_key: Option<u64>,)*
         }
 
         impl LimitsSection {
@@ -23,6 +26,9 @@ macro_rules! section {
                 })*
                 $(if let Some(seconds) = self.$key {
                     limits.$duration = Duration::from_secs(seconds);
+                })*
+                $(if let Some(milliseconds) = self.$short_key {
+                    limits.$short = Duration::from_millis(milliseconds);
                 })*
             }
         }
@@ -54,6 +60,7 @@ section! {
         history_node_bytes_max: usize,
         idempotency_ids_per_user_max: usize,
         idempotency_node_bytes_max: usize,
+        presence_batch_from: usize,
     }
     seconds {
         message_duration_max_seconds => message_duration_max,
@@ -65,5 +72,8 @@ section! {
         history_age_max_seconds => history_age_max,
         presence_grace_seconds => presence_grace,
         idempotency_window_seconds => idempotency_window,
+    }
+    milliseconds {
+        presence_batch_interval_milliseconds => presence_batch_interval,
     }
 }

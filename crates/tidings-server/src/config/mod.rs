@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings::auth::Jwt;
-use tidings::{Access, Limits, Overflow, RoomRules};
+use tidings::{Access, Limits, Overflow, Presence, RoomRules};
 
 use crate::failure::Failure;
 
@@ -46,7 +46,7 @@ pub(crate) struct Room {
     pattern: String,
     join: Option<Who>,
     publish: Option<Who>,
-    presence: Option<bool>,
+    presence: Option<Told>,
     #[serde(default)]
     ephemeral: Vec<String>,
     history_events: Option<usize>,
@@ -74,6 +74,20 @@ enum Slow {
     Disconnect,
     DropOldest,
     Conflate,
+}
+
+/// What members are told of each other: `true`, `false`, or `"counts"`.
+#[derive(Clone, Copy, Deserialize, Debug)]
+#[serde(untagged, expecting = "expected true, false or \"counts\"")]
+enum Told {
+    Switch(bool),
+    Word(ToldWord),
+}
+
+#[derive(Clone, Copy, Deserialize, Debug)]
+#[serde(rename_all = "lowercase")]
+enum ToldWord {
+    Counts,
 }
 
 fn default_listen() -> SocketAddr {
@@ -126,8 +140,8 @@ impl Room {
         if let Some(who) = self.publish {
             rules = rules.publish(who.into());
         }
-        if let Some(on) = self.presence {
-            rules = rules.presence(on);
+        if let Some(told) = self.presence {
+            rules = rules.presence(told);
         }
         for pattern in &self.ephemeral {
             rules = rules.ephemeral(pattern.as_str());
@@ -177,6 +191,15 @@ impl From<Slow> for Overflow {
     }
 }
 
+impl From<Told> for Presence {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Switch(on) => on.into(),
+            Told::Word(ToldWord::Counts) => Self::Counts,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,10 +233,13 @@ mod tests {
             key = "/host"
             retain = true
             replay_events = 50
+            presence = "counts"
             [limits]
             text_message_bytes_max = 1024
             heartbeat_seconds = 10
             presence_grace_seconds = 0
+            presence_batch_from = 7
+            presence_batch_interval_milliseconds = 500
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
@@ -223,9 +249,28 @@ mod tests {
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));
         assert_eq!(limits.presence_grace, Duration::ZERO);
+        assert_eq!(
+            (limits.presence_batch_from, limits.presence_batch_interval),
+            (7, Duration::from_millis(500))
+        );
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.jwt().is_ok());
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
+    }
+
+    #[test]
+    fn presence_is_on_off_or_a_number() {
+        let told = |value: &str| {
+            let room: Result<Room, _> = toml::from_str(&format!("pattern = \"a\"\npresence = {value}"));
+            room.map(|room| room.presence.map(Presence::from))
+        };
+        assert_eq!(told("true").unwrap(), Some(Presence::On));
+        assert_eq!(told("false").unwrap(), Some(Presence::Off));
+        assert_eq!(told("\"counts\"").unwrap(), Some(Presence::Counts));
+        for wrong in ["\"count\"", "1"] {
+            let error = told(wrong).unwrap_err().to_string();
+            assert!(error.contains("expected true, false or \"counts\""), "{error}");
+        }
     }
 }

@@ -96,7 +96,6 @@ impl State {
 
     /// Makes a connection a member, or a member anew, and works out what it will be told.
     pub(super) fn prepare(&mut self, slot: u32, id: &RoomId, start: Start) -> Result<Attach, ErrorCode> {
-        let now = self.node.env.now();
         let rooms_max = self.node.limits.rooms_per_connection_max;
         let connection = self.connections.get(slot as usize).ok_or(ErrorCode::Internal)?;
         let (user, session) = (connection.peer.user().clone(), connection.peer.session);
@@ -127,7 +126,7 @@ impl State {
                 }
             }
             info!(%session, user = %user.logged(), room = %id, "join");
-            room.enter(&user, now)
+            self.node.enter(&room, &user)
         };
         let mut pace = Pace::Whole;
         let (after, top, recovery, asked, announcement) = match start {
@@ -412,7 +411,7 @@ impl State {
         }
         info!(%session, user = %user.logged(), room = %room.id, "leave");
         match departure {
-            Departure::ForGood => room.leave(&user, now),
+            Departure::ForGood => self.node.leave_for_good(&room, &user),
             Departure::Lost => self.node.lose(&room, &user),
         }
     }

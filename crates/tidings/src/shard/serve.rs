@@ -1,6 +1,5 @@
 //! What clients ask for, served: the built-in events in the shard itself, an application's by its handler.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
@@ -13,11 +12,11 @@ use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::frame::Inbound;
 use tidings_protocol::limits::{
-    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, MEMBERS_PAGE_DEFAULT,
-    MEMBERS_PAGE_MAX,
+    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, MEMBERS_PAGE_BYTES_MAX,
+    MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX,
 };
 use tidings_protocol::message::{
-    ClientEvent, ClientMessage, Data, EventName, History, Member, Members, MessageId, Refreshed, Resumed,
+    ClientEvent, ClientMessage, Data, EventName, History, Members, MessageId, Refreshed, Resumed,
     ResumedRoom, RoomList,
 };
 use tidings_protocol::session::Received;
@@ -27,6 +26,7 @@ use super::State;
 use crate::auth::{AuthError, Identity, TokenFault};
 use crate::broker::Completion;
 use crate::calls::{Begin, Ticket};
+use crate::changes::member;
 use crate::connection::Start;
 use crate::context::{self, AckError, Context};
 use crate::encode;
@@ -38,7 +38,7 @@ use crate::peer::Peer;
 use crate::publication::{Excluded, Payload, PublishKey};
 use crate::room::PublishError;
 use crate::router::{self, CallFuture};
-use crate::rules::Access;
+use crate::rules::{Access, Presence};
 
 /// Bytes of why a handler failed in the log: an application may quote a client there.
 const CAUSE_BYTES_MAX: usize = 1000;
@@ -122,8 +122,8 @@ impl State {
                 let Some(joined) = self.joined_room(slot, &room) else {
                     return self.refuse(slot, id.as_ref(), &not_joined(&room));
                 };
-                let Some(connection) = self.connection(slot) else { return };
-                joined.update_presence(connection.peer.user(), &Arc::from(info.to_owned()));
+                let Some(connection) = self.connections.get(slot as usize) else { return };
+                self.node.update_presence(&joined, connection.peer.user(), &Arc::from(info.to_owned()));
                 self.ack(slot, id.as_ref(), &Empty {});
             }
             ClientMessage::Heartbeat { room, id, data } => {
@@ -298,14 +298,14 @@ impl State {
         let Some(room) = self.joined_room(slot, id) else {
             return self.refuse(slot, request, &not_joined(id));
         };
-        let limit = limit.unwrap_or(MEMBERS_PAGE_DEFAULT).min(MEMBERS_PAGE_MAX);
-        let page = room.members_page(after, limit as usize);
+        let limit = match room.rules.presence {
+            Presence::On | Presence::Off => limit.unwrap_or(MEMBERS_PAGE_DEFAULT).min(MEMBERS_PAGE_MAX),
+            Presence::Counts => 0,
+        };
+        let page = room.members_page(after, limit as usize, MEMBERS_PAGE_BYTES_MAX);
         let next = page.members.last().filter(|_| page.more).map(|(user, _)| user.as_str().to_owned());
-        let members = page.members.iter().map(|(user, info)| Member {
-            user: Cow::Borrowed(user.as_str()),
-            info: Cow::Borrowed(info.as_deref().unwrap_or(RawValue::NULL)),
-        });
-        self.ack(slot, request, &Members { members: members.collect(), rev: page.rev, next });
+        let members = page.members.iter().map(member).collect();
+        self.ack(slot, request, &Members { members, rev: page.rev, count: Some(page.count as u64), next });
     }
 
     fn history(
