@@ -11,9 +11,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::message::Lost;
 use tidings_protocol::room_log::{LogBounds, Recovery, Reset, RoomLog};
+use tidings_protocol::token_bucket::TokenBucket;
 use tokio::sync::Notify;
 
 use crate::auth::UserId;
@@ -42,11 +43,28 @@ struct State {
     /// Somebody runs [`tell_departures`] for this room.
     departures_run: bool,
     used_at: Instant,
+    /// The rate of publishes; none while it would be full. Boxed, because most rooms have none.
+    publishes: Option<Box<TokenBucket>>,
     /// Boxed, because hardly any room has one.
     snapshot: Option<Box<SnapshotState>>,
 }
 
 impl State {
+    /// Takes one publish of the room's rate, with so many at once.
+    fn take_publish(
+        &mut self,
+        at_once: u32,
+        limits: &Limits,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Result<(), PublishError> {
+        let bucket = self.publishes.get_or_insert_with(|| Box::new(TokenBucket::full(now)));
+        bucket.take(limits.publishes_per_second_per_room, at_once, now).map_err(|retry_after| {
+            metrics.hit(Limit::PublishesPerSecondPerRoom);
+            PublishError::TooFast { retry_after }
+        })
+    }
+
     fn tell_caught_up(&mut self) {
         if let Some(waiting) = self.caught_up.take() {
             waiting.notify_waiters();
@@ -89,6 +107,11 @@ pub enum PublishError {
     Conflict,
     /// There is no room to remember another idempotency id: later.
     TooManyIds,
+    /// The room has as many publishes a second as it takes.
+    TooFast {
+        /// How long until it takes another.
+        retry_after: Duration,
+    },
     /// The message is larger than a message may be.
     TooLarge,
     /// No rule covers the room.
@@ -100,6 +123,14 @@ pub(crate) struct Batch {
     pub(crate) publications: Vec<Arc<Publication>>,
     /// What would have come first and is not stored any more; the publications follow it.
     pub(crate) lost: Option<Lost>,
+}
+
+/// What a room takes.
+pub(crate) struct Weight {
+    /// Bytes of the log.
+    pub(crate) bytes: usize,
+    pub(crate) members: usize,
+    pub(crate) quiet_since: Instant,
 }
 
 /// How a snapshot is come by.
@@ -124,6 +155,7 @@ impl Room {
             presence: Presence::default(),
             departures_run: false,
             used_at: now,
+            publishes: None,
             snapshot: None,
         };
         Self { id, rules, state: Mutex::new(state) }
@@ -136,10 +168,13 @@ impl Room {
         draft: Draft,
         ids: &PublishIds,
         metrics: &Metrics,
+        limits: &Limits,
         now: Instant,
         at_ms: u64,
     ) -> Result<Receipt, PublishError> {
         let mut state = self.state.lock();
+        // Before the id is claimed: a refused publish must not use it up.
+        state.take_publish(limits.publishes_per_second_per_room, limits, metrics, now)?;
         let position = state.log.next();
         // Under the room's lock, and nothing that follows can fail: so the position that is remembered is the event's.
         if let Some(key) = &draft.key {
@@ -151,12 +186,17 @@ impl Room {
                     return Ok(Receipt { position, duplicate: true });
                 }
                 Claim::Conflict => return Err(PublishError::Conflict),
-                Claim::Full => return Err(PublishError::TooManyIds),
+                Claim::Full(limit) => {
+                    metrics.hit(limit);
+                    return Err(PublishError::TooManyIds);
+                }
             }
         }
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
         state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
-        state.log.trim(&self.rules.bounds, at_ms);
+        if let Some(bound) = state.log.trim(&self.rules.bounds, at_ms).by {
+            metrics.hit(bound);
+        }
         state.used_at = now;
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
             let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
@@ -342,14 +382,25 @@ impl Room {
 
     /// Hands an ephemeral event to everyone who listens, but for one session. A shard with a full inbox does not
     /// get it: there is nothing to catch up on.
-    pub(crate) fn pass_on(&self, frame: &Bytes, except: Option<&Excluded>, metrics: &Metrics) {
-        for listener in &self.state.lock().listeners {
+    pub(crate) fn pass_on(
+        &self,
+        frame: &Bytes,
+        except: Option<&Excluded>,
+        metrics: &Metrics,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), PublishError> {
+        let mut state = self.state.lock();
+        // Half of the rate's burst is kept for what must not be lost.
+        state.take_publish(limits.publishes_per_second_per_room.div_ceil(2), limits, metrics, now)?;
+        for listener in &state.listeners {
             let what = Unstored::Ephemeral { except: except.cloned() };
             let entry = Entry::Unstored { room: listener.room, frame: frame.clone(), what };
             if !listener.inbox.try_push(entry) {
                 metrics.ephemeral_dropped.add(1);
             }
         }
+        Ok(())
     }
 
     /// How many users are here, those in their grace included.
@@ -397,10 +448,13 @@ impl Room {
         }
     }
 
-    /// Trims by age and lets go of an old snapshot. Whether somebody still needs this room.
-    pub(crate) fn maintain(&self, limits: &Limits, now: Instant, now_ms: u64) -> bool {
+    /// Trims by age and lets go of what is past its time. Whether somebody still needs this room.
+    pub(crate) fn maintain(&self, limits: &Limits, metrics: &Metrics, now: Instant, now_ms: u64) -> bool {
         let mut state = self.state.lock();
-        state.log.trim(&self.rules.bounds, now_ms);
+        if let Some(bound) = state.log.trim(&self.rules.bounds, now_ms).by {
+            metrics.hit(bound);
+        }
+        state.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
         if let Some(snapshot) = &mut state.snapshot {
             snapshot.latest.take_if(|(at, _)| old(at));
@@ -414,15 +468,15 @@ impl Room {
         in_grace || !(state.listeners.is_empty() && state.log.is_empty() && idle >= keep)
     }
 
-    /// Bytes of the log, and since when it is quiet.
-    pub(crate) fn weight(&self) -> (usize, Instant) {
+    /// What the room takes, and since when it is quiet.
+    pub(crate) fn weight(&self) -> Weight {
         let state = self.state.lock();
-        (state.log.bytes(), state.used_at)
+        Weight { bytes: state.log.bytes(), members: state.presence.len(), quiet_since: state.used_at }
     }
 
     /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
     pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
-        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms)
+        self.state.lock().log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms).bytes
     }
 }
 
