@@ -114,7 +114,10 @@ impl fmt::Display for PlanError {
         match self {
             Self::Url(url, why) => write!(f, "{url:?} can't be used: {why}"),
             Self::NoDialect(name) => {
-                write!(f, "there is no dialect {name:?}: tidings, plain, socketio, centrifuge, nats, nchan, pusher")
+                write!(
+                    f,
+                    "there is no dialect {name:?}: tidings, plain, socketio, centrifuge, nats, nchan, pusher"
+                )
             }
             Self::NoKey => f.write_str("tokens need a key: --secret-file or --es256-key-file"),
             Self::Key(why) => write!(f, "the key can't be used: {why}"),
