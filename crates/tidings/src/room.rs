@@ -43,10 +43,21 @@ struct State {
     /// Somebody runs [`tell_departures`] for this room.
     departures_run: bool,
     used_at: Instant,
-    /// The rate of publishes; none while it would be full. Boxed, because most rooms have none.
-    publishes: Option<Box<TokenBucket>>,
-    /// Boxed, because hardly any room has one.
-    snapshot: Option<Box<SnapshotState>>,
+    /// Boxed, because most rooms have none of it most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// The rate of publishes; none while it would be full.
+    publishes: Option<TokenBucket>,
+    snapshot: SnapshotState,
+}
+
+impl Rare {
+    fn is_idle(&self) -> bool {
+        self.publishes.is_none() && self.snapshot.is_idle()
+    }
 }
 
 impl State {
@@ -58,7 +69,8 @@ impl State {
         metrics: &Metrics,
         now: Instant,
     ) -> Result<(), PublishError> {
-        let bucket = self.publishes.get_or_insert_with(|| Box::new(TokenBucket::full(now)));
+        let rare = self.rare.get_or_insert_default();
+        let bucket = rare.publishes.get_or_insert_with(|| TokenBucket::full(now));
         bucket.take(limits.publishes_per_second_per_room, at_once, now).map_err(|retry_after| {
             metrics.hit(Limit::PublishesPerSecondPerRoom);
             PublishError::TooFast { retry_after }
@@ -155,8 +167,7 @@ impl Room {
             presence: Presence::default(),
             departures_run: false,
             used_at: now,
-            publishes: None,
-            snapshot: None,
+            rare: None,
         };
         Self { id, rules, state: Mutex::new(state) }
     }
@@ -223,8 +234,8 @@ impl Room {
     pub(crate) fn stop_listening(&self, shard: u16, now: Instant) {
         let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.inbox.shard() != shard);
-        if let Some(snapshot) = &mut state.snapshot {
-            snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
+        if let Some(rare) = &mut state.rare {
+            rare.snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
         }
         state.used_at = now;
         state.tell_caught_up();
@@ -423,7 +434,7 @@ impl Room {
     ) -> SnapshotRequest {
         let mut state = self.state.lock();
         let top = state.log.top();
-        let state = state.snapshot.get_or_insert_default();
+        let state = &mut state.rare.get_or_insert_default().snapshot;
         let fresh = |at: &Instant| now.saturating_duration_since(*at) < limits.snapshot_reuse;
         if let Some((_, snapshot)) = state.latest.as_ref().filter(|(at, _)| fresh(at)) {
             return SnapshotRequest::Ready(snapshot.clone());
@@ -440,7 +451,7 @@ impl Room {
     /// The snapshot handler has answered: tells every shard that waits.
     pub(crate) fn finish_snapshot(&self, snapshot: Option<&Snapshot>, now: Instant) {
         let mut state = self.state.lock();
-        let state = state.snapshot.get_or_insert_default();
+        let state = &mut state.rare.get_or_insert_default().snapshot;
         state.in_flight = false;
         state.latest = snapshot.map(|snapshot| (now, snapshot.clone()));
         for (inbox, room) in state.waiting.drain(..) {
@@ -454,12 +465,12 @@ impl Room {
         if let Some(bound) = state.log.trim(&self.rules.bounds, now_ms).by {
             metrics.hit(bound);
         }
-        state.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
-        if let Some(snapshot) = &mut state.snapshot {
-            snapshot.latest.take_if(|(at, _)| old(at));
+        if let Some(rare) = &mut state.rare {
+            rare.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
+            rare.snapshot.latest.take_if(|(at, _)| old(at));
         }
-        state.snapshot.take_if(|snapshot| snapshot.is_idle());
+        state.rare.take_if(|rare| rare.is_idle());
         // A log that has had events keeps its epoch for as long as a cursor of it may come back. Any other begins with
         // the same epoch again.
         let keep = if state.log.top().offset == 0 { Duration::ZERO } else { self.rules.bounds.age_max };
