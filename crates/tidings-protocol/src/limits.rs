@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// A room's name, in bytes. A longer one is `invalid`.
 pub const ROOM_BYTES_MAX: usize = 128;
 /// An event's name, in bytes. A longer one is `invalid`.
@@ -37,6 +39,22 @@ pub const PRESENCE_CROWD_FROM: usize = 1000;
 /// `info` of a presence, in bytes. More is `too_large`.
 pub const PRESENCE_INFO_BYTES_MAX: usize = 4096;
 
+/// A handshake's request line and headers, in bytes. More is answered with 431.
+pub const HANDSHAKE_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Headers of a handshake. More are answered with 431.
+pub const HANDSHAKE_HEADERS_MAX: usize = 64;
+
+/// What becomes of a user's connection beyond [`Limits::connections_per_user_max`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionLimitPolicy {
+    /// It is refused with 429 `connection_limit`.
+    #[default]
+    RefuseNewest,
+    /// It takes the place of the user's oldest, which is closed with 4009.
+    CloseOldest,
+}
+
 /// What an operator may set. [`Limits::default`] is what production gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -57,6 +75,11 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Messages of a connection at once. 40.
     pub messages_burst: u32,
+    /// Messages a second of a user, over all his connections on a node, with as many at once. More is `rate_limited`. 50.
+    pub messages_per_second_per_user: u32,
+    /// Publishes a second to a room on a node, whoever publishes, with as many at once. More is `rate_limited`, which
+    /// closes nobody: others may have used the rate up. Ephemeral events leave half of what is at once to the rest. 1,000.
+    pub publishes_per_second_per_room: u32,
     /// How long a connection may go on being `rate_limited` before it is closed with 4108. 10 s.
     pub rate_limited_duration_max: Duration,
     /// Rooms of a connection. One more is `room_limit`. 100.
@@ -79,20 +102,28 @@ pub struct Limits {
     pub outbound_bytes_max: usize,
     /// What waits for one connection, in messages. More closes with 4109. 1,024.
     pub outbound_messages_max: usize,
+    /// What waits for all connections of a node whose sockets don't take it, in bytes; a frame that waits for several
+    /// counts for each. Above it the largest queues go first, closed with 4109. 1 GiB; the program sets 25 % of the memory.
+    pub outbound_node_bytes_max: usize,
     /// A full socket that takes nothing. Longer closes with 4109. 10 s.
     pub stalled_duration_max: Duration,
     /// What waits for one shard, in entries. More, and the shard reads on from the rooms' logs. 4,096.
     pub inbox_entries_max: usize,
     /// The same in bytes. 4 MiB.
     pub inbox_bytes_max: usize,
-    /// Connections of a user. One more is refused with 429 `connection_limit`. 5.
+    /// Connections of a user. One more is refused with 429 `connection_limit`, or as the policy says. 5.
     pub connections_per_user_max: usize,
-    /// Connections of a node. One more is refused with 503 `overloaded`. 80 % of the open-files limit.
+    /// What becomes of one more. It is refused.
+    pub connections_per_user_policy: ConnectionLimitPolicy,
+    /// Connections of a node. One more is refused with 503 `overloaded`. 16,000; the program sets 80 % of the open-files
+    /// limit.
     pub connections_per_node_max: usize,
     /// Handshakes a second of an address; loopback is exempt. More, beyond the burst, is 429 `rate_limited`. 100.
     pub handshakes_per_second_per_ip: u32,
     /// Handshakes of an address at once. 500.
     pub handshakes_burst_per_ip: u32,
+    /// Handshakes a second of a node, with as many at once. More is 503 `overloaded`. 10,000.
+    pub handshakes_per_second: u32,
     /// Handshakes under way on a node. One more is 503 `overloaded`. 1,024.
     pub pending_handshakes_max: usize,
     /// Handshakes under way from one address. One more is 429 `rate_limited`. 200.
@@ -107,7 +138,8 @@ pub struct Limits {
     pub history_bytes_max: usize,
     /// Keys of a room that keeps the newest event of each. One more, and the one that is oldest goes. 1,024.
     pub room_keys_max: usize,
-    /// Bytes of all rooms' histories; the quietest rooms are trimmed first. 10 % of the memory.
+    /// Bytes of all rooms' histories; the quietest rooms are trimmed first. 1 GiB; the program sets
+    /// 10 % of the memory.
     pub history_node_bytes_max: usize,
     /// How long an idempotency id is remembered. 5 min.
     pub idempotency_window: Duration,
@@ -148,6 +180,8 @@ impl Default for Limits {
             control_frames_burst: 20,
             messages_per_second: 20,
             messages_burst: 40,
+            messages_per_second_per_user: 50,
+            publishes_per_second_per_room: 1000,
             rate_limited_duration_max: Duration::from_secs(10),
             rooms_per_connection_max: 100,
             joins_per_second: 10,
@@ -159,13 +193,16 @@ impl Default for Limits {
             close_duration_max: Duration::from_secs(1),
             outbound_bytes_max: 1024 * 1024,
             outbound_messages_max: 1024,
+            outbound_node_bytes_max: 1024 * 1024 * 1024,
             stalled_duration_max: Duration::from_secs(10),
             inbox_entries_max: 4096,
             inbox_bytes_max: 4 * 1024 * 1024,
             connections_per_user_max: 5,
+            connections_per_user_policy: ConnectionLimitPolicy::RefuseNewest,
             connections_per_node_max: 16_000,
             handshakes_per_second_per_ip: 100,
             handshakes_burst_per_ip: 500,
+            handshakes_per_second: 10_000,
             pending_handshakes_max: 1024,
             pending_handshakes_per_ip_max: 200,
             handshake_duration_max: Duration::from_secs(5),
@@ -182,6 +219,91 @@ impl Default for Limits {
             presence_batch_interval: Duration::from_millis(250),
             snapshot_reuse: Duration::from_secs(1),
             token_leeway: Duration::from_secs(30),
+        }
+    }
+}
+
+macro_rules! named_limits {
+    ($($variant:ident => $name:literal,)*) => {
+        /// A limit that was hit, under the name of its field in [`Limits`] or of its constant: so it stands in metrics.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[non_exhaustive]
+        pub enum Limit {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        impl Limit {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Its place in [`Limit::ALL`].
+            pub fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+named_limits! {
+    TextMessageBytesMax => "text_message_bytes_max",
+    BinaryMessageBytesMax => "binary_message_bytes_max",
+    FragmentsMax => "fragments_max",
+    MessageDurationMax => "message_duration_max",
+    ControlFramesPerSecond => "control_frames_per_second",
+    MessagesPerSecond => "messages_per_second",
+    MessagesPerSecondPerUser => "messages_per_second_per_user",
+    PublishesPerSecondPerRoom => "publishes_per_second_per_room",
+    RateLimitedDurationMax => "rate_limited_duration_max",
+    RoomsPerConnectionMax => "rooms_per_connection_max",
+    JoinsPerSecond => "joins_per_second",
+    WaitingCallsMax => "waiting_calls_max",
+    SilenceMax => "silence_max",
+    CloseDurationMax => "close_duration_max",
+    OutboundBytesMax => "outbound_bytes_max",
+    OutboundMessagesMax => "outbound_messages_max",
+    OutboundNodeBytesMax => "outbound_node_bytes_max",
+    StalledDurationMax => "stalled_duration_max",
+    InboxEntriesMax => "inbox_entries_max",
+    InboxBytesMax => "inbox_bytes_max",
+    ConnectionsPerUserMax => "connections_per_user_max",
+    ConnectionsPerNodeMax => "connections_per_node_max",
+    HandshakesPerSecondPerIp => "handshakes_per_second_per_ip",
+    HandshakesPerSecond => "handshakes_per_second",
+    PendingHandshakesMax => "pending_handshakes_max",
+    PendingHandshakesPerIpMax => "pending_handshakes_per_ip_max",
+    HandshakeDurationMax => "handshake_duration_max",
+    HandshakeHead => "handshake_head",
+    HistoryAgeMax => "history_age_max",
+    HistoryEventsMax => "history_events_max",
+    HistoryBytesMax => "history_bytes_max",
+    RoomKeysMax => "room_keys_max",
+    HistoryNodeBytesMax => "history_node_bytes_max",
+    IdempotencyIdsPerUserMax => "idempotency_ids_per_user_max",
+    IdempotencyNodeBytesMax => "idempotency_node_bytes_max",
+    TokenBytesMax => "token_bytes_max",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limits_name_is_its_own() {
+        for (index, limit) in Limit::ALL.iter().enumerate() {
+            assert_eq!(limit.index(), index);
+            // As Debug writes it, in the spelling of fields.
+            let spelled: String = format!("{limit:?}")
+                .chars()
+                .flat_map(|char| char.is_uppercase().then_some('_').into_iter().chain(char.to_lowercase()))
+                .collect();
+            assert_eq!(spelled.trim_start_matches('_'), limit.name());
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event_id::{Epoch, Offset, Position};
+use crate::limits::Limit;
 use crate::message::{Lost, ResetReason};
 
 /// How many earlier epochs a log remembers.
@@ -70,6 +71,15 @@ pub struct Reset {
     pub lost: Option<Lost>,
     /// The last offset that is not stored any more: what is stored follows after it.
     pub after: Offset,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trimmed {
+    /// How many bytes.
+    pub bytes: usize,
+    /// For which bound; of several, the last.
+    pub by: Option<Limit>,
 }
 
 /// What became of an event that another node or the broker sequenced.
@@ -149,22 +159,28 @@ impl<E> RoomLog<E> {
         self.epoch = epoch;
     }
 
-    /// Forgets from the head what is over a bound; gives back how many bytes that were.
-    pub fn trim(&mut self, bounds: &LogBounds, now_ms: u64) -> usize {
+    /// Forgets from the head what is over a bound.
+    pub fn trim(&mut self, bounds: &LogBounds, now_ms: u64) -> Trimmed {
         let keep_from_ms = now_ms.saturating_sub(bounds.age_max.as_millis() as u64);
         let before = self.bytes;
+        let mut by = None;
         while let Some(head) = self.stored.front() {
-            let over = self.stored.len() > bounds.events_max || self.bytes > bounds.bytes_max;
-            if !over && head.at_ms >= keep_from_ms {
+            by = Some(if self.stored.len() > bounds.events_max {
+                Limit::HistoryEventsMax
+            } else if self.bytes > bounds.bytes_max {
+                Limit::HistoryBytesMax
+            } else if head.at_ms < keep_from_ms {
+                Limit::HistoryAgeMax
+            } else {
                 break;
-            }
+            });
             self.bytes -= head.bytes;
             self.stored.pop_front();
         }
         if self.stored.is_empty() {
             self.stored = VecDeque::new();
         }
-        before - self.bytes
+        Trimmed { bytes: before - self.bytes, by }
     }
 
     /// Judges a client's position. One position is judged by itself, never by what another client had.
@@ -262,13 +278,18 @@ mod tests {
     #[test]
     fn every_bound_trims_from_the_head() {
         let mut log = log_of(10);
-        log.trim(&LogBounds { events_max: 7, ..WIDE }, 10);
+        let trimmed = |bytes, by| Trimmed { bytes, by: Some(by) };
+        let by_events = log.trim(&LogBounds { events_max: 7, ..WIDE }, 10);
+        assert_eq!(by_events, trimmed(30, Limit::HistoryEventsMax));
         assert_eq!((log.oldest(), log.len(), log.bytes()), (4, 7, 70));
-        log.trim(&LogBounds { bytes_max: 55, ..WIDE }, 10);
+        let by_bytes = log.trim(&LogBounds { bytes_max: 55, ..WIDE }, 10);
+        assert_eq!(by_bytes, trimmed(20, Limit::HistoryBytesMax));
         assert_eq!((log.oldest(), log.bytes()), (6, 50));
-        log.trim(&LogBounds { age_max: Duration::from_millis(2), ..WIDE }, 10);
+        let by_age = log.trim(&LogBounds { age_max: Duration::from_millis(2), ..WIDE }, 10);
+        assert_eq!(by_age, trimmed(20, Limit::HistoryAgeMax));
         assert_eq!((log.oldest(), log.top()), (8, at(1, 10)));
-        assert_eq!(log.trim(&LogBounds { age_max: Duration::ZERO, ..WIDE }, 100), 30);
+        assert_eq!(log.trim(&WIDE, 10), Trimmed { bytes: 0, by: None });
+        assert_eq!(log.trim(&LogBounds { age_max: Duration::ZERO, ..WIDE }, 100).bytes, 30);
         assert_eq!((log.oldest(), log.len()), (11, 0));
     }
 

@@ -12,7 +12,7 @@ use crate::close::CloseCode;
 use crate::codec;
 use crate::error::{ErrorCode, Refusal};
 use crate::frame::Inbound;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::message::{ClientMessage, MessageId};
 use crate::token_bucket::TokenBucket;
 
@@ -76,10 +76,19 @@ pub enum Received<'a> {
         /// Code and sentence.
         refusal: Refusal,
     },
+    /// Answer with an error: the client was too fast.
+    Limited {
+        /// For which rate.
+        limit: Limit,
+        /// The client's id, if it could be read.
+        id: Option<MessageId>,
+        /// `rate_limited`, and when to try again.
+        refusal: Refusal,
+    },
     /// The client closes: answer with the same code (1000 if it gave none) and end.
     Closed(Option<CloseCode>),
-    /// Close.
-    Close(CloseCode, &'static str),
+    /// Close: a limit was hit.
+    Close(Limit, CloseCode, &'static str),
 }
 
 /// What a deadline asks of the shell.
@@ -91,8 +100,8 @@ pub enum Due {
     Checkpoint,
     /// `?resume=wait` is over: attach the rooms.
     Attach,
-    /// Close.
-    Close(CloseCode, &'static str),
+    /// Close, for a limit if one was hit.
+    Close(Option<Limit>, CloseCode, &'static str),
     /// The close took too long: drop the socket.
     Abort,
 }
@@ -179,7 +188,11 @@ impl Session {
         let limits = &self.limits;
         match self.controls.take(limits.control_frames_per_second, limits.control_frames_burst, now) {
             Ok(()) => received,
-            Err(_) => Received::Close(CloseCode::POLICY, "too many ping or pong frames"),
+            Err(_) => Received::Close(
+                Limit::ControlFramesPerSecond,
+                CloseCode::POLICY,
+                "too many ping or pong frames",
+            ),
         }
     }
 
@@ -195,7 +208,8 @@ impl Session {
         };
         let limits = &self.limits;
         if let Err(wait) = self.messages.take(limits.messages_per_second, limits.messages_burst, now) {
-            return self.too_fast(id, "messages", limits.messages_per_second, wait, now);
+            let per_second = limits.messages_per_second;
+            return self.too_fast(Limit::MessagesPerSecond, id, "messages", per_second, wait, now);
         }
         let message = match decoded {
             Err(refusal) => return Received::Refused { id, refusal },
@@ -204,13 +218,26 @@ impl Session {
         if matches!(message, ClientMessage::Join { .. })
             && let Err(wait) = self.joins.take(limits.joins_per_second, limits.joins_per_second, now)
         {
-            return self.too_fast(id, "joins", limits.joins_per_second, wait, now);
+            let per_second = limits.joins_per_second;
+            return self.too_fast(Limit::JoinsPerSecond, id, "joins", per_second, wait, now);
         }
         Received::Message(message)
     }
 
+    /// Answers a message that was too fast for its user, whose rate is no single connection's.
+    pub fn too_fast_for_user(
+        &mut self,
+        id: Option<MessageId>,
+        wait: Duration,
+        now: Instant,
+    ) -> Received<'static> {
+        let per_second = self.limits.messages_per_second_per_user;
+        self.too_fast(Limit::MessagesPerSecondPerUser, id, "messages of a user", per_second, wait, now)
+    }
+
     fn too_fast<'a>(
         &mut self,
+        limit: Limit,
         id: Option<MessageId>,
         what: &str,
         per_second: u32,
@@ -222,11 +249,15 @@ impl Session {
             self.rare().limited.filter(|limited| !forgiven(limited)).map_or(now, |limited| limited.since);
         self.rare_mut().limited = Some(Limited { since, last: now });
         if now.saturating_duration_since(since) > self.limits.rate_limited_duration_max {
-            return Received::Close(CloseCode::RATE_LIMITED, "too many messages for too long");
+            return Received::Close(
+                Limit::RateLimitedDurationMax,
+                CloseCode::RATE_LIMITED,
+                "too many messages for too long",
+            );
         }
         let refusal = Refusal::new(ErrorCode::RateLimited, format!("{per_second} {what} a second at most"))
             .retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
-        Received::Refused { id, refusal }
+        Received::Limited { limit, id, refusal }
     }
 
     /// Says after each read whether a message has begun and is not complete.
@@ -311,20 +342,23 @@ impl Session {
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
         let rare = self.rare();
         if passed(rare.leaves) {
-            return Some(Due::Close(CloseCode::DRAINING, "the server is being drained"));
+            return Some(Due::Close(None, CloseCode::DRAINING, "the server is being drained"));
         }
         if passed(self.expires) {
-            return Some(Due::Close(CloseCode::TOKEN_EXPIRED, "the token has expired"));
+            return Some(Due::Close(None, CloseCode::TOKEN_EXPIRED, "the token has expired"));
         }
         if passed(rare.stall_ends) {
-            return Some(Due::Close(CloseCode::SLOW_CONSUMER, "the socket takes nothing"));
+            let limit = Some(Limit::StalledDurationMax);
+            return Some(Due::Close(limit, CloseCode::SLOW_CONSUMER, "the socket takes nothing"));
         }
         if self.phase == Phase::Open {
             if passed(self.message_must_end) {
-                return Some(Due::Close(CloseCode::POLICY, "a message took too long to complete"));
+                let limit = Some(Limit::MessageDurationMax);
+                return Some(Due::Close(limit, CloseCode::POLICY, "a message took too long to complete"));
             }
             if now >= self.heard_at + self.limits.silence_max {
-                return Some(Due::Close(CloseCode::HEARTBEAT_TIMEOUT, "nothing was heard for too long"));
+                let cause = "nothing was heard for too long";
+                return Some(Due::Close(Some(Limit::SilenceMax), CloseCode::HEARTBEAT_TIMEOUT, cause));
             }
         }
         if passed(rare.resume_wait_ends) {

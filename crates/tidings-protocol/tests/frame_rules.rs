@@ -4,7 +4,7 @@ mod frame_support;
 
 use frame_support::{LengthForm, Outcome, RawFrame, Received, WIDE, read_in_pieces, stream};
 use tidings_protocol::frame::{FrameError, Inbound, MessageReader, Opcode, ReaderLimits, Role};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 
 const ROLES: [Role; 2] = [Role::Server, Role::Client];
 
@@ -231,7 +231,10 @@ fn a_size_limit_counts_the_whole_message_and_is_judged_at_the_header() {
         bytes.truncate(bytes.len() - frames.last().unwrap().payload.len());
         read_in_pieces(Role::Server, &bytes, [], &limits).error
     };
-    let too_large = |limit| Some(FrameError::MessageTooLarge { limit });
+    let too_large = |limit| {
+        let name = if limit == 10 { Limit::TextMessageBytesMax } else { Limit::BinaryMessageBytesMax };
+        Some(FrameError::MessageTooLarge { limit, name })
+    };
     assert_eq!(at(&[text("0123456789")]), None);
     assert_eq!(at(&[text("0123456789a")]), too_large(10));
     assert_eq!(at(&[binary([0; 200])]), None);

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::frame::{CloseFrame, Inbound};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::session::{Due, Received, Session};
 
 const APP: Inbound<'static> = Inbound::Text(r#"{"event":"typing","room":"a"}"#);
@@ -50,7 +50,7 @@ fn due(session: &mut Session, now: Instant) -> Vec<Due> {
 /// The code with which a session closes at `now`, if it does.
 fn closes(session: &mut Session, now: Instant) -> Option<CloseCode> {
     due(session, now).into_iter().find_map(|due| match due {
-        Due::Close(code, _) => Some(code),
+        Due::Close(_, code, _) => Some(code),
         _ => None,
     })
 }
@@ -71,13 +71,14 @@ fn run(session: &mut Session, start: Instant, until: Duration) -> Vec<(Duration,
 }
 
 fn code(received: &Received<'_>) -> Option<CloseCode> {
-    if let Received::Close(code, _) = received { Some(*code) } else { None }
+    if let Received::Close(_, code, _) = received { Some(*code) } else { None }
 }
 
 /// The wait that a `rate_limited` names.
 fn limited(received: &Received<'_>) -> Option<u64> {
     match received {
-        Received::Refused { refusal, .. } if refusal.code == ErrorCode::RateLimited => {
+        Received::Limited { refusal, .. } => {
+            assert_eq!(refusal.code, ErrorCode::RateLimited);
             Some(refusal.retry_after_ms.expect("rate_limited says how long to wait"))
         }
         _ => None,
@@ -90,7 +91,7 @@ fn a_silent_connection_is_pinged_and_closed_with_4110() {
     let all = run(&mut session, start, s(1000));
     let (at, last) = all.last().unwrap();
     assert_eq!(all[..2], [(s(30), Due::Ping), (s(60), Due::Ping)]);
-    assert!(matches!(last, Due::Close(CloseCode::HEARTBEAT_TIMEOUT, _)), "{all:?}");
+    assert!(matches!(last, Due::Close(Some(Limit::SilenceMax), CloseCode::HEARTBEAT_TIMEOUT, _)), "{all:?}");
     assert_eq!((*at, all.len()), (s(90), 3));
 }
 
@@ -196,7 +197,7 @@ fn the_41st_message_at_once_is_rate_limited() {
     assert!(matches!(session.receive(APP, start + ms(50)), Received::Message(_)));
     let refused = session.receive(Inbound::Text(r#"{"event":"x","id":"x-1"}"#), start + ms(50));
     assert!(
-        matches!(&refused, Received::Refused { id: Some(id), .. } if id.as_str() == "x-1"),
+        matches!(&refused, Received::Limited { limit: Limit::MessagesPerSecond, id: Some(id), .. } if id.as_str() == "x-1"),
         "{refused:?}"
     );
 }
@@ -216,6 +217,15 @@ fn being_rate_limited_for_10_s_closes_with_4108() {
     assert_eq!(code, CloseCode::RATE_LIMITED);
     // The burst carries 50 a second for 40 / (50 - 20) s.
     assert!((s(11)..=s(12)).contains(&at), "{at:?}");
+}
+
+#[test]
+fn what_is_too_fast_for_the_user_counts_towards_4108_as_well() {
+    let (mut session, start) = session();
+    let mut refused = |at| session.too_fast_for_user(None, ms(20), start + at);
+    assert!(matches!(refused(s(0)), Received::Limited { limit: Limit::MessagesPerSecondPerUser, .. }));
+    assert_eq!((1..=20).filter_map(|half| code(&refused(ms(500) * half))).count(), 0);
+    assert_eq!(code(&refused(ms(10_500))), Some(CloseCode::RATE_LIMITED));
 }
 
 #[test]

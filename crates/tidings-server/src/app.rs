@@ -1,14 +1,37 @@
-//! The routes that every server has: the socket, and what a load balancer asks.
+//! The routes that every server has: the socket, what a load balancer asks, and what an operator looks at.
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tidings::{Hub, Limits};
 
+use crate::metrics_page;
+
 /// `/ws`, `/health/live` and `/health/ready`.
 pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
+    health(hub, limits).route("/ws", hub.route())
+}
+
+/// `/metrics`, and the health routes once more: for a listener that the public does not reach.
+pub(crate) fn admin_router(hub: &Hub, limits: &Limits) -> Router {
+    health(hub, limits).merge(metrics(hub))
+}
+
+/// `/metrics`.
+pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(hub: &Hub) -> Router<S> {
+    let hub = hub.clone();
+    Router::new().route(
+        "/metrics",
+        get(move || {
+            let answer = metrics_page::answer(&hub);
+            async move { answer }
+        }),
+    )
+}
+
+fn health(hub: &Hub, limits: &Limits) -> Router {
     let (ready, connections_max) = (hub.clone(), limits.connections_per_node_max as u64);
-    Router::new().route("/ws", hub.route()).route("/health/live", get(|| async { "live\n" })).route(
+    Router::new().route("/health/live", get(|| async { "live\n" })).route(
         "/health/ready",
         get(move || {
             let answer = readiness(ready.is_ready(), ready.metrics().connections, connections_max);

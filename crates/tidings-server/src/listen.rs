@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidings::Limits;
+use tidings::protocol::limits::{HANDSHAKE_HEAD_BYTES_MAX, HANDSHAKE_HEADERS_MAX, Limit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tower_service::Service as _;
@@ -24,12 +25,11 @@ use tracing::{debug, info, warn};
 
 use crate::pending::{PendingConnection, PendingConnections, TooMany};
 
-/// Bytes of a request's head, and the least that hyper can do with. A longer head is answered with 431.
-const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Headers of a request. More are answered with 431.
-const HEADERS_MAX: usize = 64;
 /// How long the loop rests when there are no open files left: sockets that end meanwhile give some back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Who is told that a limit was hit.
+pub(crate) type OnHit = Arc<dyn Fn(Limit) + Send + Sync>;
 
 /// Where connections come from.
 pub(crate) trait Accept: Send + Sync {
@@ -44,14 +44,19 @@ impl Accept for TcpListener {
 }
 
 /// Serves `app` on everything that is accepted, for as long as it is polled.
-pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) -> Infallible {
+pub(crate) async fn serve(
+    listener: &impl Accept,
+    app: Router,
+    limits: &Limits,
+    on_hit: &OnHit,
+) -> Infallible {
     let pending = Arc::new(PendingConnections::new(limits));
     let progress_max = limits.handshake_duration_max;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(progress_max)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
+        .max_headers(HANDSHAKE_HEADERS_MAX)
+        .max_buf_size(HANDSHAKE_HEAD_BYTES_MAX);
     let mut is_failing = false;
     loop {
         match listener.accept().await {
@@ -62,9 +67,14 @@ pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) 
                 match pending.begin(address.ip()) {
                     Ok(counted) => {
                         let (http, app) = (http.clone(), app.clone());
-                        drop(tokio::spawn(connection(http, stream, address, app, progress_max, counted)));
+                        let connection =
+                            Connection { stream, address, progress_max, on_hit: Arc::clone(on_hit) };
+                        drop(tokio::spawn(connection.serve(http, app, counted)));
                     }
-                    Err(too_many) => refuse(stream, address, too_many),
+                    Err(too_many) => {
+                        on_hit(too_many.limit());
+                        refuse(stream, address, too_many);
+                    }
                 }
             }
             // The client hung up before its turn; the next one may be fine.
@@ -85,37 +95,53 @@ pub(crate) async fn serve(listener: &impl Accept, app: Router, limits: &Limits) 
 
 /// One connection until it is upgraded or closed. It has `progress_max` for its first request to be answered, and
 /// again for each that follows: hyper times the head alone, and this times whatever else a client can think of.
-async fn connection(
-    http: http1::Builder,
+struct Connection {
     stream: TcpStream,
     address: SocketAddr,
-    app: Router,
     progress_max: Duration,
-    _counted: PendingConnection,
-) {
-    let answered = Arc::new(Notify::new());
-    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(address));
-        let (mut app, answered) = (app.clone(), Arc::clone(&answered));
-        async move {
-            let response = app.call(request.map(Body::new)).await;
-            answered.notify_one();
-            response
-        }
-    });
-    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::pin!(served);
-    loop {
-        tokio::select! {
-            ended = &mut served => {
-                if let Err(error) = ended {
-                    debug!(%error, %address, "connection");
-                }
-                return;
+    on_hit: OnHit,
+}
+
+impl Connection {
+    async fn serve(self, http: http1::Builder, app: Router, _counted: PendingConnection) {
+        let Self { stream, address, progress_max, on_hit } = self;
+        let answered = Arc::new(Notify::new());
+        let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(address));
+            let (mut app, answered) = (app.clone(), Arc::clone(&answered));
+            async move {
+                let response = app.call(request.map(Body::new)).await;
+                answered.notify_one();
+                response
             }
-            in_time = tokio::time::timeout(progress_max, answered.notified()) => if in_time.is_err() {
-                debug!(%address, "closed: no request was answered in time");
-                return;
+        });
+        let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        tokio::pin!(served);
+        // Who has had an answer may rest until he is closed: he hits no limit by it.
+        let mut has_answer = false;
+        loop {
+            tokio::select! {
+                ended = &mut served => {
+                    if let Err(error) = ended {
+                        debug!(%error, %address, "connection");
+                        if error.is_parse_too_large() {
+                            on_hit(Limit::HandshakeHead);
+                        } else if error.is_timeout() && !has_answer {
+                            on_hit(Limit::HandshakeDurationMax);
+                        }
+                    }
+                    return;
+                }
+                in_time = tokio::time::timeout(progress_max, answered.notified()) => {
+                    if in_time.is_err() {
+                        debug!(%address, "closed: no request was answered in time");
+                        if !has_answer {
+                            on_hit(Limit::HandshakeDurationMax);
+                        }
+                        return;
+                    }
+                    has_answer = true;
+                }
             }
         }
     }
@@ -133,6 +159,13 @@ fn refuse(stream: TcpStream, address: SocketAddr, too_many: TooMany) {
 }
 
 impl TooMany {
+    fn limit(self) -> Limit {
+        match self {
+            Self::OnNode => Limit::PendingHandshakesMax,
+            Self::FromAddress => Limit::PendingHandshakesPerIpMax,
+        }
+    }
+
     /// The whole HTTP answer.
     fn answer(self) -> String {
         let (status, reason, code, detail, fix) = match self {
@@ -187,6 +220,13 @@ mod tests {
         }
     }
 
+    /// Counts, for a test to look at.
+    fn counted() -> (OnHit, Arc<parking_lot::Mutex<Vec<Limit>>>) {
+        let hits = Arc::<parking_lot::Mutex<Vec<_>>>::default();
+        let kept = Arc::clone(&hits);
+        (Arc::new(move |limit| kept.lock().push(limit)), hits)
+    }
+
     async fn local() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -213,8 +253,9 @@ mod tests {
         };
         let app = Router::new().route("/", get(|| async { "alive" }));
         let (limits, begun) = (Limits::default(), std::time::Instant::now());
+        let (on_hit, _) = counted();
         tokio::select! {
-            _ = serve(&listener, app, &limits) => unreachable!(),
+            _ = serve(&listener, app, &limits, &on_hit) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") => {
                 assert!(answer.ends_with("alive"), "{answer}");
             }
@@ -239,9 +280,11 @@ mod tests {
             drop(held);
             answer
         };
+        let (on_hit, hits) = counted();
         tokio::select! {
-            _ = serve(&listener, Router::new(), &limits) => unreachable!(),
+            _ = serve(&listener, Router::new(), &limits, &on_hit) => unreachable!(),
             answer = client => {
+                assert_eq!(*hits.lock(), [Limit::PendingHandshakesMax]);
                 assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
                 assert!(answer.contains("retry-after: 1\r\n") && answer.contains(r#""code":"overloaded""#), "{answer}");
             }
@@ -254,10 +297,50 @@ mod tests {
         let mut limits = Limits::default();
         limits.handshake_duration_max = Duration::from_millis(50);
         let app = Router::new().route("/", get(std::future::pending::<()>));
+        let (on_hit, hits) = counted();
         tokio::select! {
-            _ = serve(&listener, app, &limits) => unreachable!(),
+            _ = serve(&listener, app, &limits, &on_hit) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") => assert_eq!(answer, ""),
         }
+        assert_eq!(*hits.lock(), [Limit::HandshakeDurationMax]);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_or_too_slow_is_refused_and_counted() {
+        let (listener, address) = local().await;
+        let mut limits = Limits::default();
+        limits.handshake_duration_max = Duration::from_millis(200);
+        let app = || Router::new().route("/", get(|| async { "hello" }));
+        let headers = |count: usize| "x: y\r\n".repeat(count);
+        let cases = [
+            (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(9000)), " 431 ", Limit::HandshakeHead),
+            (format!("GET / HTTP/1.1\r\n{}\r\n", headers(65)), " 431 ", Limit::HandshakeHead),
+            ("GET / HTTP/1.1\r\nhost:".to_owned(), "", Limit::HandshakeDurationMax),
+            (String::new(), "", Limit::HandshakeDurationMax),
+        ];
+        for (request, told, limit) in cases {
+            let (on_hit, hits) = counted();
+            let answered = async {
+                let answer = answer_to(address, &request).await;
+                // The connection's task counts behind its last byte.
+                while hits.lock().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                answer
+            };
+            tokio::select! {
+                _ = serve(&listener, app(), &limits, &on_hit) => unreachable!(),
+                answer = answered => assert!(answer.contains(told), "{answer}"),
+            }
+            assert_eq!(*hits.lock(), [limit], "{request:.40}");
+        }
+        // Who is answered and then rests is closed, and has hit nothing.
+        let (on_hit, hits) = counted();
+        tokio::select! {
+            _ = serve(&listener, app(), &limits, &on_hit) => unreachable!(),
+            answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") => assert!(answer.ends_with("hello")),
+        }
+        assert!(hits.lock().is_empty());
     }
 
     #[test]

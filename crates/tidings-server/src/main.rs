@@ -10,6 +10,8 @@ mod dev_secret;
 mod failure;
 mod listen;
 mod logs;
+mod memory;
+mod metrics_page;
 mod open_files;
 mod page;
 mod pending;

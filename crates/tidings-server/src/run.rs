@@ -1,6 +1,7 @@
 //! A server's life: it listens, serves until a signal, sends everyone away, and ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::failure::Failure;
-use crate::listen;
+use crate::listen::{self, OnHit};
 
 /// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
 /// second. When a node has gone, all of its clients come at once.
@@ -53,11 +54,12 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
 }
 
 /// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
-/// ends it at once.
+/// ends it at once. What `admin` serves has a listener of its own to the end.
 pub(crate) async fn serve(
     hub: &Hub,
     listener: &TcpListener,
     app: Router,
+    admin: Option<(TcpListener, Router)>,
     limits: &Limits,
     drain_window: Duration,
 ) -> Result<(), Failure> {
@@ -80,10 +82,23 @@ pub(crate) async fn serve(
             () = signals.next() => Err(Failure::failed("ended by a second signal, before everyone was sent away")),
         }
     };
+    let counts_hits: OnHit = {
+        let hub = hub.clone();
+        Arc::new(move |limit| hub.count_limit_hit(limit))
+    };
+    // Operators are no clients of the hub: what they hit is not counted.
+    let ignores_hits: OnHit = Arc::new(|_| ());
+    let admin = async {
+        match admin {
+            Some((listener, app)) => listen::serve(&listener, app, limits, &ignores_hits).await,
+            None => std::future::pending().await,
+        }
+    };
     // While it drains it still listens: health checks and clients are told what goes on.
     tokio::select! {
         ended = life => ended,
-        never = listen::serve(listener, app, limits) => match never {},
+        never = listen::serve(listener, app, limits, &counts_hits) => match never {},
+        never = admin => match never {},
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_protocol::event_id::RoomId;
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::message::MessageId;
 
 use crate::auth::UserId;
@@ -33,8 +33,8 @@ pub(crate) enum Begin {
     Answered(Bytes),
     /// The id was used for another request.
     Conflict,
-    /// No room to remember the id.
-    Full,
+    /// No room to remember the id, for this limit.
+    Full(Limit),
 }
 
 /// A running call's claim on its id.
@@ -74,7 +74,7 @@ impl Calls {
                 Call::Answered(answer) => Begin::Answered(answer.clone()),
             },
             Claim::Conflict => Begin::Conflict,
-            Claim::Full => Begin::Full,
+            Claim::Full(limit) => Begin::Full(limit),
         }
     }
 

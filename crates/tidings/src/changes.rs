@@ -285,7 +285,7 @@ mod tests {
             let now = Instant::now();
             let room =
                 Room::new(id, Arc::clone(rules.of("a").unwrap()), Epoch::parse("k3f9a1qz").unwrap(), now);
-            let inbox = Arc::new(Inbox::new(0, &Limits::default()));
+            let inbox = Arc::new(Inbox::new(0, &Limits::default(), Arc::default()));
             room.listen(Arc::clone(&inbox), LOCAL);
             Self {
                 room,

@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::event_id::{Position, RoomId};
@@ -18,6 +18,7 @@ use crate::io::Io;
 use crate::lanes::Lanes;
 use crate::outbound::{Outbound, Piece};
 use crate::peer::Peer;
+use crate::user_rates::{UserRate, UserRates};
 use crate::users::{ConnectionKey, Slot};
 
 /// A live socket.
@@ -33,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) lanes: Lanes,
     /// A `session.resume` is asking the memberships: what comes later waits for it.
     pub(crate) resuming: bool,
-    waiting: Option<Box<Waiting>>,
+    busy: Option<Box<Busy>>,
     /// It is in the shard's list of sockets to flush.
     pub(crate) dirty: bool,
     /// The earliest of its entries in the shard's timers.
@@ -46,13 +47,21 @@ pub(crate) struct Connection {
     _slot: Slot,
 }
 
-/// What hardly any connection has, and none for long.
+/// What an idle connection does not have.
 #[derive(Default)]
-struct Waiting {
+struct Busy {
+    /// The user's rate, from the first message until it is full again.
+    user_rate: Option<Arc<UserRate>>,
     /// The rooms that wait for `?resume=wait` to end.
     unattached: Vec<(RoomId, Start)>,
     /// Read and not yet looked at, because something has to end first.
     unread: Vec<u8>,
+}
+
+impl Busy {
+    fn is_over(&self) -> bool {
+        self.user_rate.is_none() && self.unattached.is_empty() && self.unread.is_empty()
+    }
 }
 
 /// One room of a connection.
@@ -125,7 +134,7 @@ impl Connection {
             rooms: Vec::new(),
             lanes: Lanes::default(),
             resuming: false,
-            waiting: None,
+            busy: None,
             dirty: false,
             timer_at: None,
             io,
@@ -175,25 +184,44 @@ impl Connection {
     /// Keeps rooms back until `?resume=wait` ends.
     pub(crate) fn keep_unattached(&mut self, rooms: Vec<(RoomId, Start)>) {
         if !rooms.is_empty() {
-            self.waiting.get_or_insert_default().unattached = rooms;
+            self.busy.get_or_insert_default().unattached = rooms;
         }
     }
 
     /// The rooms that were kept back; none are any more.
     pub(crate) fn take_unattached(&mut self) -> Vec<(RoomId, Start)> {
-        self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.unattached)).unwrap_or_default()
+        self.busy.as_mut().map(|busy| std::mem::take(&mut busy.unattached)).unwrap_or_default()
     }
 
     /// Keeps what was read until the connection need not wait.
     pub(crate) fn keep_unread(&mut self, bytes: &[u8]) {
-        self.waiting.get_or_insert_default().unread = bytes.to_vec();
+        self.busy.get_or_insert_default().unread = bytes.to_vec();
     }
 
     /// What was read and kept.
     pub(crate) fn take_unread(&mut self) -> Vec<u8> {
-        let unread = self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.unread));
-        self.waiting.take_if(|waiting| waiting.unattached.is_empty());
+        let unread = self.busy.as_mut().map(|busy| std::mem::take(&mut busy.unread));
+        self.busy.take_if(|busy| busy.is_over());
         unread.unwrap_or_default()
+    }
+
+    /// Takes one message of the user's rate.
+    pub(crate) fn take_of_user(
+        &mut self,
+        rates: &UserRates,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let rate = &mut self.busy.get_or_insert_default().user_rate;
+        rate.get_or_insert_with(|| rates.of(self.peer.user(), now)).take(limits, now)
+    }
+
+    /// Lets go of the user's rate if that is full.
+    pub(crate) fn forget_full_rate(&mut self, limits: &Limits, now: Instant) {
+        if let Some(busy) = &mut self.busy {
+            busy.user_rate.take_if(|rate| rate.is_full(limits, now));
+        }
+        self.busy.take_if(|busy| busy.is_over());
     }
 
     /// Whether the socket takes nothing for now.
@@ -246,7 +274,7 @@ impl Connection {
         }
         self.outbound.push(encode::close(code, cause).into());
         self.session.close(now);
-        self.waiting = None;
+        self.busy = None;
         self.lanes = Lanes::default();
     }
 

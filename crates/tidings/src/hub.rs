@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::event_id::{EventId, InvalidId, RoomId};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::message::EventName;
 use tokio::sync::Notify;
 
@@ -32,6 +32,7 @@ use crate::router::{Handler, Router};
 use crate::rules::{RoomRules, RuleBook, RuleFault};
 use crate::session_id::SessionId;
 use crate::shard::Shard;
+use crate::user_rates::UserRates;
 use crate::users::Users;
 
 /// A running node of Tidings: mount it on a router, and reach its rooms and users from anywhere. Cloning shares it;
@@ -272,12 +273,15 @@ impl HubBuilder {
         let node = Arc::new(Node {
             rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics)),
             users: Arc::new(Users::default()),
-            broker: Arc::new(MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), &limits)),
+            user_rates: UserRates::default(),
+            broker: Arc::new(MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits))),
             authenticate,
             memberships: self.memberships,
             calls: Calls::new(&*env, &limits),
             handshake_rate: HandshakeRate::default(),
-            inboxes: (0..shards).map(|shard| Arc::new(Inbox::new(shard, &limits))).collect(),
+            inboxes: (0..shards)
+                .map(|shard| Arc::new(Inbox::new(shard, &limits, Arc::clone(&metrics))))
+                .collect(),
             runtime,
             draining: AtomicBool::new(false),
             connection_ended: Notify::new(),
@@ -312,6 +316,9 @@ fn check(limits: &Limits) -> Result<(), &'static str> {
     }
     if limits.history_bytes_max < 8 * limits.outbound_bytes_max {
         return Err("history_bytes_max must be at least eight times outbound_bytes_max");
+    }
+    if limits.outbound_node_bytes_max < limits.outbound_bytes_max {
+        return Err("outbound_node_bytes_max must be at least outbound_bytes_max");
     }
     if limits.silence_max <= limits.heartbeat {
         return Err("silence_max must be longer than heartbeat");
@@ -400,6 +407,11 @@ impl Hub {
     /// What the hub has counted.
     pub fn metrics(&self) -> MetricsSnapshot {
         self.node().metrics.snapshot()
+    }
+
+    /// Counts a limit that the listener in front of the hub was asked to keep, so that [`Hub::metrics`] has them all.
+    pub fn count_limit_hit(&self, limit: Limit) {
+        self.node().metrics.hit(limit);
     }
 
     /// Whether new connections are taken.

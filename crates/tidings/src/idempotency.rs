@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128, SipHasher13};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 
 use crate::auth::UserId;
 use crate::env::Env;
@@ -87,8 +87,8 @@ pub(crate) enum Claim<V> {
     Known(V),
     /// It was used for another request.
     Conflict,
-    /// There is no room to remember it: refuse.
-    Full,
+    /// There is no room to remember it, for this limit: refuse.
+    Full(Limit),
 }
 
 impl<V: Clone> IdempotencyIds<V> {
@@ -137,7 +137,7 @@ impl<V: Clone> IdempotencyIds<V> {
         let node_full = self.bytes.load(Ordering::Relaxed) + Self::entry_bytes() > self.node_bytes_max;
         let ids = match stripe.entry(key.user) {
             MapEntry::Occupied(ids) => ids.into_mut(),
-            MapEntry::Vacant(_) if node_full => return Claim::Full,
+            MapEntry::Vacant(_) if node_full => return Claim::Full(Limit::IdempotencyNodeBytesMax),
             MapEntry::Vacant(none) => none.insert(UserIds { buckets: VecDeque::new(), count: 0 }),
         };
         self.forget(ids, now);
@@ -145,7 +145,8 @@ impl<V: Clone> IdempotencyIds<V> {
         match found {
             Some(entry) if entry.fingerprint == key.fingerprint => return Claim::Known(entry.value.clone()),
             Some(_) => return Claim::Conflict,
-            None if node_full || ids.count >= self.per_user_max => return Claim::Full,
+            None if node_full => return Claim::Full(Limit::IdempotencyNodeBytesMax),
+            None if ids.count >= self.per_user_max => return Claim::Full(Limit::IdempotencyIdsPerUserMax),
             None => {}
         }
         let newest = match ids.buckets.back_mut() {
@@ -232,7 +233,8 @@ mod tests {
             assert_eq!(ids.claim(ids.key(&ann, &key, 1), 1, at), Claim::New);
         }
         let later = now + Duration::from_secs(200);
-        assert_eq!(ids.claim(ids.key(&ann, &9_u64, 1), 1, later), Claim::Full);
+        let full = Claim::Full(Limit::IdempotencyIdsPerUserMax);
+        assert_eq!(ids.claim(ids.key(&ann, &9_u64, 1), 1, later), full);
         assert_eq!(ids.claim(ids.key(&ann, &0_u64, 1), 1, later), Claim::Known(1));
         assert_eq!(ids.claim(ids.key(&ann, &9_u64, 1), 1, now + Duration::from_secs(361)), Claim::New);
     }

@@ -15,12 +15,13 @@ use serde_json::value::RawValue;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::message::{JoinFrom, MessageId};
 use tokio::sync::oneshot;
 
 use crate::auth::{Identity, UserId};
 use crate::io::Io;
+use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::publication::{Excluded, Publication};
 use crate::users::{ConnectionKey, Slot};
@@ -144,6 +145,7 @@ pub(crate) struct Inbox {
     shard: u16,
     entries_max: usize,
     bytes_max: usize,
+    metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
     unrung: AtomicBool,
     connections: AtomicIsize,
@@ -158,12 +160,13 @@ struct Queue {
 }
 
 impl Inbox {
-    pub(crate) fn new(shard: u16, limits: &Limits) -> Self {
+    pub(crate) fn new(shard: u16, limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let (entries_max, bytes_max) = (limits.inbox_entries_max, limits.inbox_bytes_max);
         Self {
             shard,
             entries_max,
             bytes_max,
+            metrics,
             queue: Mutex::default(),
             unrung: AtomicBool::new(false),
             connections: AtomicIsize::new(0),
@@ -199,7 +202,12 @@ impl Inbox {
         if queue.closed {
             return true;
         }
-        if queue.entries.len() >= self.entries_max || queue.bytes >= self.bytes_max {
+        let full = (queue.entries.len() >= self.entries_max)
+            .then_some(Limit::InboxEntriesMax)
+            .or((queue.bytes >= self.bytes_max).then_some(Limit::InboxBytesMax));
+        if let Some(limit) = full {
+            drop(queue);
+            self.metrics.hit(limit);
             return false;
         }
         queue.bytes += entry.bytes();
@@ -284,11 +292,13 @@ mod tests {
     fn what_can_be_left_out_is_bounded_and_answers_are_not() {
         let mut limits = Limits::default();
         limits.inbox_entries_max = 2;
-        let inbox = Inbox::new(0, &limits);
+        let metrics = Arc::new(Metrics::default());
+        let inbox = Inbox::new(0, &limits, Arc::clone(&metrics));
         let connection = ConnectionKey { shard: 0, slot: 0, generation: 0 };
         assert!(inbox.try_push(Entry::Behind(ROOM)));
         inbox.push(Entry::Direct { connection, frame: Bytes::new() });
         assert!(!inbox.try_push(Entry::Behind(ROOM)));
+        assert_eq!(metrics.snapshot().limit_hits["inbox_entries_max"], 1);
         inbox.push(Entry::Direct { connection, frame: Bytes::new() });
         let mut turn = Vec::new();
         assert!(inbox.take(&mut turn, 2, 1, Waker::noop()));
@@ -310,7 +320,8 @@ mod tests {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let (inbox, woken) = (Inbox::new(0, &Limits::default()), Arc::new(Woken(AtomicIsize::new(0))));
+        let inbox = Inbox::new(0, &Limits::default(), Arc::default());
+        let woken = Arc::new(Woken(AtomicIsize::new(0)));
         let mut turn = Vec::new();
         assert!(!inbox.take(&mut turn, 8, 1, &Waker::from(Arc::clone(&woken))));
         inbox.try_push_quietly(Entry::Behind(ROOM));

@@ -39,6 +39,7 @@ mod shard;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod upgrade;
+mod user_rates;
 mod users;
 
 #[cfg(all(doctest, feature = "testing"))]
@@ -49,7 +50,7 @@ pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
 pub use membership::{MembershipError, MembershipFuture, Memberships};
-pub use metrics::MetricsSnapshot;
+pub use metrics::{MetricsSnapshot, Number};
 pub use node::BroadcastError;
 pub use room::PublishError;
 pub use rules::{Access, Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};

@@ -93,8 +93,9 @@ impl Newest {
         self.by_offset.insert(offset, Kept { key, at_ms, publication });
     }
 
-    /// Lets go of what is over a bound, the oldest first.
-    pub(crate) fn trim(&mut self, keys_max: usize, bounds: &LogBounds, now_ms: u64) {
+    /// Lets go of what is over a bound, the oldest first; whether there were too many keys.
+    pub(crate) fn trim(&mut self, keys_max: usize, bounds: &LogBounds, now_ms: u64) -> bool {
+        let has_too_many = self.by_offset.len() > keys_max;
         let keep_from_ms = now_ms.saturating_sub(bounds.age_max.as_millis() as u64);
         while let Some((offset, oldest)) = self.by_offset.first_key_value() {
             let over = self.by_offset.len() > keys_max || self.bytes > bounds.bytes_max;
@@ -106,6 +107,12 @@ impl Newest {
                 self.by_key.remove(&kept.key);
             }
         }
+        has_too_many
+    }
+
+    /// Whether it keeps nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_offset.is_empty()
     }
 
     fn forget(&mut self, offset: Offset) -> Option<Kept> {
@@ -200,11 +207,11 @@ mod tests {
         for offset in 1..=5 {
             newest.insert(format!("k{offset}").into(), publication(offset), offset * 1000);
         }
-        newest.trim(3, &bounds(), 5000);
+        assert!(newest.trim(3, &bounds(), 5000));
         assert_eq!(offsets(&newest, 0, 9), [4, 5], "two keys too many, and one that is older than a second");
         newest.insert("k4".into(), publication(6), 5000);
         assert_eq!((offsets(&newest, 0, 9), newest.first()), (vec![5, 6], Some(5)));
-        newest.trim(3, &bounds(), 9000);
+        assert!(!newest.trim(3, &bounds(), 9000));
         assert_eq!((newest.first(), newest.bytes(), newest.by_key.len()), (None, 0, 0));
     }
 

@@ -28,6 +28,7 @@ use crate::publication::{Excluded, Payload, PublishKey};
 use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
+use crate::user_rates::UserRates;
 use crate::users::{ConnectionKey, Users};
 
 /// How long a broadcast waits for a shard that is behind before it gives up with [`BroadcastError::Overloaded`].
@@ -39,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) limits: Arc<Limits>,
     pub(crate) rooms: Rooms,
     pub(crate) users: Arc<Users>,
+    pub(crate) user_rates: UserRates,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
@@ -199,7 +201,8 @@ impl Node {
         }
         // A room that nobody has opened has no members either, and nothing is to be kept for it.
         if let Some(room) = self.rooms.get(room) {
-            room.pass_on(&frame, except, &self.metrics);
+            let passed_on = room.pass_on(&frame, except, &self.metrics, &self.limits, self.env.now());
+            return passed_on.map_err(BroadcastError::Publish);
         }
         Ok(())
     }
@@ -336,6 +339,10 @@ impl Node {
     pub(crate) fn maintain(&self) {
         self.rooms.maintain();
         self.broker.maintain();
-        self.calls.sweep(self.env.now());
+        let now = self.env.now();
+        self.calls.sweep(now);
+        let limiters =
+            self.user_rates.sweep(&self.limits, now) + self.handshake_rate.sweep(&self.limits, now);
+        self.metrics.limiter_entries.set(limiters as u64);
     }
 }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
-use tidings_protocol::limits::{Limits, PRESENCE_CHANGES_BYTES_MAX};
+use tidings_protocol::limits::{Limit, Limits, PRESENCE_CHANGES_BYTES_MAX};
 use tidings_protocol::message::{EventName, Lost, MessageId, PresenceChange, PresenceCount, ServerMessage};
 use tidings_protocol::room_log::{LogBounds, Recovery, Reset, RoomLog};
+use tidings_protocol::token_bucket::TokenBucket;
 use tokio::sync::Notify;
 
 use crate::auth::UserId;
@@ -47,16 +48,49 @@ struct State {
     /// Somebody runs [`tell_departures`] for this room.
     departures_run: bool,
     used_at: Instant,
-    /// The newest event of each key, if the rule asks for it. Boxed, because hardly any room has that.
-    newest: Option<Box<Newest>>,
-    /// Boxed likewise.
-    snapshot: Option<Box<SnapshotState>>,
+    /// Boxed, because most rooms have none of it most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// The rate of publishes; none while it would be full.
+    publishes: Option<TokenBucket>,
+    /// The newest event of each key, if the rule asks for it.
+    newest: Newest,
+    snapshot: SnapshotState,
+}
+
+impl Rare {
+    fn is_idle(&self) -> bool {
+        self.publishes.is_none() && self.newest.is_empty() && self.snapshot.is_idle()
+    }
 }
 
 impl State {
     /// What its events take in memory. One that both hold counts twice, so that this is never too little.
     fn bytes(&self) -> usize {
-        self.log.bytes() + self.newest.as_ref().map_or(0, |newest| newest.bytes())
+        self.log.bytes() + self.newest().map_or(0, Newest::bytes)
+    }
+
+    fn newest(&self) -> Option<&Newest> {
+        self.rare.as_ref().map(|rare| &rare.newest)
+    }
+
+    /// Takes one publish of the room's rate, with so many at once.
+    fn take_publish(
+        &mut self,
+        at_once: u32,
+        limits: &Limits,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Result<(), PublishError> {
+        let rare = self.rare.get_or_insert_default();
+        let bucket = rare.publishes.get_or_insert_with(|| TokenBucket::full(now));
+        bucket.take(limits.publishes_per_second_per_room, at_once, now).map_err(|retry_after| {
+            metrics.hit(Limit::PublishesPerSecondPerRoom);
+            PublishError::TooFast { retry_after }
+        })
     }
 
     fn tell_caught_up(&mut self) {
@@ -119,6 +153,11 @@ pub enum PublishError {
     Conflict,
     /// There is no room to remember another idempotency id: later.
     TooManyIds,
+    /// The room has as many publishes a second as it takes.
+    TooFast {
+        /// How long until it takes another.
+        retry_after: Duration,
+    },
     /// The message is larger than a message may be.
     TooLarge,
     /// No rule covers the room.
@@ -130,6 +169,14 @@ pub(crate) struct Batch {
     pub(crate) publications: Vec<Arc<Publication>>,
     /// What would have come first and is not stored any more; the publications follow it.
     pub(crate) lost: Option<Lost>,
+}
+
+/// What a room takes.
+pub(crate) struct Weight {
+    /// Bytes of the log.
+    pub(crate) bytes: usize,
+    pub(crate) members: usize,
+    pub(crate) quiet_since: Instant,
 }
 
 /// How a snapshot is come by.
@@ -164,8 +211,7 @@ impl Room {
             changes: None,
             departures_run: false,
             used_at: now,
-            newest: None,
-            snapshot: None,
+            rare: None,
         };
         Self { id, rules, state: Mutex::new(state) }
     }
@@ -191,10 +237,13 @@ impl Room {
         mut draft: Draft,
         ids: &PublishIds,
         metrics: &Metrics,
+        limits: &Limits,
         now: Instant,
         at_ms: u64,
     ) -> Result<Receipt, PublishError> {
         let mut state = self.state.lock();
+        // Before the id is claimed: a refused publish must not use it up.
+        state.take_publish(limits.publishes_per_second_per_room, limits, metrics, now)?;
         let position = state.log.next();
         // Under the room's lock, and nothing that follows can fail: so the position that is remembered is the event's.
         if let Some(key) = &draft.key {
@@ -206,17 +255,24 @@ impl Room {
                     return Ok(Receipt { position, duplicate: true });
                 }
                 Claim::Conflict => return Err(PublishError::Conflict),
-                Claim::Full => return Err(PublishError::TooManyIds),
+                Claim::Full(limit) => {
+                    metrics.hit(limit);
+                    return Err(PublishError::TooManyIds);
+                }
             }
         }
         let about = draft.about.take();
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
         state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
-        state.log.trim(&self.rules.bounds, at_ms);
+        if let Some(bound) = state.log.trim(&self.rules.bounds, at_ms).by {
+            metrics.hit(bound);
+        }
         if let Some(key) = about {
-            let newest = state.newest.get_or_insert_default();
+            let newest = &mut state.rare.get_or_insert_default().newest;
             newest.insert(key, Arc::clone(&publication), at_ms);
-            newest.trim(self.rules.keys_max, &self.rules.bounds, at_ms);
+            if newest.trim(self.rules.keys_max, &self.rules.bounds, at_ms) {
+                metrics.hit(Limit::RoomKeysMax);
+            }
         }
         state.used_at = now;
         for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
@@ -244,8 +300,8 @@ impl Room {
     pub(crate) fn stop_listening(&self, shard: u16, now: Instant) {
         let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.inbox.shard() != shard);
-        if let Some(snapshot) = &mut state.snapshot {
-            snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
+        if let Some(rare) = &mut state.rare {
+            rare.snapshot.waiting.retain(|(inbox, _)| inbox.shard() != shard);
         }
         state.used_at = now;
         state.tell_caught_up();
@@ -334,7 +390,7 @@ impl Room {
         bytes_max: usize,
     ) -> Vec<Arc<Publication>> {
         let state = self.state.lock();
-        let newest = state.newest.as_ref();
+        let newest = state.newest();
         newest.map(|newest| newest.between(after, until, events_max, bytes_max)).unwrap_or_default()
     }
 
@@ -342,7 +398,7 @@ impl Room {
     pub(crate) fn picture(&self) -> (Offset, Position) {
         let state = self.state.lock();
         let top = state.log.top();
-        let first = state.newest.as_ref().and_then(|newest| newest.first());
+        let first = state.newest().and_then(Newest::first);
         (first.map_or(top.offset, |first| first - 1), top)
     }
 
@@ -515,14 +571,25 @@ impl Room {
 
     /// Hands an ephemeral event to everyone who listens, but for one session. A shard with a full inbox does not
     /// get it: there is nothing to catch up on.
-    pub(crate) fn pass_on(&self, frame: &Bytes, except: Option<&Excluded>, metrics: &Metrics) {
-        for listener in &self.state.lock().listeners {
+    pub(crate) fn pass_on(
+        &self,
+        frame: &Bytes,
+        except: Option<&Excluded>,
+        metrics: &Metrics,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), PublishError> {
+        let mut state = self.state.lock();
+        // Half of the rate's burst is kept for what must not be lost.
+        state.take_publish(limits.publishes_per_second_per_room.div_ceil(2), limits, metrics, now)?;
+        for listener in &state.listeners {
             let what = Unstored::Ephemeral { except: except.cloned() };
             let entry = Entry::Unstored { room: listener.room, frame: frame.clone(), what };
             if !listener.inbox.try_push(entry) {
                 metrics.ephemeral_dropped.add(1);
             }
         }
+        Ok(())
     }
 
     /// How many users are here, those in their grace included.
@@ -545,7 +612,7 @@ impl Room {
     ) -> SnapshotRequest {
         let mut state = self.state.lock();
         let top = state.log.top();
-        let state = state.snapshot.get_or_insert_default();
+        let state = &mut state.rare.get_or_insert_default().snapshot;
         let fresh = |at: &Instant| now.saturating_duration_since(*at) < limits.snapshot_reuse;
         if let Some((_, snapshot)) = state.latest.as_ref().filter(|(at, _)| fresh(at)) {
             return SnapshotRequest::Ready(snapshot.clone());
@@ -562,7 +629,7 @@ impl Room {
     /// The snapshot handler has answered: tells every shard that waits.
     pub(crate) fn finish_snapshot(&self, snapshot: Option<&Snapshot>, now: Instant) {
         let mut state = self.state.lock();
-        let state = state.snapshot.get_or_insert_default();
+        let state = &mut state.rare.get_or_insert_default().snapshot;
         state.in_flight = false;
         state.latest = snapshot.map(|snapshot| (now, snapshot.clone()));
         for (inbox, room) in state.waiting.drain(..) {
@@ -570,32 +637,33 @@ impl Room {
         }
     }
 
-    /// Trims by age and lets go of an old snapshot. Whether somebody still needs this room.
-    pub(crate) fn maintain(&self, limits: &Limits, now: Instant, now_ms: u64) -> bool {
+    /// Trims by age and lets go of what is past its time. Whether somebody still needs this room.
+    pub(crate) fn maintain(&self, limits: &Limits, metrics: &Metrics, now: Instant, now_ms: u64) -> bool {
         let mut state = self.state.lock();
-        state.log.trim(&self.rules.bounds, now_ms);
+        if let Some(bound) = state.log.trim(&self.rules.bounds, now_ms).by {
+            metrics.hit(bound);
+        }
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
-        if let Some(newest) = &mut state.newest {
-            newest.trim(self.rules.keys_max, &self.rules.bounds, now_ms);
+        if let Some(rare) = &mut state.rare {
+            rare.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
+            rare.newest.trim(self.rules.keys_max, &self.rules.bounds, now_ms);
+            rare.snapshot.latest.take_if(|(at, _)| old(at));
         }
-        state.newest.take_if(|newest| newest.bytes() == 0);
-        if let Some(snapshot) = &mut state.snapshot {
-            snapshot.latest.take_if(|(at, _)| old(at));
-        }
-        state.snapshot.take_if(|snapshot| snapshot.is_idle());
+        state.rare.take_if(|rare| rare.is_idle());
         // A log that has had events keeps its epoch for as long as a cursor of it may come back. Any other begins with
         // the same epoch again.
         let keep = if state.log.top().offset == 0 { Duration::ZERO } else { self.rules.bounds.age_max };
         let idle = now.saturating_duration_since(state.used_at);
         let in_grace = state.presence.next_expiry().is_some();
-        let holds_nothing = state.log.is_empty() && state.newest.is_none();
+        let holds_nothing = state.log.is_empty() && state.newest().is_none_or(Newest::is_empty);
         in_grace || !(state.listeners.is_empty() && holds_nothing && idle >= keep)
     }
 
-    /// Bytes of the log, and since when it is quiet.
-    pub(crate) fn weight(&self) -> (usize, Instant) {
+    /// What the room takes, and since when it is quiet.
+    pub(crate) fn weight(&self) -> Weight {
         let state = self.state.lock();
-        (state.bytes(), state.used_at)
+        let bytes = state.bytes();
+        Weight { bytes, members: state.presence.len(), quiet_since: state.used_at }
     }
 
     /// Forgets the whole log, since the node has too much; gives back how many bytes that were.
@@ -603,7 +671,9 @@ impl Room {
         let mut state = self.state.lock();
         let before = state.bytes();
         state.log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms);
-        state.newest = None;
+        if let Some(rare) = &mut state.rare {
+            rare.newest = Newest::default();
+        }
         before - state.bytes()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 use tidings_protocol::event_id::{Epoch, RoomId};
-use tidings_protocol::limits::Limits;
+use tidings_protocol::limits::{Limit, Limits};
 
 use crate::env::Env;
 use crate::metrics::Metrics;
@@ -105,15 +105,17 @@ impl Rooms {
     pub(crate) fn maintain(&self) {
         let (now, now_ms) = (self.env.now(), self.env.unix_ms());
         let rooms: Vec<_> = self.table.lock().by_id.values().map(Arc::clone).collect();
-        let mut bytes = 0;
+        let (mut bytes, mut members) = (0, 0);
         let mut weights = Vec::new();
         for room in &rooms {
-            if room.maintain(&self.limits, now, now_ms) {
-                let (room_bytes, quiet_since) = room.weight();
-                bytes += room_bytes;
-                weights.push((quiet_since, room));
+            if room.maintain(&self.limits, &self.metrics, now, now_ms) {
+                let weight = room.weight();
+                bytes += weight.bytes;
+                members += weight.members;
+                weights.push((weight.quiet_since, room));
             }
         }
+        self.metrics.presence_entries.set(members as u64);
         if bytes > self.limits.history_node_bytes_max {
             weights.sort_by_key(|(quiet_since, _)| *quiet_since);
             for (_, room) in weights {
@@ -121,15 +123,17 @@ impl Rooms {
                     break;
                 }
                 bytes -= room.forget_log(now_ms);
+                self.metrics.hit(Limit::HistoryNodeBytesMax);
             }
         }
+        self.metrics.history_bytes.set(bytes as u64);
         drop(rooms);
         let mut table = self.table.lock();
         let Table { by_id, epochs } = &mut *table;
         let before = by_id.len();
         by_id.retain(|id, room| {
             // Whoever else holds the room may be about to use it. Nobody can begin to while the table is locked.
-            let keep = Arc::strong_count(room) > 1 || room.maintain(&self.limits, now, now_ms);
+            let keep = Arc::strong_count(room) > 1 || room.maintain(&self.limits, &self.metrics, now, now_ms);
             if !keep && room.top().offset > 0 {
                 epochs.end_life(id);
             }
@@ -190,7 +194,7 @@ mod tests {
         let event = EventName::parse("e").unwrap();
         let draft = Draft::new(&event, &id, Payload::Json(RawValue::NULL), None, None);
         let ids = IdempotencyIds::new(&*env, &limits);
-        rooms.open(&id).unwrap().sequence(draft, &ids, &metrics, env.now(), 0).unwrap();
+        rooms.open(&id).unwrap().sequence(draft, &ids, &metrics, &limits, env.now(), 0).unwrap();
         rooms.maintain();
         assert_eq!(
             rooms.open(&id).unwrap().top(),

@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tidings_protocol::event_id::{Cursor, RoomId};
+use tidings_protocol::limits::{Limit, TOKEN_BYTES_MAX};
 use tokio::net::TcpStream;
 use tracing::{debug, info};
 
@@ -27,7 +28,7 @@ use crate::logged::{CLIENT_BYTES_MAX, log_safe, redacted};
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::session_id::SessionId;
-use crate::users::{LimitReached, Slot};
+use crate::users::{ConnectionLimit, LimitReached, Placed, Slot};
 
 /// How long the application's memberships may take at a handshake.
 const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -58,6 +59,9 @@ impl Hub {
         let answer = self.answer(&mut request, address, &mut cors).await;
         answer.unwrap_or_else(|refusal| {
             self.node().metrics.count_refusal(refusal.code());
+            if let Some(limit) = refusal.limit() {
+                self.node().metrics.hit(limit);
+            }
             let agent =
                 request.headers().get(http::header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
             info!(
@@ -88,10 +92,14 @@ impl Hub {
         }
         let asked =
             handshake::read_request(method, request.uri(), request.version(), headers, self.policy())?;
+        let now = node.env.now();
         if let Some(address) = address {
-            let taken = node.handshake_rate.take(address.ip(), &node.limits, node.env.now());
+            let taken = node.handshake_rate.take(address.ip(), &node.limits, now);
             taken.map_err(HandshakeRefusal::rate_limited)?;
         }
+        // Behind the address's own, so that one address alone can't use the node's up.
+        let taken = node.handshake_rate.take_of_node(&node.limits, now);
+        taken.map_err(HandshakeRefusal::too_many_handshakes)?;
         let identity = authenticate(node, &asked).await?;
         let cursor = asked.cursor()?;
         let takes_over = admit(node, &asked, &identity)?;
@@ -106,7 +114,8 @@ impl Hub {
         let (resume_wait, checkpoints) = (asked.resume_wait, asked.checkpoints);
         let node = Arc::clone(node);
         drop(tokio::spawn(async move {
-            match pending.await.map_err(std::io::Error::other).and_then(stream) {
+            let upgraded = pending.await.map_err(std::io::Error::other);
+            match upgraded.and_then(|upgraded| stream(upgraded, node.limits.silence_max)) {
                 Ok((io, early)) => admitted.open(&node, io, early, cursor, resume_wait, checkpoints),
                 Err(error) => debug!(%error, "an upgrade came to nothing"),
             }
@@ -121,11 +130,10 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
         None => Err(AuthError::new(TokenFault::Missing, "the request has no token")),
     };
     verified.map_err(|error| {
-        HandshakeRefusal::token(
-            error.fault().code(),
-            error.detail().to_owned(),
-            error.fault().fix().to_owned(),
-        )
+        let (detail, fix) = (error.detail().to_owned(), error.fault().fix().to_owned());
+        let refusal = HandshakeRefusal::token(error.fault().code(), detail, fix);
+        let too_long = asked.token.as_ref().is_some_and(|token| token.len() > TOKEN_BYTES_MAX);
+        if too_long { refusal.by(Limit::TokenBytesMax) } else { refusal }
     })
 }
 
@@ -143,11 +151,18 @@ fn admit(
         return Err(HandshakeRefusal::overloaded());
     }
     let takes_over = asked.session.as_deref().and_then(SessionId::parse);
-    let max = identity.max_connections().unwrap_or(node.limits.connections_per_user_max);
-    if !node.users.has_slot(identity.user(), takes_over, max) {
-        return Err(HandshakeRefusal::connection_limit(max));
+    let limit = connection_limit(node, identity);
+    if !node.users.has_slot(identity.user(), takes_over, limit) {
+        return Err(HandshakeRefusal::connection_limit(limit.max));
     }
     Ok(takes_over)
+}
+
+fn connection_limit(node: &Node, identity: &Identity) -> ConnectionLimit {
+    ConnectionLimit {
+        max: identity.max_connections().unwrap_or(node.limits.connections_per_user_max),
+        policy: node.limits.connections_per_user_policy,
+    }
 }
 
 impl Admitted {
@@ -162,17 +177,22 @@ impl Admitted {
             Some(old) => old.after(&*node.env),
             None => SessionId::first(&*node.env),
         };
-        let max = identity.max_connections().unwrap_or(node.limits.connections_per_user_max);
-        let (slot, replaced) = node
+        let limit = connection_limit(node, &identity);
+        let Placed { slot, replaced, limit_reached } = node
             .users
-            .take_slot(identity.user(), session, takes_over, max)
-            .map_err(|LimitReached| HandshakeRefusal::connection_limit(max))?;
-        if let Some(connection) = replaced
-            && let Some(inbox) = node.inbox(connection)
-        {
-            let code = tidings_protocol::close::CloseCode::TAKEN_OVER;
-            let command = Command::Close { code, reason: "another connection took this session over" };
-            inbox.push(Entry::Command { connection, command });
+            .take_slot(identity.user(), session, takes_over, limit)
+            .map_err(|LimitReached| HandshakeRefusal::connection_limit(limit.max))?;
+        let reason = if limit_reached {
+            node.metrics.hit(Limit::ConnectionsPerUserMax);
+            "a newer connection of this user has taken its place"
+        } else {
+            "another connection took this session over"
+        };
+        for connection in replaced {
+            if let Some(inbox) = node.inbox(connection) {
+                let code = tidings_protocol::close::CloseCode::TAKEN_OVER;
+                inbox.push(Entry::Command { connection, command: Command::Close { code, reason } });
+            }
         }
         Ok(Self { peer: Peer::new(identity, session, rooms), slot })
     }
@@ -214,28 +234,52 @@ async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, Hands
 }
 
 /// The socket under an upgraded connection, and what was read from it behind the handshake.
-fn stream(upgraded: Upgraded) -> std::io::Result<(Io, Bytes)> {
+fn stream(upgraded: Upgraded, silence_max: Duration) -> std::io::Result<(Io, Bytes)> {
     // Hyper's own connections, and those of axum::serve, which wraps them once more.
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return Ok((plain(parts.io.into_inner()), parts.read_buf)),
+        Ok(parts) => return Ok((plain(parts.io.into_inner(), silence_max), parts.read_buf)),
         Err(upgraded) => upgraded,
     };
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => Ok((plain(parts.io.into_inner()), parts.read_buf)),
+        Ok(parts) => Ok((plain(parts.io.into_inner(), silence_max), parts.read_buf)),
         Err(upgraded) => Ok((Io::Boxed(Box::pin(TokioIo::new(upgraded))), Bytes::new())),
     }
 }
 
-fn plain(stream: TcpStream) -> Io {
+fn plain(stream: TcpStream, silence_max: Duration) -> Io {
     // Frames are gathered already: waiting for more of them in the kernel would only cost latency.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
+    // What the other side does not acknowledge for as long as it may be silent, it never will: the kernel must not hold
+    // it for the quarter of an hour that it would.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(silence_max)) {
+        debug!(%error, "no TCP_USER_TIMEOUT");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = silence_max;
     Io::Tcp(stream)
 }
 
 impl IntoResponse for HandshakeRefusal {
     fn into_response(self) -> Response {
         self.to_response(None)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_acknowledged_is_given_up_as_silence_is() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let silence_max = tidings_protocol::limits::Limits::default().silence_max;
+        let Io::Tcp(stream) = plain(listener.accept().await.unwrap().0, silence_max) else { unreachable!() };
+        let timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(90)));
+        assert!(stream.nodelay().unwrap());
     }
 }

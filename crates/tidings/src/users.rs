@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidings_protocol::limits::ConnectionLimitPolicy;
 
 use crate::auth::UserId;
 use crate::session_id::SessionId;
@@ -23,8 +24,32 @@ pub(crate) struct ConnectionKey {
 /// Everyone who is connected.
 #[derive(Default)]
 pub(crate) struct Users {
+    /// The slots of each, the oldest first.
     by_user: Mutex<HashMap<UserId, Vec<Taken>>>,
     by_session: Mutex<HashMap<SessionId, ConnectionKey>>,
+}
+
+/// What a user's connections may be, and what becomes of one more.
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectionLimit {
+    pub(crate) max: usize,
+    pub(crate) policy: ConnectionLimitPolicy,
+}
+
+impl ConnectionLimit {
+    /// Whether one more can take the place of another.
+    fn has_place_for_one_more(self) -> bool {
+        self.policy == ConnectionLimitPolicy::CloseOldest && self.max > 0
+    }
+}
+
+/// A slot, and who has lost one by it.
+pub(crate) struct Placed {
+    pub(crate) slot: Slot,
+    /// The connections that are to be closed with 4009.
+    pub(crate) replaced: Vec<ConnectionKey>,
+    /// Whether that is because the limit was reached, and not because a session was taken over.
+    pub(crate) limit_reached: bool,
 }
 
 struct Taken {
@@ -45,37 +70,50 @@ pub(crate) struct Slot {
 }
 
 impl Users {
-    /// Takes a slot for `session`, or the slot of the session that it takes over.
-    ///
-    /// The second value is the connection that lost its slot and is to be closed with 4009.
+    /// Takes a slot for `session`: the slot of the session that it takes over, or one that is free, or that of the
+    /// oldest, where the policy says so.
     pub(crate) fn take_slot(
         self: &Arc<Self>,
         user: &UserId,
         session: SessionId,
         takes_over: Option<SessionId>,
-        max: usize,
-    ) -> Result<(Slot, Option<ConnectionKey>), LimitReached> {
+        limit: ConnectionLimit,
+    ) -> Result<Placed, LimitReached> {
         let mut by_user = self.by_user.lock();
         let taken = by_user.entry(user.clone()).or_default();
         let old = takes_over.and_then(|old| taken.iter().position(|slot| slot.session == old));
-        if old.is_none() && taken.len() >= max {
+        let limit_reached = old.is_none() && taken.len() >= limit.max;
+        if limit_reached && !limit.has_place_for_one_more() {
             if taken.is_empty() {
                 by_user.remove(user);
             }
             return Err(LimitReached);
         }
-        let replaced = old.and_then(|old| taken.swap_remove(old).connection);
+        let lose_theirs = match old {
+            Some(old) => old..old + 1,
+            // More than one, where a newer token allows fewer than there are.
+            None => 0..(taken.len() + 1).saturating_sub(limit.max),
+        };
+        let replaced = taken.drain(lose_theirs).filter_map(|taken| taken.connection).collect();
         // Most users have one.
         taken.reserve_exact(1);
         taken.push(Taken { session, connection: None });
-        Ok((Slot { users: Arc::clone(self), user: user.clone(), session }, replaced))
+        let slot = Slot { users: Arc::clone(self), user: user.clone(), session };
+        Ok(Placed { slot, replaced, limit_reached })
     }
 
     /// Whether [`Users::take_slot`] would find one.
-    pub(crate) fn has_slot(&self, user: &UserId, takes_over: Option<SessionId>, max: usize) -> bool {
+    pub(crate) fn has_slot(
+        &self,
+        user: &UserId,
+        takes_over: Option<SessionId>,
+        limit: ConnectionLimit,
+    ) -> bool {
         let by_user = self.by_user.lock();
         let taken = by_user.get(user).map_or(&[][..], Vec::as_slice);
-        taken.len() < max || takes_over.is_some_and(|old| taken.iter().any(|slot| slot.session == old))
+        taken.len() < limit.max
+            || limit.has_place_for_one_more()
+            || takes_over.is_some_and(|old| taken.iter().any(|slot| slot.session == old))
     }
 
     /// Every connection of a user.
@@ -136,6 +174,32 @@ mod tests {
         ConnectionKey { shard: 0, slot, generation: 0 }
     }
 
+    fn refuse_beyond(max: usize) -> ConnectionLimit {
+        ConnectionLimit { max, policy: ConnectionLimitPolicy::RefuseNewest }
+    }
+
+    #[test]
+    fn the_oldest_makes_room_where_the_policy_says_so() {
+        let (users, env) = (Arc::new(Users::default()), SystemEnv::inline());
+        let ann = UserId::parse("ann").unwrap();
+        let limit = |max| ConnectionLimit { max, policy: ConnectionLimitPolicy::CloseOldest };
+        assert!(!users.has_slot(&ann, None, limit(0)));
+        assert!(users.take_slot(&ann, SessionId::first(&env), None, limit(0)).is_err());
+        let mut slots = Vec::new();
+        for index in 0..4 {
+            let placed = users.take_slot(&ann, SessionId::first(&env), None, limit(3)).unwrap();
+            let expected = if index < 3 { vec![] } else { vec![key(0)] };
+            assert_eq!((placed.replaced, placed.limit_reached), (expected, index == 3));
+            placed.slot.connected(key(index));
+            slots.push(placed.slot);
+        }
+        assert!(users.has_slot(&ann, None, limit(3)));
+        let placed = users.take_slot(&ann, SessionId::first(&env), None, limit(1)).unwrap();
+        assert_eq!(placed.replaced, [key(1), key(2), key(3)], "a newer token allows one");
+        drop(slots);
+        assert_eq!(users.by_user.lock()["ann"].len(), 1);
+    }
+
     #[test]
     fn the_sixth_waits_for_one_of_the_five_or_takes_its_own_over() {
         let (users, env) = (Arc::new(Users::default()), SystemEnv::inline());
@@ -143,18 +207,21 @@ mod tests {
         let mut slots: Vec<_> = (0..5)
             .map(|index| {
                 let session = SessionId::first(&env);
-                let (slot, replaced) = users.take_slot(&ann, session, None, 5).unwrap();
-                assert_eq!(replaced, None);
+                let Placed { slot, replaced, .. } =
+                    users.take_slot(&ann, session, None, refuse_beyond(5)).unwrap();
+                assert!(replaced.is_empty());
                 assert!(slot.connected(key(index)));
                 (session, slot)
             })
             .collect();
         let sixth = SessionId::first(&env);
-        assert!(users.take_slot(&ann, sixth, None, 5).is_err());
-        assert!(users.take_slot(&ann, sixth, Some(sixth), 5).is_err(), "an unknown session is ignored");
+        assert!(users.take_slot(&ann, sixth, None, refuse_beyond(5)).is_err());
+        let unknown = users.take_slot(&ann, sixth, Some(sixth), refuse_beyond(5));
+        assert!(unknown.is_err(), "an unknown session is ignored");
         let (old, old_slot) = slots.remove(2);
-        let (slot, replaced) = users.take_slot(&ann, old.after(&env), Some(old), 5).unwrap();
-        assert_eq!(replaced, Some(key(2)));
+        let Placed { slot, replaced, limit_reached } =
+            users.take_slot(&ann, old.after(&env), Some(old), refuse_beyond(5)).unwrap();
+        assert_eq!((replaced, limit_reached), (vec![key(2)], false));
         assert!(!old_slot.connected(key(9)), "a slot that was taken over is gone");
         drop(old_slot);
         assert!(slot.connected(key(7)));
@@ -169,12 +236,11 @@ mod tests {
     fn another_users_session_is_not_taken_over() {
         let (users, env) = (Arc::new(Users::default()), SystemEnv::inline());
         let session = SessionId::first(&env);
-        let (slot, _) = users.take_slot(&UserId::parse("ann").unwrap(), session, None, 1).unwrap();
-        slot.connected(key(1));
-        let (_bob, replaced) = users
-            .take_slot(&UserId::parse("bob").unwrap(), SessionId::first(&env), Some(session), 1)
-            .unwrap();
-        assert_eq!(replaced, None);
+        let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        let anns = users.take_slot(&ann, session, None, refuse_beyond(1)).unwrap();
+        anns.slot.connected(key(1));
+        let bobs = users.take_slot(&bob, SessionId::first(&env), Some(session), refuse_beyond(1)).unwrap();
+        assert!(bobs.replaced.is_empty());
         assert_eq!(users.connection_of(session), Some(key(1)));
     }
 }

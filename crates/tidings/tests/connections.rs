@@ -204,6 +204,7 @@ async fn a_full_socket_that_takes_nothing_is_closed_after_ten_seconds() {
 async fn a_client_that_does_not_read_its_answers_is_not_read_either() {
     let mut limits = Limits::default();
     (limits.messages_per_second, limits.messages_burst) = (100_000, 100_000);
+    limits.messages_per_second_per_user = 100_000;
     let hub = TestHub::start(open().limits(limits)).unwrap();
     let mut ann = hub.connect("ann").await;
     ann.join("a").await;

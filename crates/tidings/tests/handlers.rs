@@ -153,6 +153,7 @@ async fn two_hundred_sends_of_one_socket_reach_their_handler_in_order() {
     });
     let mut limits = tidings::Limits::default();
     (limits.messages_per_second, limits.messages_burst) = (1000, 1000);
+    limits.messages_per_second_per_user = 1000;
     builder = builder.limits(limits);
     let hub = TestHub::start(builder).unwrap();
     let mut ann = hub.connect("ann").await;
@@ -205,6 +206,7 @@ async fn a_full_lane_stops_the_reading_and_loses_nothing() {
     let gated = Arc::clone(&gate);
     let mut limits = tidings::Limits::default();
     (limits.messages_per_second, limits.messages_burst) = (10_000, 10_000);
+    limits.messages_per_second_per_user = 10_000;
     let builder = Hub::builder().limits(limits).on("slow", move |_: Context, number: u32| {
         let gate = Arc::clone(&gated);
         async move {

@@ -108,7 +108,7 @@ impl Dialect for Tidings {
     fn refusal(&self, message: &[u8]) -> Option<String> {
         let error = message.strip_prefix(br#"{"event":"error""#)?;
         let hint = if error.windows(12).any(|word| word == b"rate_limited") {
-            ": raise messages_per_second and messages_burst for the run, as bench/tidings.toml does, or give --rate"
+            ": raise messages_per_second and the other rates for the run, as bench/tidings.toml does, or give --rate"
         } else {
             ""
         };

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::close::CloseCode;
+use crate::limits::Limit;
 
 /// Why a peer's bytes are refused. The connection is over: a reader that gave one gives it again for ever.
 ///
@@ -41,6 +42,8 @@ pub enum FrameError {
     MessageTooLarge {
         /// What was allowed, in bytes.
         limit: usize,
+        /// Which limit that is: of text, or of binary messages.
+        name: Limit,
     },
     /// A message in more frames than allowed.
     TooManyFragments {
@@ -57,6 +60,15 @@ impl FrameError {
             Self::MessageTooLarge { .. } => CloseCode::TOO_LARGE,
             Self::TooManyFragments { .. } => CloseCode::POLICY,
             _ => CloseCode::PROTOCOL,
+        }
+    }
+
+    /// The limit that was hit, if one was.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::MessageTooLarge { name, .. } => Some(*name),
+            Self::TooManyFragments { .. } => Some(Limit::FragmentsMax),
+            _ => None,
         }
     }
 }
@@ -77,7 +89,7 @@ impl fmt::Display for FrameError {
             Self::CloseLength => "a close payload is empty or begins with a code of two bytes",
             Self::CloseCode(code) => return write!(f, "the close code {code} has no place on the wire"),
             Self::InvalidUtf8 => "text must be UTF-8",
-            Self::MessageTooLarge { limit } => {
+            Self::MessageTooLarge { limit, .. } => {
                 return write!(f, "the message is larger than the limit of {limit} bytes");
             }
             Self::TooManyFragments { limit } => {
@@ -110,7 +122,7 @@ mod tests {
             (FrameError::CloseLength, 1002),
             (FrameError::CloseCode(u16::MAX), 1002),
             (FrameError::InvalidUtf8, 1007),
-            (FrameError::MessageTooLarge { limit: usize::MAX }, 1009),
+            (FrameError::MessageTooLarge { limit: usize::MAX, name: Limit::TextMessageBytesMax }, 1009),
             (FrameError::TooManyFragments { limit: u32::MAX }, 1008),
         ] {
             assert_eq!(error.close_code(), CloseCode(code), "{error}");

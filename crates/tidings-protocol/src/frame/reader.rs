@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::header::{HEADER_BYTES_MAX, Header};
 use super::utf8::TextBuffer;
 use super::{CloseFrame, FrameError, Inbound, Opcode, ReaderLimits, Role, mask};
+use crate::limits::Limit;
 
 /// Reads one connection's frames.
 ///
@@ -230,12 +231,12 @@ impl MessageReader {
         if message.frames > limits.fragments_max {
             return Err(FrameError::TooManyFragments { limit: limits.fragments_max });
         }
-        let limit = match message.body {
-            Body::Text(_) => limits.text_bytes_max,
-            Body::Binary(_) => limits.binary_bytes_max,
+        let (limit, name) = match message.body {
+            Body::Text(_) => (limits.text_bytes_max, Limit::TextMessageBytesMax),
+            Body::Binary(_) => (limits.binary_bytes_max, Limit::BinaryMessageBytesMax),
         };
         if header.length > limit.saturating_sub(message.len()) as u64 {
-            return Err(FrameError::MessageTooLarge { limit });
+            return Err(FrameError::MessageTooLarge { limit, name });
         }
         Ok(())
     }

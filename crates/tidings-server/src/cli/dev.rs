@@ -22,7 +22,7 @@ use tidings::{Access, Hub, Limits, RoomRules};
 
 use super::token;
 use crate::failure::Failure;
-use crate::{app, dev_secret, open_files, page, run, span_of_time};
+use crate::{app, dev_secret, memory, open_files, page, run, span_of_time};
 
 /// The page sends images in one binary frame each.
 const IMAGE_BYTES_MAX: usize = 256 * 1024;
@@ -57,6 +57,7 @@ impl Dev {
         run::block_on(async {
             let mut limits = Limits::default();
             limits.connections_per_node_max = open_files::raise();
+            memory::share(&mut limits);
             limits.binary_message_bytes_max = IMAGE_BYTES_MAX;
             let mut hub = Hub::builder()
                 .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
@@ -71,11 +72,12 @@ impl Dev {
             let dev = Router::new()
                 .merge(page::router())
                 .route("/dev/token", get(page_token))
+                .merge(app::metrics(&hub))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret)?;
-            run::serve(&hub, &listener, app::router(&hub, &limits).merge(dev), &limits, self.drain_window)
-                .await
+            let app = app::router(&hub, &limits).merge(dev);
+            run::serve(&hub, &listener, app, None, &limits, self.drain_window).await
         })
     }
 }

@@ -48,7 +48,7 @@ impl Echo {
             });
             // Scripts read the address from here; one that reads nothing is served all the same.
             let _ = writeln!(std::io::stdout(), "listening on ws://{address}/");
-            run::serve(&hub, &listener, app, &limits, DRAIN_WINDOW).await
+            run::serve(&hub, &listener, app, None, &limits, DRAIN_WINDOW).await
         })
     }
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tidings::Hub;
+use tidings::{Hub, Limits};
 use tracing::info;
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::{app, open_files, run, span_of_time};
+use crate::{app, memory, open_files, run, span_of_time};
 
 /// Serve what a configuration file says
 #[derive(Args, Debug)]
@@ -30,7 +30,10 @@ impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = Config::read(&self.config)?;
         run::block_on(async {
-            let limits = config.limits(open_files::raise());
+            let mut of_machine = Limits::default();
+            of_machine.connections_per_node_max = open_files::raise();
+            memory::share(&mut of_machine);
+            let limits = config.limits(of_machine);
             let wrong = |error: tidings::BuildError| {
                 Failure::config(format_args!("{}: {error}", self.config.display()))
             };
@@ -47,7 +50,16 @@ impl Serve {
             let hub = hub.build().map_err(wrong)?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
-            run::serve(&hub, &listener, app::router(&hub, &limits), &limits, self.drain_window).await
+            let admin = match &config.admin {
+                None => None,
+                Some(admin) => {
+                    let (listener, address) = run::bind(admin.listen).await?;
+                    info!(%address, "listening for operators");
+                    Some((listener, app::admin_router(&hub, &limits)))
+                }
+            };
+            let app = app::router(&hub, &limits);
+            run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings::Limits;
+use tidings::protocol::limits::ConnectionLimitPolicy;
 
 macro_rules! section {
     (plain { $($name:ident: $type:ty,)* } seconds { $($key:ident => $duration:ident,)* }
@@ -44,14 +45,19 @@ section! {
         control_frames_burst: u32,
         messages_per_second: u32,
         messages_burst: u32,
+        messages_per_second_per_user: u32,
+        publishes_per_second_per_room: u32,
         rooms_per_connection_max: usize,
         joins_per_second: u32,
         outbound_bytes_max: usize,
         outbound_messages_max: usize,
+        outbound_node_bytes_max: usize,
         connections_per_user_max: usize,
+        connections_per_user_policy: ConnectionLimitPolicy,
         connections_per_node_max: usize,
         handshakes_per_second_per_ip: u32,
         handshakes_burst_per_ip: u32,
+        handshakes_per_second: u32,
         pending_handshakes_max: usize,
         pending_handshakes_per_ip_max: usize,
         history_events_max: usize,

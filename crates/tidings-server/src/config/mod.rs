@@ -34,9 +34,19 @@ pub(crate) struct Config {
     pub(crate) rooms: Vec<Room>,
     #[serde(default)]
     limits: limits::LimitsSection,
+    /// The listener for operators; there is none without it.
+    pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
     #[serde(skip)]
     path: PathBuf,
+}
+
+/// `[admin]`: metrics and health on a listener of their own.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Where to listen. It asks nobody who he is, so it should not be where the public comes.
+    pub(crate) listen: SocketAddr,
 }
 
 /// One `[[rooms]]`.
@@ -121,10 +131,9 @@ impl Config {
         self.rooms.iter().map(Room::rules)
     }
 
-    /// The limits, with room for so many connections unless the file says otherwise.
-    pub(crate) fn limits(&self, connections_per_node_max: usize) -> Limits {
-        let mut limits = Limits::default();
-        limits.connections_per_node_max = connections_per_node_max;
+    /// The limits of this machine, unless the file says otherwise.
+    pub(crate) fn limits(&self, of_machine: Limits) -> Limits {
+        let mut limits = of_machine;
         self.limits.apply(&mut limits);
         limits
     }
@@ -202,6 +211,8 @@ impl From<Told> for Presence {
 
 #[cfg(test)]
 mod tests {
+    use tidings::protocol::limits::ConnectionLimitPolicy;
+
     use super::*;
 
     fn parse(text: &str) -> Config {
@@ -240,12 +251,19 @@ mod tests {
             presence_grace_seconds = 0
             presence_batch_from = 7
             presence_batch_interval_milliseconds = 500
+            connections_per_user_policy = "close_oldest"
+            [admin]
+            listen = "127.0.0.1:7778"
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
         assert_eq!(config.rules().count(), 2);
         assert_eq!(config.shards.map(NonZeroUsize::get), Some(3));
-        let limits = config.limits(77);
+        assert_eq!(config.admin.as_ref().map(|admin| admin.listen.port()), Some(7778));
+        let mut of_machine = Limits::default();
+        of_machine.connections_per_node_max = 77;
+        let limits = config.limits(of_machine);
+        assert_eq!(limits.connections_per_user_policy, ConnectionLimitPolicy::CloseOldest);
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));
         assert_eq!(limits.presence_grace, Duration::ZERO);

@@ -15,19 +15,21 @@ use crate::room::{PublishIds, Room};
 pub(crate) struct MemoryBroker {
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
     ids: PublishIds,
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(env: Arc<dyn Env>, metrics: Arc<Metrics>, limits: &Limits) -> Self {
-        let ids = IdempotencyIds::new(&*env, limits);
-        Self { env, metrics, ids }
+    pub(crate) fn new(env: Arc<dyn Env>, metrics: Arc<Metrics>, limits: Arc<Limits>) -> Self {
+        let ids = IdempotencyIds::new(&*env, &limits);
+        Self { env, metrics, limits, ids }
     }
 }
 
 impl Broker for MemoryBroker {
     fn submit(&self, room: &Arc<Room>, draft: Draft, completion: Completion) {
-        let outcome = room.sequence(draft, &self.ids, &self.metrics, self.env.now(), self.env.unix_ms());
+        let (now, at_ms) = (self.env.now(), self.env.unix_ms());
+        let outcome = room.sequence(draft, &self.ids, &self.metrics, &self.limits, now, at_ms);
         completion.complete(outcome);
     }
 

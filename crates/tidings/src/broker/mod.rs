@@ -75,6 +75,12 @@ pub(crate) fn refusal(error: PublishError) -> Refusal {
             Refusal::new(ErrorCode::RateLimited, "too many idempotency ids in five minutes")
                 .retry_after_ms(60_000)
         }
+        PublishError::TooFast { retry_after } => {
+            // Rounded up, so that a client that waits as long is in time.
+            let wait_ms = u64::try_from(retry_after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+            Refusal::new(ErrorCode::RateLimited, "this room has as many publishes a second as it takes")
+                .retry_after_ms(wait_ms)
+        }
         PublishError::TooLarge => Refusal::new(ErrorCode::TooLarge, "the message is too large"),
         PublishError::UnknownRoom => Refusal::new(ErrorCode::UnknownRoom, "no rule covers this room"),
     }

@@ -8,6 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use tidings_protocol::event_id::InvalidId;
+use tidings_protocol::limits::Limit;
 
 use super::{SUBPROTOCOL, allow};
 use crate::logged::log_safe;
@@ -21,6 +22,7 @@ pub struct HandshakeRefusal {
     detail: String,
     fix: String,
     retry_after: Option<Duration>,
+    limit: Option<Limit>,
 }
 
 #[derive(Serialize)]
@@ -41,11 +43,17 @@ impl HandshakeRefusal {
         detail: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { status, code, title, detail: detail.into(), fix: fix.into(), retry_after: None }
+        Self { status, code, title, detail: detail.into(), fix: fix.into(), retry_after: None, limit: None }
     }
 
     fn after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// Says which limit was hit.
+    pub(crate) fn by(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -103,6 +111,7 @@ impl HandshakeRefusal {
         let fix = "close one, or reconnect with ?session= of the connection that this one replaces";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "connection_limit", "Too many connections", detail, fix)
             .after(Duration::from_secs(5))
+            .by(Limit::ConnectionsPerUserMax)
     }
 
     pub(crate) fn rate_limited(retry_after: Duration) -> Self {
@@ -115,6 +124,20 @@ impl HandshakeRefusal {
             fix,
         )
         .after(retry_after)
+        .by(Limit::HandshakesPerSecondPerIp)
+    }
+
+    pub(crate) fn too_many_handshakes(retry_after: Duration) -> Self {
+        let fix = "wait as Retry-After says, and reconnect with backoff and jitter; if it lasts, add a node";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "Overloaded",
+            "this node takes no more connections for now",
+            fix,
+        )
+        .after(retry_after)
+        .by(Limit::HandshakesPerSecond)
     }
 
     pub(crate) fn overloaded() -> Self {
@@ -127,6 +150,7 @@ impl HandshakeRefusal {
             fix,
         )
         .after(Duration::from_secs(5))
+        .by(Limit::ConnectionsPerNodeMax)
     }
 
     pub(crate) fn draining() -> Self {
@@ -157,6 +181,11 @@ impl HandshakeRefusal {
     /// The code for programs. PROTOCOL.md §1 lists them.
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// The limit that was hit, if one was.
+    pub fn limit(&self) -> Option<Limit> {
+        self.limit
     }
 
     /// The HTTP status.

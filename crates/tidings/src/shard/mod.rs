@@ -11,6 +11,7 @@ mod replays;
 mod rooms;
 mod serve;
 mod sockets;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -35,6 +36,7 @@ use crate::users::ConnectionKey;
 
 use replays::Replay;
 use rooms::MemberRoom;
+use waiting::WaitingBytes;
 
 /// A turn takes so many entries at most, and about so many bytes.
 const TURN_ENTRIES_MAX: usize = 256;
@@ -70,6 +72,8 @@ struct State {
     dirty: Vec<u32>,
     /// Connections to be closed as slow consumers, once the room that filled them is through.
     overflowing: Vec<u32>,
+    /// What waits for sockets that did not take it.
+    waiting: WaitingBytes,
     /// Sockets whose task is not started yet.
     unstarted: Vec<(u32, u32)>,
     timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
@@ -101,6 +105,7 @@ impl Shard {
             after_events: Vec::new(),
             dirty: Vec::new(),
             overflowing: Vec::new(),
+            waiting: WaitingBytes::default(),
             unstarted: Vec::new(),
             timers: BinaryHeap::new(),
             next_maintenance: now + MAINTENANCE_INTERVAL,
@@ -172,6 +177,7 @@ impl State {
         self.close_overflowing();
         self.run_timers();
         self.flush_dirty();
+        self.shed();
         self.node.ring();
         more
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tidings_protocol::close::{CloseCode, Reaction};
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Epoch, Offset, Position, RoomId};
+use tidings_protocol::limits::Limit;
 use tidings_protocol::message::{Joined, Recovery as JoinRecovery, ServerMessage, SkipReason};
 use tidings_protocol::room_log::{Recovery, Reset};
 use tracing::info;
@@ -102,6 +103,7 @@ impl State {
         let known = self.room_by_id.get(id).copied();
         let again = known.filter(|room| connection.rooms.iter().any(|joined| joined.room == *room));
         if again.is_none() && connection.rooms.len() >= rooms_max {
+            self.node.metrics.hit(Limit::RoomsPerConnectionMax);
             return Err(ErrorCode::RoomLimit);
         }
         let room_slot = match again {

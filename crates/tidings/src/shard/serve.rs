@@ -12,8 +12,8 @@ use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::frame::Inbound;
 use tidings_protocol::limits::{
-    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, MEMBERS_PAGE_BYTES_MAX,
-    MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX,
+    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, Limit,
+    MEMBERS_PAGE_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
     ClientEvent, ClientMessage, Data, EventName, History, Members, MessageId, Refreshed, Resumed,
@@ -61,16 +61,50 @@ impl State {
             Received::Pong(payload) => self.push(slot, encode::pong(payload)),
             Received::Message(message) => {
                 self.node.metrics.messages_received.add(1);
-                self.serve(slot, message, inbound);
+                if self.takes_of_user(slot, message.id(), now) {
+                    self.serve(slot, message, inbound);
+                }
             }
             Received::Refused { id, refusal } => {
                 self.node.metrics.messages_received.add(1);
-                self.refuse(slot, id.as_ref(), &refusal);
+                if self.takes_of_user(slot, id.as_ref(), now) {
+                    self.refuse(slot, id.as_ref(), &refusal);
+                }
+            }
+            limited @ Received::Limited { .. } => {
+                self.node.metrics.messages_received.add(1);
+                self.limited(slot, limited);
             }
             Received::Closed(code) => {
                 self.close(slot, code.unwrap_or(CloseCode::NORMAL), "the client closed");
             }
-            Received::Close(code, cause) => self.close(slot, code, cause),
+            close @ Received::Close(..) => self.limited(slot, close),
+        }
+    }
+
+    /// Takes a message of the user's rate; `false` if it was too fast for that, which the client has been told.
+    fn takes_of_user(&mut self, slot: u32, id: Option<&MessageId>, now: Instant) -> bool {
+        let (node, Some(connection)) = (&self.node, self.connections.get_mut(slot as usize)) else {
+            return false;
+        };
+        let Err(wait) = connection.take_of_user(&node.user_rates, &node.limits, now) else { return true };
+        let limited = connection.session.too_fast_for_user(id.cloned(), wait, now);
+        self.limited(slot, limited);
+        false
+    }
+
+    /// Tells a client which limit it has hit.
+    fn limited(&mut self, slot: u32, received: Received<'_>) {
+        match received {
+            Received::Limited { limit, id, refusal } => {
+                self.node.metrics.hit(limit);
+                self.refuse(slot, id.as_ref(), &refusal);
+            }
+            Received::Close(limit, code, cause) => {
+                self.node.metrics.hit(limit);
+                self.close(slot, code, cause);
+            }
+            _ => {}
         }
     }
 
@@ -349,6 +383,9 @@ impl State {
     // Refreshing the token.
 
     fn check_token(&mut self, slot: u32, id: Option<MessageId>, token: String) {
+        if token.len() > TOKEN_BYTES_MAX {
+            self.node.metrics.hit(Limit::TokenBytesMax);
+        }
         let Some(connection) = self.connection(slot) else { return };
         let (key, user) = (connection.key, connection.peer.user().clone());
         let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
@@ -453,8 +490,11 @@ impl State {
         if room.rules.is_ephemeral(&event.event) {
             let frame = encode::unstored(&event.event, Some(&room.id), event.data, Some(peer.user()));
             let except = Excluded::new(peer.user().clone(), peer.session);
-            room.pass_on(&frame, Some(&except), &self.node.metrics);
-            return self.ack(slot, event.id.as_ref(), &Empty {});
+            let (node, now) = (&self.node, self.node.env.now());
+            return match room.pass_on(&frame, Some(&except), &node.metrics, &node.limits, now) {
+                Ok(()) => self.ack(slot, event.id.as_ref(), &Empty {}),
+                Err(error) => self.refuse(slot, event.id.as_ref(), &crate::broker::refusal(error)),
+            };
         }
         let payload = match event.data {
             Data::Json(data) => Payload::Json(data),
@@ -505,7 +545,8 @@ impl State {
             Some(Begin::Conflict) => {
                 return self.refuse(slot, id.as_ref(), &crate::broker::refusal(PublishError::Conflict));
             }
-            Some(Begin::Full) => {
+            Some(Begin::Full(limit)) => {
+                self.node.metrics.hit(limit);
                 return self.refuse(slot, id.as_ref(), &crate::broker::refusal(PublishError::TooManyIds));
             }
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::event_id::Position;
+use tidings_protocol::limits::Limit;
 use tidings_protocol::message::{ClientLimits, ServerMessage, Welcome};
 use tidings_protocol::session::{Due, Session};
 use tracing::{debug, info};
@@ -88,6 +89,9 @@ impl State {
         };
         let max = self.node.limits.rooms_per_connection_max;
         let member_of = peer.member_of();
+        if member_of.len() > max {
+            self.node.metrics.hit(Limit::RoomsPerConnectionMax);
+        }
         let wanted = member_of.iter().take(max).map(|room| (room.clone(), start(room.as_str())));
         let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
         let mut unattached = Vec::new();
@@ -211,7 +215,7 @@ impl State {
             let Some(slot) = self.slot_of(key) else { break };
             let Some(connection) = self.connection(slot) else { break };
             if !connection.session.is_closing() && connection.must_wait(&limits) {
-                connection.session.pause_reading();
+                self.pause_reading(slot);
                 break;
             }
             if reads == READS_MAX {
@@ -251,7 +255,7 @@ impl State {
             }
             if connection.must_wait(&limits) {
                 connection.keep_unread(&bytes[at..]);
-                connection.session.pause_reading();
+                self.pause_reading(slot);
                 break;
             }
             let mut used = 0;
@@ -260,6 +264,9 @@ impl State {
                 Ok(None) => break,
                 Err(fault) => {
                     debug!(%fault, "a frame was refused");
+                    if let Some(limit) = fault.limit() {
+                        self.node.metrics.hit(limit);
+                    }
                     self.close(slot, fault.close_code(), &fault.to_string());
                 }
             }
@@ -269,6 +276,16 @@ impl State {
             connection.session.set_mid_message(reader.is_mid_message(), now);
             connection.keep_reader(reader);
         }
+    }
+
+    /// Reads no more of a connection for now.
+    fn pause_reading(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let waiting_calls = connection.lanes.longest();
+        if !connection.session.is_paused() && waiting_calls >= self.node.limits.waiting_calls_max {
+            self.node.metrics.hit(Limit::WaitingCallsMax);
+        }
+        connection.session.pause_reading();
     }
 
     /// Goes on with a connection that had to wait, if it need not any more.
@@ -313,11 +330,18 @@ impl State {
     fn flush(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.dirty = false;
-        match connection.flush(&mut self.gather, now) {
+        let flushed = connection.flush(&mut self.gather, now);
+        let is_open = !connection.session.is_closing() && !connection.session.is_paused();
+        if !self.waiting.is_empty() || !matches!(flushed, Flushed::All) {
+            self.count_waiting(slot);
+        }
+        match flushed {
             // The common case ends here: nothing but a close or a pause changes a deadline.
-            Flushed::All if !connection.session.is_closing() && !connection.session.is_paused() => return,
+            Flushed::All if is_open => return,
             Flushed::All => {
-                connection.end_write();
+                if let Some(connection) = self.connection(slot) {
+                    connection.end_write();
+                }
                 self.resume_reading(slot);
             }
             Flushed::Blocked => self.resume_reading(slot),
@@ -369,11 +393,23 @@ impl State {
     fn tick(&mut self, slot: u32, now: Instant) {
         while let Some(due) = self.connection(slot).and_then(|connection| connection.session.tick(now)) {
             match due {
-                Due::Ping => self.push(slot, encode::ping()),
+                Due::Ping => {
+                    let limits = &self.node.limits;
+                    if let Some(connection) = self.connections.get_mut(slot as usize) {
+                        connection.forget_full_rate(limits, now);
+                    }
+                    self.push(slot, encode::ping());
+                }
                 Due::Checkpoint => self.send_checkpoint(slot),
                 Due::Attach => self.attach_waiting(slot),
-                Due::Close(code, cause) => self.close(slot, code, cause),
+                Due::Close(limit, code, cause) => {
+                    if let Some(limit) = limit {
+                        self.node.metrics.hit(limit);
+                    }
+                    self.close(slot, code, cause);
+                }
                 Due::Abort => {
+                    self.node.metrics.hit(Limit::CloseDurationMax);
                     self.end(slot, "the close took too long");
                     return;
                 }
@@ -384,11 +420,13 @@ impl State {
     pub(super) fn close_overflowing(&mut self) {
         while let Some(slot) = self.overflowing.pop() {
             let limits = &self.node.limits;
-            if self
-                .connections
-                .get(slot as usize)
-                .is_some_and(|connection| connection.outbound.is_over(limits))
+            if let Some(connection) = self.connections.get(slot as usize)
+                && connection.outbound.is_over(limits)
+                && !connection.session.is_closing()
             {
+                let too_large = connection.outbound.bytes() > limits.outbound_bytes_max;
+                let limit = if too_large { Limit::OutboundBytesMax } else { Limit::OutboundMessagesMax };
+                self.node.metrics.hit(limit);
                 self.close(slot, CloseCode::SLOW_CONSUMER, "the client reads too slowly");
             }
         }
@@ -403,6 +441,9 @@ impl State {
         }
         connection.begin_close(code, cause, now);
         let (session, user) = (connection.peer.session, connection.peer.user().clone());
+        if !self.waiting.is_empty() {
+            self.count_waiting(slot);
+        }
         info!(%session, user = %user.logged(), %code, cause, "close");
         self.node.metrics.count_close(code);
         self.leave_all(slot, Departure::after(code));
@@ -423,6 +464,9 @@ impl State {
         }
         connection.wake();
         drop(connection);
+        if !self.waiting.is_empty() {
+            self.count_waiting(slot);
+        }
         self.inbox.count_connections(-1);
         self.node.metrics.connections.subtract(1);
         self.node.connection_ended.notify_waiters();

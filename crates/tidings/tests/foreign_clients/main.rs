@@ -36,6 +36,7 @@ struct Typed {
 fn hub() -> Hub {
     let mut limits = Limits::default();
     limits.joins_per_second = 10_000;
+    limits.messages_per_second_per_user = 10_000;
     Hub::builder()
         .authenticate(Jwt::hs256(SECRET).unwrap())
         .limits(limits)
