@@ -32,6 +32,7 @@ mod room;
 mod rooms;
 mod router;
 mod rules;
+mod schema;
 mod session_id;
 mod shard;
 #[cfg(feature = "testing")]
@@ -51,6 +52,7 @@ pub use metrics::MetricsSnapshot;
 pub use node::BroadcastError;
 pub use room::PublishError;
 pub use rules::{Access, RoomRules, SnapshotError, SnapshotResult};
+pub use schema::{InvalidSchema, Schema};
 pub use session_id::SessionId;
 pub use tidings_protocol as protocol;
 pub use tidings_protocol::error::{ErrorCode, Refusal};

@@ -31,9 +31,6 @@ impl Serve {
         let config = Config::read(&self.config)?;
         run::block_on(async {
             let limits = config.limits(open_files::raise());
-            let wrong = |error: tidings::BuildError| {
-                Failure::config(format_args!("{}: {error}", self.config.display()))
-            };
             let mut hub = Hub::builder().authenticate(config.jwt()?).limits(limits.clone());
             if let Some(shards) = config.shards {
                 hub = hub.shards(shards.get());
@@ -44,7 +41,7 @@ impl Serve {
             for rule in config.rules() {
                 hub = hub.rule(rule);
             }
-            let hub = hub.build().map_err(wrong)?;
+            let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
             run::serve(&hub, &listener, app::router(&hub, &limits), &limits, self.drain_window).await
