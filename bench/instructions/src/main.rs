@@ -51,7 +51,7 @@ async fn publish(members: usize, times: usize) {
     let mut limits = Limits::default();
     (limits.messages_per_second, limits.messages_burst) = (1_000_000, 1_000_000);
     (limits.messages_per_second_per_user, limits.publishes_per_second_per_room) = (1_000_000, 1_000_000);
-    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).presence(false);
+    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event().presence(false);
     let hub = TestHub::start(Hub::builder().limits(limits).rule(rule)).expect("a hub");
     let mut clients: Vec<TestClient> = Vec::new();
     for number in 0..members {

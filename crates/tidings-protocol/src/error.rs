@@ -25,7 +25,7 @@ pub enum ErrorCode {
     Forbidden,
     /// The room has to be joined first.
     NotJoined,
-    /// No handler and no rule serves this event.
+    /// Neither a handler nor a schema is known for this event.
     UnknownEvent,
     /// No rule covers this room.
     UnknownRoom,

@@ -16,6 +16,10 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 pub const CURSOR_BYTES_MAX: usize = 4096;
 /// Nesting of `data`: `[` × 32 passes, 33 is `invalid`.
 pub const DATA_DEPTH_MAX: usize = 32;
+/// The sentence of a `schema` fault, in bytes. A longer one is cut.
+pub const SCHEMA_FAULT_BYTES_MAX: usize = 256;
+/// The pointer of a `schema` fault, in bytes. Instead of a longer one it is the nearest place around.
+pub const SCHEMA_POINTER_BYTES_MAX: usize = 256;
 /// A user id, in bytes of UTF-8 without control characters. A longer one is `token_claims`.
 pub const USER_BYTES_MAX: usize = 128;
 /// A token, in bytes. A longer one is `token_malformed`.

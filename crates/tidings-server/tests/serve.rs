@@ -41,10 +41,18 @@ async fn rooms_limits_and_audience_are_as_configured() {
         [[rooms]]
         pattern = "news"
         join = "anyone"
+        [[events]]
+        name = "post"
+        schema_file = "post.json"
         [limits]
         connections_per_user_max = 1
         "#,
     );
+    std::fs::write(
+        home.path().join("post.json"),
+        r#"{"properties": {"lines": {"items": {"type": "integer"}}}}"#,
+    )
+    .unwrap();
     let mut command = tidings(&home);
     command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -68,6 +76,12 @@ async fn rooms_limits_and_audience_are_as_configured() {
         }
     };
     assert!(said(r#"{"event":"post","room":"chat:a","data":1,"id":"1"}"#).await["event_id"].is_string());
+    let refused = said(r#"{"event":"post","room":"chat:a","data":{"lines":[1,"2"]},"id":"6"}"#).await;
+    assert_eq!((&refused["code"], &refused["pointer"]), (&"schema".into(), &"/lines/1".into()));
+    let unknown = said(r#"{"event":"shout","room":"chat:a","data":1,"id":"7"}"#).await;
+    assert!(
+        unknown["code"] == "unknown_event" && unknown["message"].as_str().unwrap().contains("[[events]]")
+    );
     assert_eq!(said(r#"{"event":"room.join","room":"chat:b","id":"2"}"#).await["code"], "forbidden");
     assert_eq!(said(r#"{"event":"room.join","room":"else","id":"3"}"#).await["code"], "unknown_room");
     assert!(said(r#"{"event":"room.join","room":"news","id":"4"}"#).await["top"].is_string());
@@ -100,9 +114,37 @@ async fn what_is_wrong_is_told_with_its_place_and_exit_code_78() {
         ("allowed_origins = ['app']\n[auth]\nsecret_file = 'secret'", "tidings.toml", "app"),
         ("[auth]\nsecret = 'short'", "tidings.toml", "openssl rand"),
         ("", "tidings.toml:1:1", "auth"),
+        (
+            "[auth]\nsecret_file = 'secret'\n[[events]]\nname = 'a'\nschema_file = 'none.json'",
+            "none.json",
+            "relative",
+        ),
+        (
+            "[auth]\nsecret_file = 'secret'\n[[events]]\nname = 'a'\nschema_file = 'tidings.toml'",
+            "tidings.toml:1:2",
+            "JSON",
+        ),
+        (
+            "[auth]\nsecret_file = 'secret'\n[[events]]\nname = 'a'\nschema_file = 'wrong.json'",
+            "wrong.json",
+            "/properties/a/type",
+        ),
+        (
+            "[auth]\nsecret_file = 'secret'\n[[events]]\nname = 'a'\nschema_file = 'remote.json'",
+            "remote.json",
+            "$defs",
+        ),
+        (
+            "[auth]\nsecret_file = 'secret'\n[[events]]\nname = 'room.x'\nbinary = true",
+            "tidings.toml",
+            "room.x",
+        ),
     ];
     for (config, place, said) in cases {
         let home = configured(config);
+        std::fs::write(home.path().join("wrong.json"), r#"{"properties": {"a": {"type": "strin"}}}"#)
+            .unwrap();
+        std::fs::write(home.path().join("remote.json"), r#"{"$ref": "https://example.com/a.json"}"#).unwrap();
         let path = home.path().join("tidings.toml");
         let output = within(tidings(&home).arg("serve").arg("--config").arg(path).output()).await.unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -28,8 +28,9 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::node::{Body, BroadcastError, Node, Origin};
 use crate::publication::Excluded;
 use crate::rooms::Rooms;
-use crate::router::{Handler, Router};
+use crate::router::{Handler, Known, Router, Shape};
 use crate::rules::{RoomRules, RuleBook, RuleFault};
+use crate::schema::{InvalidSchema, Schema};
 use crate::session_id::SessionId;
 use crate::shard::Shard;
 use crate::user_rates::UserRates;
@@ -45,6 +46,7 @@ use crate::users::Users;
 /// let hub = Hub::builder()
 ///     .authenticate(Jwt::hs256(b"a secret of at least thirty-two bytes")?)
 ///     .rule(RoomRules::new("chat:*").join(Access::Anyone).publish(Access::Anyone))
+///     .schema("message.send", &serde_json::json!({"type": "object", "required": ["content"]}))
 ///     .build()?;
 /// let app = axum::Router::new().route("/ws", hub.route());
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -84,6 +86,12 @@ pub enum BuildError {
     Event(String),
     /// Two handlers for one event.
     TwoHandlers(String),
+    /// An event's schema can't be used.
+    Schema(String, InvalidSchema),
+    /// Two schemas for one event.
+    TwoSchemas(String),
+    /// An event's handler takes JSON and it was said to be binary, or the other way round.
+    BinaryAndJson(String),
     /// Not an origin like `https://app.example`.
     Origin(InvalidOrigin),
     /// Limits that don't fit each other.
@@ -112,6 +120,12 @@ impl fmt::Display for BuildError {
             }
             Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
             Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
+            Self::Schema(event, fault) => write!(f, "the schema of {event:?} can't be used: {fault}"),
+            Self::TwoSchemas(event) => write!(f, "{event:?} has two schemas, or one and is binary"),
+            Self::BinaryAndJson(event) => write!(
+                f,
+                "{event:?} is both binary and JSON: a binary event has on_binary and no schema, a JSON event has on"
+            ),
             Self::Origin(fault) => fault.fmt(f),
             Self::Limits(fault) => f.write_str(fault),
             Self::NoRuntime => f.write_str("build the hub inside a tokio runtime: its handlers run there"),
@@ -192,16 +206,86 @@ impl HubBuilder {
         self.handler(event, Handler::binary(handler))
     }
 
-    fn handler(mut self, event: &str, handler: Handler) -> Self {
-        match EventName::parse(event) {
-            Ok(name) if !name.is_reserved() || event == "presence.heartbeat" => {
-                if self.router.insert(name, handler).is_some() {
-                    self.faults.push(BuildError::TwoHandlers(event.to_owned()));
-                }
+    /// Says what an event's data has to look like: a JSON Schema of the kind that [`Schema`] takes. Without a handler, a
+    /// member who may publish sends such an event to the room; with one, the handler gets only what fits.
+    ///
+    /// An event that has neither a handler nor a schema is `unknown_event`, unless the room's rule takes
+    /// [any](RoomRules::any_event).
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use tidings::{Access, Hub, RoomRules};
+    /// let hub = Hub::builder().rule(RoomRules::new("chat:*").publish(Access::Members)).schema(
+    ///     "message.send",
+    ///     &json!({"type": "object", "required": ["content"], "properties": {"content": {"type": "string"}}}),
+    /// );
+    /// ```
+    #[must_use]
+    pub fn schema(mut self, event: &str, schema: &serde_json::Value) -> Self {
+        match Schema::new(schema) {
+            Ok(schema) => self.shape(event, Shape::Json(schema)),
+            Err(fault) => {
+                self.faults.push(BuildError::Schema(event.to_owned(), fault));
+                self
             }
-            Ok(_) | Err(_) => self.faults.push(BuildError::Event(event.to_owned())),
+        }
+    }
+
+    /// The same with the schema of a Rust type.
+    #[cfg(feature = "schemars")]
+    #[must_use]
+    pub fn schema_of<T: schemars::JsonSchema>(self, event: &str) -> Self {
+        self.schema(event, schemars::SchemaGenerator::default().into_root_schema_for::<T>().as_value())
+    }
+
+    /// Serves an event as [`on`](Self::on) does, after its data was checked against the schema of `T`, which says more
+    /// than the type: lengths, bounds, patterns.
+    #[cfg(feature = "schemars")]
+    #[must_use]
+    pub fn on_with_schema<T, R, H, F>(self, event: &str, handler: H) -> Self
+    where
+        T: DeserializeOwned + schemars::JsonSchema,
+        R: Serialize,
+        H: Fn(Context, T) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R, AckError>> + Send + 'static,
+    {
+        self.schema_of::<T>(event).on(event, handler)
+    }
+
+    /// Says that an event comes as a binary frame, to which no schema can apply: without a handler, a member who may
+    /// publish sends it to the room.
+    #[must_use]
+    pub fn binary_event(self, event: &str) -> Self {
+        self.shape(event, Shape::Binary)
+    }
+
+    fn handler(mut self, event: &str, handler: Handler) -> Self {
+        if let Some(known) = self.known(event)
+            && known.handler.replace(handler).is_some()
+        {
+            self.faults.push(BuildError::TwoHandlers(event.to_owned()));
         }
         self
+    }
+
+    fn shape(mut self, event: &str, shape: Shape) -> Self {
+        if let Some(known) = self.known(event)
+            && known.shape.replace(shape).is_some()
+        {
+            self.faults.push(BuildError::TwoSchemas(event.to_owned()));
+        }
+        self
+    }
+
+    /// What is known of an event so far; none, and a fault, if an application has no such events.
+    fn known(&mut self, event: &str) -> Option<&mut Known> {
+        match EventName::parse(event) {
+            Ok(name) if !name.is_reserved() || event == "presence.heartbeat" => Some(self.router.entry(name)),
+            Ok(_) | Err(_) => {
+                self.faults.push(BuildError::Event(event.to_owned()));
+                None
+            }
+        }
     }
 
     /// Allows pages of another origin, like `https://app.example`. A page of the same host and port needs no leave.
@@ -257,6 +341,9 @@ impl HubBuilder {
     pub fn build(self) -> Result<Hub, BuildError> {
         if let Some(fault) = self.faults.into_iter().next() {
             return Err(fault);
+        }
+        if let Some(event) = self.router.contradiction() {
+            return Err(BuildError::BinaryAndJson(event.to_string()));
         }
         check(&self.limits).map_err(BuildError::Limits)?;
         let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;

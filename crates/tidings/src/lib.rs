@@ -34,6 +34,7 @@ mod room;
 mod rooms;
 mod router;
 mod rules;
+mod schema;
 mod session_id;
 mod shard;
 #[cfg(feature = "testing")]
@@ -54,6 +55,7 @@ pub use metrics::{MetricsSnapshot, Number};
 pub use node::BroadcastError;
 pub use room::PublishError;
 pub use rules::{Access, Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};
+pub use schema::{InvalidSchema, Schema};
 pub use session_id::SessionId;
 pub use tidings_protocol as protocol;
 pub use tidings_protocol::error::{ErrorCode, Refusal};

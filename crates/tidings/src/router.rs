@@ -1,4 +1,4 @@
-//! Event name to handler: decode, call, answer. The return value of a handler is the ack.
+//! Event name to schema and handler: check, decode, call, answer. The return value of a handler is the ack.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,23 +12,36 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_path_to_error::Segment;
 use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::message::{Data, EventName};
 
 use crate::context::{AckError, Context};
+use crate::schema::{Schema, decode};
 
 /// A running handler.
 pub(crate) type CallFuture = Pin<Box<dyn Future<Output = Result<Box<RawValue>, AckError>> + Send>>;
 type JsonHandler = dyn Fn(Context, &RawValue) -> Result<CallFuture, Refusal> + Send + Sync;
 type BinaryHandler = dyn Fn(Context, Bytes) -> CallFuture + Send + Sync;
 
-/// The handlers of a hub.
+/// The events of a hub.
 #[derive(Default)]
 pub(crate) struct Router {
-    handlers: HashMap<EventName, Handler>,
+    events: HashMap<EventName, Known>,
     #[cfg(feature = "conformance")]
     echoes: bool,
+}
+
+/// What is known of one event. Without a handler, a room's rule decides who publishes it.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) handler: Option<Handler>,
+    pub(crate) shape: Option<Shape>,
+}
+
+/// What an event was said to carry.
+pub(crate) enum Shape {
+    Json(Schema),
+    Binary,
 }
 
 /// What serves one event.
@@ -39,13 +52,25 @@ pub(crate) enum Handler {
 }
 
 impl Router {
-    /// Registers a handler; the one that the name had before comes back.
-    pub(crate) fn insert(&mut self, event: EventName, handler: Handler) -> Option<Handler> {
-        self.handlers.insert(event, handler)
+    /// What is known of an event, to be added to.
+    pub(crate) fn entry(&mut self, event: EventName) -> &mut Known {
+        self.events.entry(event).or_default()
     }
 
-    pub(crate) fn get(&self, event: &str) -> Option<&Handler> {
-        self.handlers.get(event)
+    pub(crate) fn get(&self, event: &str) -> Option<&Known> {
+        self.events.get(event)
+    }
+
+    /// An event whose handler takes what its shape is not.
+    pub(crate) fn contradiction(&self) -> Option<&EventName> {
+        let contradicts = |known: &Known| {
+            matches!(
+                (&known.handler, &known.shape),
+                (Some(Handler::Json(_)), Some(Shape::Binary))
+                    | (Some(Handler::Binary(_)), Some(Shape::Json(_)))
+            )
+        };
+        self.events.iter().find(|(_, known)| contradicts(known)).map(|(event, _)| event)
     }
 
     /// Answers every frame with itself from now on.
@@ -58,6 +83,26 @@ impl Router {
     pub(crate) fn echoes(&self) -> bool {
         self.echoes
     }
+}
+
+impl Known {
+    /// Whether data is what the event was said to carry; a handler of a type has a say of its own.
+    pub(crate) fn check(&self, data: Data<'_>) -> Result<(), Refusal> {
+        match (&self.shape, data) {
+            (None, _) | (Some(Shape::Binary), Data::Binary(_)) => Ok(()),
+            (Some(Shape::Json(schema)), Data::Json(data)) => schema.check(data),
+            (Some(Shape::Json(_)), Data::Binary(_)) => Err(not_binary()),
+            (Some(Shape::Binary), Data::Json(_)) => Err(not_json()),
+        }
+    }
+}
+
+fn not_binary() -> Refusal {
+    Refusal::new(ErrorCode::Invalid, "this event is JSON: send it as a text frame")
+}
+
+fn not_json() -> Refusal {
+    Refusal::new(ErrorCode::Invalid, "this event is binary: send it as a binary frame")
 }
 
 impl Handler {
@@ -98,31 +143,14 @@ impl Handler {
                     Err(panic) => Ok(Box::pin(std::future::ready(Err(panicked(&*panic))))),
                 }
             }
-            (Self::Json(_), Data::Binary(_)) => {
-                Err(Refusal::new(ErrorCode::Invalid, "this event is JSON: send it as a text frame"))
-            }
-            (Self::Binary(_), Data::Json(_)) => {
-                Err(Refusal::new(ErrorCode::Invalid, "this event is binary: send it as a binary frame"))
-            }
+            (Self::Json(_), Data::Binary(_)) => Err(not_binary()),
+            (Self::Binary(_), Data::Json(_)) => Err(not_json()),
         }
     }
 }
 
 fn answering<R: Serialize>(call: impl Future<Output = Result<R, AckError>> + Send + 'static) -> CallFuture {
     Box::pin(async move { Ok(to_raw_value(&call.await?)?) })
-}
-
-fn decode<T: DeserializeOwned>(data: &RawValue) -> Result<T, Refusal> {
-    let mut deserializer = serde_json::Deserializer::from_str(data.get());
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = error.path().iter().fold(String::new(), |pointer, segment| match segment {
-            Segment::Seq { index } => format!("{pointer}/{index}"),
-            Segment::Map { key } => format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
-            Segment::Enum { variant } => format!("{pointer}/{variant}"),
-            Segment::Unknown => pointer,
-        });
-        Refusal::new(ErrorCode::Schema, error.inner().to_string()).pointer(pointer)
-    })
 }
 
 /// Runs a call to its end; a panic is its end too.
@@ -154,29 +182,6 @@ fn panicked(panic: &(dyn Any + Send)) -> AckError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
-
-    #[derive(Deserialize, Debug)]
-    #[expect(dead_code, reason = "read by the derived Debug only")]
-    struct Edit {
-        lines: Vec<Line>,
-    }
-
-    #[derive(Deserialize, Debug)]
-    #[expect(dead_code, reason = "read by the derived Debug only")]
-    struct Line {
-        #[serde(rename = "a/b~c")]
-        number: u32,
-    }
-
-    #[test]
-    fn a_fault_has_a_json_pointer() {
-        let data = RawValue::from_string(r#"{"lines":[{"a/b~c":1},{"a/b~c":"x"}]}"#.into()).unwrap();
-        let refusal = decode::<Edit>(&data).unwrap_err();
-        assert_eq!(refusal.code, ErrorCode::Schema);
-        assert_eq!(refusal.pointer.as_deref(), Some("/lines/1/a~1b~0c"));
-        assert!(refusal.message.contains("expected u32"), "{refusal}");
-    }
 
     #[tokio::test]
     async fn a_panic_is_an_error_with_the_words_for_the_log() {

@@ -93,6 +93,7 @@ pub struct RoomRules {
     pub(crate) join: Access,
     pub(crate) publish: Access,
     pub(crate) presence: Presence,
+    pub(crate) any_event: bool,
     ephemeral: Vec<String>,
     history_age: Option<Duration>,
     history_events: Option<usize>,
@@ -120,6 +121,7 @@ impl RoomRules {
             join: Access::Members,
             publish: Access::Nobody,
             presence: Presence::On,
+            any_event: false,
             ephemeral: Vec::new(),
             history_age: None,
             history_events: None,
@@ -159,6 +161,14 @@ impl RoomRules {
     #[must_use]
     pub fn presence(mut self, presence: impl Into<Presence>) -> Self {
         self.presence = presence.into();
+        self
+    }
+
+    /// Lets members who may publish send events that have neither a handler nor a schema, with any data: for development,
+    /// and where the application trusts its clients. Otherwise such an event is `unknown_event`.
+    #[must_use]
+    pub fn any_event(mut self) -> Self {
+        self.any_event = true;
         self
     }
 

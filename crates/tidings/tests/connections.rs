@@ -11,7 +11,7 @@ use tidings::{Access, Hub, HubBuilder, Limits, RoomId, RoomRules};
 use tokio::time::Instant;
 
 fn open() -> HubBuilder {
-    Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
+    Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event())
 }
 
 /// For tests that see in `presence.leave` when a connection was closed.

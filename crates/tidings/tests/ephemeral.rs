@@ -9,7 +9,7 @@ use tidings::{
 };
 
 fn open() -> HubBuilder {
-    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone);
+    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
     Hub::builder().rule(rule.ephemeral("typing.*").ephemeral("cursor"))
 }
 

@@ -303,7 +303,7 @@ async fn session(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_every_byte_loses_and_doubles_nothing() {
-    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone);
+    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
     let hub = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap()).rule(rule).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();

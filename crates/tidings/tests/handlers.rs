@@ -20,7 +20,7 @@ struct Said {
 }
 
 fn chat() -> HubBuilder {
-    let open = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone);
+    let open = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
     Hub::builder().rule(open).on("message.send", |ctx: Context, said: Said| async move {
         let event_id = ctx.broadcast(&said.channel, "message.send", &said).await?;
         Ok(json!({"stored": true, "event_id": event_id}))

@@ -32,7 +32,7 @@ fn assert_line(log: &Log, parts: &[&str]) {
 }
 
 fn hub() -> TestHub {
-    let rules = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone);
+    let rules = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
     let builder = Hub::builder()
         .rule(rules)
         .authenticate(Jwt::hs256(b"a secret of the tests, 32 bytes and more").unwrap())

@@ -12,7 +12,7 @@ use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
 use tidings::{Access, Hub, HubBuilder, Limits, MembershipFuture, Memberships, RoomId, RoomRules};
 
 fn open() -> HubBuilder {
-    Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone))
+    Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event())
 }
 
 fn room(name: &str) -> RoomId {
@@ -104,7 +104,8 @@ async fn joining_at_a_position_replays_what_followed_and_then_goes_live() {
 
 #[tokio::test(start_paused = true)]
 async fn each_loss_is_told_with_its_reason_before_any_later_event() {
-    let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).history_events(10);
+    let rule =
+        RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event().history_events(10);
     let hub = TestHub::start(Hub::builder().rule(rule)).unwrap();
     let mut ann = hub.connect("ann").await;
     let start = ann.join("a").await["top"].as_str().unwrap().to_owned();
@@ -330,7 +331,7 @@ async fn presence_can_be_off() {
 async fn rules_say_who_joins_and_who_publishes() {
     let builder = Hub::builder()
         .rule(RoomRules::new("board").join(Access::Anyone))
-        .rule(RoomRules::new("team:*").publish(Access::Members))
+        .rule(RoomRules::new("team:*").publish(Access::Members).any_event())
         .rule(RoomRules::new("none").join(Access::Nobody));
     let hub = TestHub::start(builder).unwrap();
     let mut ann = hub

@@ -61,7 +61,13 @@ impl Dev {
             limits.binary_message_bytes_max = IMAGE_BYTES_MAX;
             let mut hub = Hub::builder()
                 .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
-                .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).ephemeral("typing.*"))
+                .rule(
+                    RoomRules::new("*")
+                        .join(Access::Anyone)
+                        .publish(Access::Anyone)
+                        .any_event()
+                        .ephemeral("typing.*"),
+                )
                 .loopback_host_only()
                 .limits(limits.clone());
             for origin in &self.allow_origin {

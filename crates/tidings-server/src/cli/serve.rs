@@ -34,9 +34,6 @@ impl Serve {
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
             let limits = config.limits(of_machine);
-            let wrong = |error: tidings::BuildError| {
-                Failure::config(format_args!("{}: {error}", self.config.display()))
-            };
             let mut hub = Hub::builder().authenticate(config.jwt()?).limits(limits.clone());
             if let Some(shards) = config.shards {
                 hub = hub.shards(shards.get());
@@ -47,7 +44,7 @@ impl Serve {
             for rule in config.rules() {
                 hub = hub.rule(rule);
             }
-            let hub = hub.build().map_err(wrong)?;
+            let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
             let admin = match &config.admin {

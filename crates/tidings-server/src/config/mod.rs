@@ -2,6 +2,7 @@
 //! column; secrets are held in a type that does not print.
 
 mod auth;
+mod events;
 mod fault;
 mod limits;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings::auth::Jwt;
-use tidings::{Access, Limits, Overflow, Presence, RoomRules};
+use tidings::{Access, BuildError, HubBuilder, Limits, Overflow, Presence, RoomRules};
 
 use crate::failure::Failure;
 
@@ -32,6 +33,9 @@ pub(crate) struct Config {
     /// The rules of rooms; the first that fits a room is its rule. A room that none fits does not exist.
     #[serde(default)]
     pub(crate) rooms: Vec<Room>,
+    /// What the data of events has to look like. Another event is refused, except where a room takes any.
+    #[serde(default)]
+    events: Vec<events::Event>,
     #[serde(default)]
     limits: limits::LimitsSection,
     /// The listener for operators; there is none without it.
@@ -59,6 +63,8 @@ pub(crate) struct Room {
     presence: Option<Told>,
     #[serde(default)]
     ephemeral: Vec<String>,
+    #[serde(default)]
+    any_event: bool,
     history_events: Option<usize>,
     history_seconds: Option<u64>,
     history_bytes: Option<usize>,
@@ -131,6 +137,24 @@ impl Config {
         self.rooms.iter().map(Room::rules)
     }
 
+    /// Tells the hub of the events.
+    ///
+    /// # Errors
+    /// When one has not exactly one of a schema and `binary`, or its schema is not to be read.
+    pub(crate) fn declare_events(&self, hub: HubBuilder) -> Result<HubBuilder, Failure> {
+        self.events.iter().try_fold(hub, |hub, event| event.declare(hub, &self.path))
+    }
+
+    /// Why the hub was not built: a schema's fault names its file.
+    pub(crate) fn failure(&self, error: &BuildError) -> Failure {
+        if let BuildError::Schema(name, fault) = error
+            && let Some(event) = self.events.iter().find(|event| event.name == *name)
+        {
+            return event.unusable(fault, &self.path);
+        }
+        Failure::config(format_args!("{}: {error}", self.path.display()))
+    }
+
     /// The limits of this machine, unless the file says otherwise.
     pub(crate) fn limits(&self, of_machine: Limits) -> Limits {
         let mut limits = of_machine;
@@ -154,6 +178,9 @@ impl Room {
         }
         for pattern in &self.ephemeral {
             rules = rules.ephemeral(pattern.as_str());
+        }
+        if self.any_event {
+            rules = rules.any_event();
         }
         if let Some(events) = self.history_events {
             rules = rules.history_events(events);
@@ -235,6 +262,7 @@ mod tests {
             publish = "members"
             presence = false
             ephemeral = ["typing.*", "cursor"]
+            any_event = true
             history_events = 100
             history_seconds = 60
             [[rooms]]
@@ -245,6 +273,9 @@ mod tests {
             retain = true
             replay_events = 50
             presence = "counts"
+            [[events]]
+            name = "image"
+            binary = true
             [limits]
             text_message_bytes_max = 1024
             heartbeat_seconds = 10
@@ -273,6 +304,7 @@ mod tests {
         );
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
+        assert!(config.declare_events(tidings::Hub::builder()).is_ok());
         assert!(config.jwt().is_ok());
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
     }

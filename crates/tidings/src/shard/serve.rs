@@ -161,9 +161,9 @@ impl State {
                 self.ack(slot, id.as_ref(), &Empty {});
             }
             ClientMessage::Heartbeat { room, id, data } => {
-                let heartbeat = EventName::parse(HEARTBEAT)
-                    .ok()
-                    .filter(|event| self.router.get(event.as_str()).is_some());
+                let heartbeat = EventName::parse(HEARTBEAT).ok().filter(|event| {
+                    self.router.get(event.as_str()).is_some_and(|known| known.handler.is_some())
+                });
                 match heartbeat {
                     Some(event) => self.event(slot, ClientEvent { event, room, data: Data::Json(data), id }),
                     None => self.ack(slot, id.as_ref(), &Empty {}),
@@ -456,7 +456,14 @@ impl State {
                 None => return self.refuse(slot, event.id.as_ref(), &not_joined(id)),
             },
         };
-        if let Some(handler) = self.router.get(event.event.as_str()).cloned() {
+        let known = self.router.get(event.event.as_str());
+        if let Some((handler, fits)) =
+            known.and_then(|known| Some((known.handler.clone()?, known.check(event.data))))
+        {
+            // Before the call is looked up: a refused one does not use its id up.
+            if let Err(refusal) = fits {
+                return self.refuse(slot, event.id.as_ref(), &refusal);
+            }
             let fingerprint = self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes());
             let context = Context::new(context::Call {
                 node: Arc::clone(&self.node),
@@ -475,8 +482,9 @@ impl State {
             return self.call(slot, event.room, event.id, fingerprint, call);
         }
         let Some(room) = room else {
-            let refusal = Refusal::new(ErrorCode::UnknownEvent, format!("no handler serves {}", event.event));
-            return self.refuse(slot, event.id.as_ref(), &refusal);
+            let message =
+                format!("no handler serves {}, and it names no room to be published to", event.event);
+            return self.refuse(slot, event.id.as_ref(), &Refusal::new(ErrorCode::UnknownEvent, message));
         };
         let may_publish = match room.rules.publish {
             Access::Anyone => true,
@@ -485,6 +493,14 @@ impl State {
         };
         if !may_publish {
             let refusal = Refusal::new(ErrorCode::Forbidden, format!("you may not publish to {}", room.id));
+            return self.refuse(slot, event.id.as_ref(), &refusal);
+        }
+        let fits = match self.router.get(event.event.as_str()) {
+            Some(known) => known.check(event.data),
+            None if room.rules.any_event => Ok(()),
+            None => Err(undeclared(&event.event)),
+        };
+        if let Err(refusal) = fits {
             return self.refuse(slot, event.id.as_ref(), &refusal);
         }
         if room.rules.is_ephemeral(&event.event) {
@@ -648,6 +664,13 @@ async fn ask(memberships: &dyn crate::membership::Memberships, peer: &Peer, room
 
 fn not_joined(room: &RoomId) -> Refusal {
     Refusal::new(ErrorCode::NotJoined, format!("join {room} first"))
+}
+
+fn undeclared(event: &EventName) -> Refusal {
+    let message = format!(
+        "{event} has neither a handler nor a schema here: give it one (HubBuilder::schema, or [[events]] in the configuration), or let the room's rule take any event"
+    );
+    Refusal::new(ErrorCode::UnknownEvent, message)
 }
 
 fn join_refusal(code: ErrorCode, room: &RoomId) -> Refusal {

@@ -40,7 +40,7 @@ fn hub() -> Hub {
     Hub::builder()
         .authenticate(Jwt::hs256(SECRET).unwrap())
         .limits(limits)
-        .rule(RoomRules::new("open:*").join(Access::Anyone).publish(Access::Anyone))
+        .rule(RoomRules::new("open:*").join(Access::Anyone).publish(Access::Anyone).any_event())
         .rule(RoomRules::new("read:*").join(Access::Anyone))
         .rule(RoomRules::new("closed:*").join(Access::Nobody))
         .on("message.send", |ctx: Context, said: Said| async move {
