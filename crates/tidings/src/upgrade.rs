@@ -32,6 +32,9 @@ use crate::users::{LimitReached, Slot};
 /// How long the application's memberships may take at a handshake.
 const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
 
+/// What a client is told when they fail.
+const NO_ROOMS: &str = "the user's rooms could not be read";
+
 /// What a handshake has established, before there is a socket.
 pub(crate) struct Admitted {
     peer: Peer,
@@ -120,13 +123,15 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
         Some(token) => node.authenticate.authenticate(token, node.env.unix_ms() / 1000).await,
         None => Err(AuthError::new(TokenFault::Missing, "the request has no token")),
     };
-    verified.map_err(|error| {
-        HandshakeRefusal::token(
+    let identity = verified.map_err(|error| match error.is_unavailable() {
+        true => HandshakeRefusal::broker_unavailable(error.detail()),
+        false => HandshakeRefusal::token(
             error.fault().code(),
             error.detail().to_owned(),
             error.fault().fix().to_owned(),
-        )
-    })
+        ),
+    })?;
+    Ok(identity)
 }
 
 /// Whether there is a place for who has a good token, and the session that he takes over. Takes nothing yet: a plain GET
@@ -204,11 +209,11 @@ async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, Hands
         Ok(Ok(rooms)) => Ok(rooms),
         Ok(Err(error)) => {
             tracing::warn!(error = error.message(), "the memberships could not be read");
-            Err(HandshakeRefusal::broker_unavailable())
+            Err(HandshakeRefusal::broker_unavailable(NO_ROOMS))
         }
         Err(_) => {
             tracing::warn!(after = ?MEMBERSHIPS_WAIT_MAX, "the memberships took too long");
-            Err(HandshakeRefusal::broker_unavailable())
+            Err(HandshakeRefusal::broker_unavailable(NO_ROOMS))
         }
     }
 }

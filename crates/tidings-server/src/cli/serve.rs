@@ -34,7 +34,7 @@ impl Serve {
             let wrong = |error: tidings::BuildError| {
                 Failure::config(format_args!("{}: {error}", self.config.display()))
             };
-            let mut hub = Hub::builder().authenticate(config.jwt()?).limits(limits.clone());
+            let mut hub = Hub::builder().authenticate(config.verifier()?).limits(limits.clone());
             if let Some(shards) = config.shards {
                 hub = hub.shards(shards.get());
             }

@@ -53,6 +53,7 @@ section! {
         history_node_bytes_max: usize,
         idempotency_ids_per_user_max: usize,
         idempotency_node_bytes_max: usize,
+        revocations_max: usize,
     }
     seconds {
         message_duration_max_seconds => message_duration_max,
@@ -64,5 +65,7 @@ section! {
         history_age_max_seconds => history_age_max,
         presence_grace_seconds => presence_grace,
         idempotency_window_seconds => idempotency_window,
+        access_duration_max_seconds => access_duration_max,
+        revocation_age_max_seconds => revocation_age_max,
     }
 }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings::auth::Jwt;
 use tidings::{Access, Limits, RoomRules};
 
 use crate::failure::Failure;
+
+use auth::Verifier;
 
 /// A whole file.
 #[derive(Deserialize, Debug)]
@@ -82,9 +83,9 @@ impl Config {
     /// Who verifies the tokens.
     ///
     /// # Errors
-    /// When there is not exactly one key, or it can't be read or is none.
-    pub(crate) fn jwt(&self) -> Result<Jwt, Failure> {
-        self.auth.jwt(&self.path)
+    /// When there is no key, or one can't be read or is none.
+    pub(crate) fn verifier(&self) -> Result<Verifier, Failure> {
+        self.auth.verifier(&self.path)
     }
 
     /// The rooms' rules, in their order.
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(limits.presence_grace, Duration::ZERO);
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
-        assert!(config.jwt().is_ok());
+        assert!(config.verifier().is_ok());
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
     }
 }

@@ -141,9 +141,8 @@ impl HandshakeRefusal {
         .after(Duration::from_secs(1))
     }
 
-    pub(crate) fn broker_unavailable() -> Self {
+    pub(crate) fn broker_unavailable(detail: &str) -> Self {
         let fix = "connect again in a moment; the server's log says what failed";
-        let detail = "the user's rooms could not be read";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "broker_unavailable",

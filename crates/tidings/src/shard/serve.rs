@@ -365,7 +365,9 @@ impl State {
                     inbox.push(Entry::Refreshed { connection: key, identity: Box::new(identity), answer });
                 }
                 Err(error) => {
-                    let refusal = Refusal::new(ErrorCode::Forbidden, error.to_string());
+                    let code =
+                        if error.is_unavailable() { ErrorCode::Unavailable } else { ErrorCode::Forbidden };
+                    let refusal = Refusal::new(code, error.to_string());
                     let frame = encode::error(id.as_ref(), &refusal);
                     inbox.push(Entry::Direct { connection: key, frame });
                 }
