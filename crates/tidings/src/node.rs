@@ -25,6 +25,7 @@ use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, Payload, PublishKey};
+use crate::revocations::{Revocations, TooManyRevocations};
 use crate::room::{PublishError, Room, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
@@ -44,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
     pub(crate) calls: Calls,
     pub(crate) handshake_rate: HandshakeRate,
+    pub(crate) revocations: Revocations,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// Where handlers and whatever else is the application's runs.
@@ -287,6 +289,21 @@ impl Node {
         connections.len()
     }
 
+    /// Refuses every token of a user that was issued until now, and closes his connections; how many there were.
+    pub(crate) fn revoke_user(&self, user: &str) -> Result<usize, TooManyRevocations> {
+        self.revocations.revoke_user(user, self.env.now(), self.env.unix_ms() / 1000)?;
+        Ok(self.disconnect_user(user, CloseCode::TOKEN_INVALID, "the token was revoked"))
+    }
+
+    /// Refuses one token, and lets the shards look for its connections.
+    pub(crate) fn revoke_token(&self, id: &str) -> Result<(), TooManyRevocations> {
+        self.revocations.revoke_token(id, self.env.now())?;
+        for inbox in &self.inboxes {
+            inbox.push(Entry::Revoked);
+        }
+        Ok(())
+    }
+
     pub(crate) fn inbox(&self, connection: ConnectionKey) -> Option<&Arc<Inbox>> {
         self.inboxes.get(usize::from(connection.shard))
     }
@@ -312,5 +329,6 @@ impl Node {
         self.rooms.maintain();
         self.broker.maintain();
         self.calls.sweep(self.env.now());
+        self.revocations.sweep(self.env.now());
     }
 }

@@ -131,7 +131,12 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
             error.fault().fix().to_owned(),
         ),
     })?;
+    refuse_revoked(node, &identity)?;
     Ok(identity)
+}
+
+fn refuse_revoked(node: &Node, identity: &Identity) -> Result<(), HandshakeRefusal> {
+    if node.revocations.has_revoked(identity) { Err(HandshakeRefusal::token_revoked()) } else { Ok(()) }
 }
 
 /// Whether there is a place for who has a good token, and the session that he takes over. Takes nothing yet: a plain GET
@@ -163,6 +168,8 @@ impl Admitted {
         takes_over: Option<SessionId>,
     ) -> Result<Self, HandshakeRefusal> {
         let rooms = rooms_of(node, &identity).await?;
+        // Again, since the memberships take their time.
+        refuse_revoked(node, &identity)?;
         let session = match takes_over {
             Some(old) => old.after(&*node.env),
             None => SessionId::first(&*node.env),

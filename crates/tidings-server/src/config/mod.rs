@@ -1,6 +1,7 @@
 //! The configuration file: what may be in it, and what the library makes of it. Faults are told with file, line and
 //! column; secrets are held in a type that does not print.
 
+mod access;
 mod auth;
 mod fault;
 mod limits;
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings::{Access, Limits, RoomRules};
+use tidings::{Limits, RoomRules};
 
 use crate::failure::Failure;
 
+use access::Who;
 use auth::Verifier;
 
 /// A whole file.
@@ -52,14 +54,6 @@ pub(crate) struct Room {
     ephemeral: Vec<String>,
     history_events: Option<usize>,
     history_seconds: Option<u64>,
-}
-
-#[derive(Clone, Copy, Deserialize, Debug)]
-#[serde(rename_all = "lowercase")]
-enum Who {
-    Anyone,
-    Members,
-    Nobody,
 }
 
 fn default_listen() -> SocketAddr {
@@ -106,11 +100,11 @@ impl Room {
     /// What is not said is as the library has it: members join, nobody publishes.
     fn rules(&self) -> RoomRules {
         let mut rules = RoomRules::new(self.pattern.as_str());
-        if let Some(who) = self.join {
-            rules = rules.join(who.into());
+        if let Some(who) = &self.join {
+            rules = rules.join(who.access());
         }
-        if let Some(who) = self.publish {
-            rules = rules.publish(who.into());
+        if let Some(who) = &self.publish {
+            rules = rules.publish(who.access());
         }
         if let Some(on) = self.presence {
             rules = rules.presence(on);
@@ -125,16 +119,6 @@ impl Room {
             rules = rules.history_age(Duration::from_secs(seconds));
         }
         rules
-    }
-}
-
-impl From<Who> for Access {
-    fn from(who: Who) -> Self {
-        match who {
-            Who::Anyone => Self::Anyone,
-            Who::Members => Self::Members,
-            Who::Nobody => Self::Nobody,
-        }
     }
 }
 

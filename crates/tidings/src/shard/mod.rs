@@ -7,6 +7,7 @@
 //!
 //! Lock order: shard, then room, then inbox. So a room never calls into a shard; it hands over.
 
+mod admission;
 mod rooms;
 mod serve;
 mod sockets;
@@ -32,6 +33,7 @@ use crate::node::Node;
 use crate::router::Router;
 use crate::users::ConnectionKey;
 
+use admission::Sweep;
 use rooms::{MemberRoom, Replay};
 
 /// A turn takes so many entries at most, and about so many bytes.
@@ -68,6 +70,8 @@ struct State {
     dirty: Vec<u32>,
     /// Connections to be closed as slow consumers, once the room that filled them is through.
     overflowing: Vec<u32>,
+    /// Looks through the connections for tokens that were revoked.
+    sweep: Option<Sweep>,
     /// Sockets whose task is not started yet.
     unstarted: Vec<(u32, u32)>,
     timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
@@ -99,6 +103,7 @@ impl Shard {
             after_events: Vec::new(),
             dirty: Vec::new(),
             overflowing: Vec::new(),
+            sweep: None,
             unstarted: Vec::new(),
             timers: BinaryHeap::new(),
             next_maintenance: now + MAINTENANCE_INTERVAL,
@@ -166,7 +171,7 @@ impl State {
             self.take(entry);
         }
         self.hand_on();
-        let more = self.catch_up_rooms() | self.advance_replays();
+        let more = self.catch_up_rooms() | self.advance_replays() | self.advance_sweep();
         self.close_overflowing();
         self.run_timers();
         self.flush_dirty();
@@ -192,11 +197,22 @@ impl State {
                     self.settle(slot, lane.as_ref(), answer);
                 }
             }
-            Entry::Admitted { connection, request, verdicts } => {
+            Entry::Admitted { connection, peer, request, verdicts } => {
                 if let Some(slot) = self.slot_of(connection) {
-                    self.admit(slot, *request, &verdicts);
+                    self.admit(slot, &peer, *request, verdicts);
                 }
             }
+            Entry::Permitted { connection, request, verdict } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.permit(slot, *request, verdict);
+                }
+            }
+            Entry::Reviewed { connection, peer, verdicts } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.finish_review(slot, &peer, &verdicts);
+                }
+            }
+            Entry::Revoked => self.begin_sweep(),
             Entry::Refreshed { connection, identity, answer } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.refresh(slot, *identity, answer);
