@@ -2,6 +2,7 @@
 //! refresh. Whoever can't be asked lets nobody.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test fails by it, and a handler that panics is a case"
 )]
@@ -247,7 +248,8 @@ async fn publishes_that_are_asked_about_keep_their_order() {
     ann.send(json!({"event": "room.leave", "room": "a", "id": "leave"})).await;
     ann.send(json!({"event": "say", "room": "a", "data": 9, "id": "n-9"})).await;
     for number in 0..9 {
-        assert_eq!(bob.next_event().await["data"], number);
+        let next = tokio::time::timeout(Duration::from_secs(60), bob.next_event()).await.unwrap();
+        assert_eq!(next["data"], number);
         ann.next_where(|message| message["id"] == format!("n-{number}") && message["event"] == "ack").await;
     }
     ann.next_where(|message| message["id"] == "leave" && message["event"] == "ack").await;
@@ -320,7 +322,7 @@ async fn what_the_old_token_allowed_counts_no_more_when_the_answer_comes() {
     begun.notified().await;
     refresh(&mut ann, &json!({"sub": "ann", "role": "guest"})).await;
     go_on.notify_one();
-    begun.notified().await;
+    tokio::time::timeout(Duration::from_secs(60), begun.notified()).await.expect("it is asked again");
     go_on.notify_one();
     assert_eq!(ann.next_named("error").await["data"]["code"], "forbidden");
     assert_eq!(rooms(&mut ann).await, json!([]));
