@@ -58,6 +58,16 @@ pub enum ConnectionLimitPolicy {
     /// It takes the place of the user's oldest, which is closed with 4009.
     CloseOldest,
 }
+/// An issuer's key set, in bytes. A larger one counts as a failed read: the keys of before stay.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Keys of a set; those beyond are left out, with a warning. They bound what a token that names none costs.
+pub const JWKS_KEYS_MAX: usize = 32;
+/// How long reading a key set may take, with handshakes waiting. Longer counts as a failed read.
+pub const JWKS_FETCH_DURATION_MAX: Duration = Duration::from_secs(3);
+/// From one read of a key set to the next, whatever tokens name. A key that is newer is `token_signature` until then.
+pub const JWKS_REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// How old a key set may be before a handshake waits for a newer one; from half of it on, it is read anew while nobody waits.
+pub const JWKS_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// What an operator may set. [`Limits::default`] is what production gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,6 +174,13 @@ pub struct Limits {
     pub snapshot_reuse: Duration,
     /// How far past a token's `exp` it still counts. 30 s.
     pub token_leeway: Duration,
+    /// How long the application may take to say whether somebody may join or publish: a rule's handler, or the
+    /// memberships. Longer is `unavailable`. 5 s.
+    pub access_duration_max: Duration,
+    /// Users and tokens that are revoked at a time. One more is refused to the application, and nothing is revoked. 100,000.
+    pub revocations_max: usize,
+    /// How long a revocation is remembered. At least as long as tokens live: one that lives longer is good again then. 24 h.
+    pub revocation_age_max: Duration,
 }
 
 impl Limits {
@@ -223,6 +240,9 @@ impl Default for Limits {
             presence_batch_interval: Duration::from_millis(250),
             snapshot_reuse: Duration::from_secs(1),
             token_leeway: Duration::from_secs(30),
+            access_duration_max: Duration::from_secs(5),
+            revocations_max: 100_000,
+            revocation_age_max: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::node::{Body, BroadcastError, Node, Origin};
 use crate::publication::Excluded;
+use crate::revocations::{Revocations, TooManyRevocations};
 use crate::rooms::Rooms;
 use crate::router::{Handler, Known, Router, Shape};
 use crate::rules::{RoomRules, RuleBook, RuleFault};
@@ -82,6 +83,8 @@ pub enum BuildError {
     Ephemeral(String),
     /// A rule's key is no JSON pointer.
     Key(String),
+    /// A rule's claim is not at a JSON pointer.
+    Claim(String),
     /// A handler's event is reserved or not a name.
     Event(String),
     /// Two handlers for one event.
@@ -117,6 +120,9 @@ impl fmt::Display for BuildError {
             ),
             Self::Key(pointer) => {
                 write!(f, "{pointer:?} is no JSON pointer (RFC 6901): it begins with a slash, like \"/host\"")
+            }
+            Self::Claim(pointer) => {
+                write!(f, "{pointer:?} points to no claim: a JSON pointer begins with /, as in /role")
             }
             Self::Event(event) => write!(f, "{event:?} is no event that an application can handle"),
             Self::TwoHandlers(event) => write!(f, "{event:?} has two handlers"),
@@ -351,6 +357,7 @@ impl HubBuilder {
             RuleFault::Room(pattern, fault) => BuildError::Pattern(pattern, fault),
             RuleFault::Ephemeral(pattern) => BuildError::Ephemeral(pattern),
             RuleFault::Key(pointer) => BuildError::Key(pointer),
+            RuleFault::Claim(pointer) => BuildError::Claim(pointer),
         })?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (env, limits) = (self.env, Arc::new(self.limits));
@@ -366,6 +373,7 @@ impl HubBuilder {
             memberships: self.memberships,
             calls: Calls::new(&*env, &limits),
             handshake_rate: HandshakeRate::default(),
+            revocations: Revocations::new(&*env, &limits),
             inboxes: (0..shards)
                 .map(|shard| Arc::new(Inbox::new(shard, &limits, Arc::clone(&metrics))))
                 .collect(),
@@ -392,6 +400,9 @@ const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The same, and nobody waits longer to see who is there.
 const PRESENCE_BATCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
+/// Longer than any token should live, and again far below what the clock can count.
+const REVOCATION_AGE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Limits that would make each other meaningless.
 fn check(limits: &Limits) -> Result<(), &'static str> {
     let message = limits.text_message_bytes_max.max(limits.binary_message_bytes_max);
@@ -415,6 +426,9 @@ fn check(limits: &Limits) -> Result<(), &'static str> {
     }
     if limits.presence_batch_interval > PRESENCE_BATCH_INTERVAL_MAX {
         return Err("presence_batch_interval must be a minute at most");
+    }
+    if limits.revocation_age_max > REVOCATION_AGE_MAX {
+        return Err("revocation_age_max must be a year at most");
     }
     Ok(())
 }
@@ -489,6 +503,27 @@ impl Hub {
     /// Closes every connection of a user with 4006; how many there were.
     pub fn disconnect_user(&self, user: &str) -> usize {
         self.node().disconnect_user(user, CloseCode::KICKED, "disconnected by the application")
+    }
+
+    /// Takes back every token that a user has until now: his connections are closed with 4001, after which no client
+    /// comes back by itself, and a token whose `iat` is not after this second, or that has none, is refused at the
+    /// handshake and at `session.refresh` for [`Limits::revocation_age_max`]. How many connections there were.
+    ///
+    /// It holds for this node. If he is not to come back, stop minting tokens for him first.
+    ///
+    /// # Errors
+    /// [`TooManyRevocations`]: nothing was revoked.
+    pub fn revoke_user(&self, user: &str) -> Result<usize, TooManyRevocations> {
+        self.node().revoke_user(user)
+    }
+
+    /// Takes one token back, by its `jti`: the connections that were made or refreshed with it are closed with 4001 as
+    /// soon as each shard has looked through its own, and it is refused like those of [`Hub::revoke_user`].
+    ///
+    /// # Errors
+    /// [`TooManyRevocations`]: nothing was revoked.
+    pub fn revoke_token(&self, jti: &str) -> Result<(), TooManyRevocations> {
+        self.node().revoke_token(jti)
     }
 
     /// What the hub has counted.

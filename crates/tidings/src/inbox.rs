@@ -16,7 +16,7 @@ use tidings_protocol::close::CloseCode;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::limits::{Limit, Limits};
-use tidings_protocol::message::{JoinFrom, MessageId};
+use tidings_protocol::message::{Data, EventName, JoinFrom, MessageId};
 use tokio::sync::oneshot;
 
 use crate::auth::{Identity, UserId};
@@ -50,8 +50,14 @@ pub(crate) enum Entry {
     Direct { connection: ConnectionKey, frame: Bytes },
     /// A call has ended: its answer, and the next one of its lane may run.
     Settled { connection: ConnectionKey, lane: Option<RoomId>, answer: Option<Bytes> },
-    /// A join or resume that had to ask the application's memberships.
-    Admitted { connection: ConnectionKey, request: Box<JoinRequest>, verdicts: Vec<Verdict> },
+    /// A join or resume for which the application had to be asked, and as whom it was.
+    Admitted { connection: ConnectionKey, peer: Arc<Peer>, request: Box<JoinRequest>, verdicts: Vec<Verdict> },
+    /// A publish for which the application had to be asked.
+    Permitted { connection: ConnectionKey, request: Box<PublishRequest>, verdict: Verdict },
+    /// The rooms of a connection whose token was refreshed, and as whom the application was asked about them.
+    Reviewed { connection: ConnectionKey, peer: Arc<Peer>, verdicts: Vec<(RoomId, Verdict)> },
+    /// A token was revoked: look through the connections.
+    Revoked,
     /// The token of a `session.refresh` was good.
     Refreshed { connection: ConnectionKey, identity: Box<Identity>, answer: Option<Bytes> },
     /// A room's state at a position, or none if its handler failed.
@@ -68,6 +74,7 @@ impl Entry {
         match self {
             Self::Publication { publication, .. } => publication.bytes(),
             Self::Unstored { frame, .. } | Self::Direct { frame, .. } => frame.len(),
+            Self::Permitted { request, .. } => request.data.len(),
             _ => 0,
         }
     }
@@ -115,13 +122,49 @@ pub(crate) enum Command {
     Close { code: CloseCode, reason: &'static str },
 }
 
-/// A `room.join` or `session.resume`, kept while the memberships are asked.
+/// A `room.join` or `session.resume`, kept while the application is asked.
 pub(crate) enum JoinRequest {
     Join { room: RoomId, id: MessageId, from: JoinFrom },
     Resume { id: MessageId, cursor: Cursor },
 }
 
-/// May this room be joined?
+/// An event for a room, kept while the application is asked.
+pub(crate) struct PublishRequest {
+    pub(crate) event: EventName,
+    pub(crate) room: RoomId,
+    pub(crate) id: Option<MessageId>,
+    pub(crate) data: OwnedData,
+}
+
+/// What an event carries, kept.
+pub(crate) enum OwnedData {
+    Json(Box<RawValue>),
+    Binary(Vec<u8>),
+}
+
+impl OwnedData {
+    pub(crate) fn data(&self) -> Data<'_> {
+        match self {
+            Self::Json(data) => Data::Json(data),
+            Self::Binary(payload) => Data::Binary(payload),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.data().as_bytes().len()
+    }
+}
+
+impl From<Data<'_>> for OwnedData {
+    fn from(data: Data<'_>) -> Self {
+        match data {
+            Data::Json(data) => Self::Json(data.to_owned()),
+            Data::Binary(payload) => Self::Binary(payload.to_vec()),
+        }
+    }
+}
+
+/// May this room be joined, or published to?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Yes,

@@ -3,6 +3,7 @@
 //! A [`Hub`] is made once, mounted on a router, and kept: handlers answer clients ([`Context`]), and the rest
 //! of the application reaches rooms and users through the hub. The wire is described in PROTOCOL.md.
 
+mod access;
 pub mod auth;
 mod broker;
 mod calls;
@@ -30,6 +31,7 @@ mod outbound;
 mod peer;
 mod presence;
 mod publication;
+mod revocations;
 mod room;
 mod rooms;
 mod router;
@@ -47,14 +49,16 @@ mod users;
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
 
+pub use access::{Access, AccessError, ClaimRule};
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
 pub use membership::{MembershipError, MembershipFuture, Memberships};
 pub use metrics::{MetricsSnapshot, Number};
 pub use node::BroadcastError;
+pub use revocations::TooManyRevocations;
 pub use room::PublishError;
-pub use rules::{Access, Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};
+pub use rules::{Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};
 pub use schema::{InvalidSchema, Schema};
 pub use session_id::SessionId;
 pub use tidings_protocol as protocol;

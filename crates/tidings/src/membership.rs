@@ -13,8 +13,8 @@ pub type MembershipFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Members
 /// The application's memberships: a query on its own database.
 ///
 /// A connection is joined to [`Memberships::rooms`] when it opens, beside the rooms of its token's `rooms` claim.
-/// Joining a room under [`Access::Members`](crate::Access::Members) later, and every resume, asks
-/// [`Memberships::is_member`] again.
+/// Joining a room under [`Access::Members`](crate::Access::Members) later, every resume, and every refreshed token asks
+/// [`Memberships::is_member`] again, which has [`Limits::access_duration_max`](crate::Limits::access_duration_max) to answer.
 pub trait Memberships: Send + Sync + 'static {
     /// The rooms that this user is joined to on connect.
     fn rooms<'a>(&'a self, identity: &'a Identity) -> MembershipFuture<'a, Vec<RoomId>>;

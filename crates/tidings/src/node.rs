@@ -25,6 +25,7 @@ use crate::inbox::{Command, Entry, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::publication::{Excluded, Payload, PublishKey};
+use crate::revocations::{Revocations, TooManyRevocations};
 use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
     pub(crate) calls: Calls,
     pub(crate) handshake_rate: HandshakeRate,
+    pub(crate) revocations: Revocations,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// Where handlers and whatever else is the application's runs.
@@ -290,6 +292,21 @@ impl Node {
         connections.len()
     }
 
+    /// Refuses every token of a user that was issued until now, and closes his connections; how many there were.
+    pub(crate) fn revoke_user(&self, user: &str) -> Result<usize, TooManyRevocations> {
+        self.revocations.revoke_user(user, self.env.now(), self.env.unix_ms() / 1000)?;
+        Ok(self.disconnect_user(user, CloseCode::TOKEN_INVALID, "the token was revoked"))
+    }
+
+    /// Refuses one token, and lets the shards look for its connections.
+    pub(crate) fn revoke_token(&self, id: &str) -> Result<(), TooManyRevocations> {
+        self.revocations.revoke_token(id, self.env.now())?;
+        for inbox in &self.inboxes {
+            inbox.push(Entry::Revoked);
+        }
+        Ok(())
+    }
+
     pub(crate) fn inbox(&self, connection: ConnectionKey) -> Option<&Arc<Inbox>> {
         self.inboxes.get(usize::from(connection.shard))
     }
@@ -341,6 +358,7 @@ impl Node {
         self.broker.maintain();
         let now = self.env.now();
         self.calls.sweep(now);
+        self.revocations.sweep(now);
         let limiters =
             self.user_rates.sweep(&self.limits, now) + self.handshake_rate.sweep(&self.limits, now);
         self.metrics.limiter_entries.set(limiters as u64);

@@ -12,19 +12,10 @@ use tidings_protocol::limits::Limits;
 use tidings_protocol::message::EventName;
 use tidings_protocol::room_log::LogBounds;
 
+use crate::access::{Access, AccessError, Gate};
+use crate::auth::Identity;
 use crate::newest::{Key, KeyPointer};
 use crate::publication::Payload;
-
-/// Who is let.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Everyone who is connected.
-    Anyone,
-    /// Users whose token names the room in its `rooms` claim, or of whom the [`Memberships`](crate::Memberships) say so.
-    Members,
-    /// Nobody but the application itself.
-    Nobody,
-}
 
 /// What becomes of a member that reads more slowly than a room publishes. Whatever it does not get is told to it as a
 /// `room.skip`, so that its position is always right. PROTOCOL.md §3.
@@ -90,8 +81,8 @@ impl SnapshotError {
 #[derive(Clone)]
 pub struct RoomRules {
     pattern: String,
-    pub(crate) join: Access,
-    pub(crate) publish: Access,
+    pub(crate) join: Gate,
+    pub(crate) publish: Gate,
     pub(crate) presence: Presence,
     pub(crate) any_event: bool,
     ephemeral: Vec<String>,
@@ -118,8 +109,8 @@ impl RoomRules {
     pub fn new(pattern: impl Into<String>) -> Self {
         Self {
             pattern: pattern.into(),
-            join: Access::Members,
-            publish: Access::Nobody,
+            join: Gate::Of(Access::Members),
+            publish: Gate::Of(Access::Nobody),
             presence: Presence::On,
             any_event: false,
             ephemeral: Vec::new(),
@@ -140,14 +131,49 @@ impl RoomRules {
     /// Who may join.
     #[must_use]
     pub fn join(mut self, access: Access) -> Self {
-        self.join = access;
+        self.join = Gate::Of(access);
+        self
+    }
+
+    /// Whom this handler lets may join: it is asked at every join and resume, and again when a token is refreshed. It
+    /// stands in the place of [`RoomRules::join`].
+    ///
+    /// One that fails, panics or takes longer than [`Limits::access_duration_max`] lets nobody: the client is told
+    /// `unavailable`. Nobody is joined to such a room on connect, whatever his token names.
+    ///
+    /// ```
+    /// use tidings::RoomRules;
+    /// let game = RoomRules::new("game:*").join_if(|identity, room| async move {
+    ///     // Here the application's own database would be asked.
+    ///     Ok(room.as_str().ends_with(identity.user().as_str()))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn join_if<H, F>(mut self, handler: H) -> Self
+    where
+        H: Fn(Identity, RoomId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<bool, AccessError>> + Send + 'static,
+    {
+        self.join = Gate::asks(handler);
         self
     }
 
     /// Which of those who have joined may publish.
     #[must_use]
     pub fn publish(mut self, access: Access) -> Self {
-        self.publish = access;
+        self.publish = Gate::Of(access);
+        self
+    }
+
+    /// Those who have joined and whom this handler lets may publish: it is asked at every event that no handler of the
+    /// hub's serves, and the events of a connection in the room stay in their order. Else as [`RoomRules::join_if`].
+    #[must_use]
+    pub fn publish_if<H, F>(mut self, handler: H) -> Self
+    where
+        H: Fn(Identity, RoomId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<bool, AccessError>> + Send + 'static,
+    {
+        self.publish = Gate::asks(handler);
         self
     }
 
@@ -276,6 +302,10 @@ impl RoomRules {
         if let Some(pointer) = self.key.as_ref().filter(|pointer| KeyPointer::parse(pointer).is_none()) {
             return Err(RuleFault::Key(pointer.clone()));
         }
+        let pointers = [&self.join, &self.publish].map(Gate::invalid_pointer);
+        if let Some(pointer) = pointers.into_iter().flatten().next() {
+            return Err(RuleFault::Claim(pointer.to_owned()));
+        }
         match self.ephemeral.iter().find(|pattern| !can_fit_an_event(pattern)) {
             Some(pattern) => Err(RuleFault::Ephemeral(pattern.clone())),
             None => Ok(()),
@@ -338,6 +368,8 @@ pub(crate) enum RuleFault {
     Ephemeral(String),
     /// The key's pointer is none.
     Key(String),
+    /// A claim's pointer is none.
+    Claim(String),
 }
 
 /// All rules, in the order in which they were given: the first that fits a room is its rule.
@@ -375,7 +407,10 @@ mod tests {
             &Limits::default(),
         )
         .unwrap();
-        let join = |room| book.of(room).map(|rule| rule.join);
+        let join = |room| match &book.of(room)?.join {
+            Gate::Of(access) => Some(access.clone()),
+            Gate::Asks(_) => None,
+        };
         assert_eq!(join("chat:lobby"), Some(Access::Anyone));
         assert_eq!(join("chat:lobby2"), Some(Access::Members));
         assert_eq!(join("news"), Some(Access::Nobody));
@@ -388,6 +423,16 @@ mod tests {
             assert!(RuleBook::new(vec![RoomRules::new(bad)], &Limits::default()).is_err(), "{bad}");
         }
         assert!(RuleBook::new(vec![RoomRules::new("*"), RoomRules::new("a*")], &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn a_pointer_that_points_to_no_claim_is_refused() {
+        let claim = |pointer| Access::claim(pointer, "admin");
+        let book = |rule: RoomRules| RuleBook::new(vec![rule], &Limits::default());
+        assert!(book(RoomRules::new("*").join(claim("/role")).publish(claim("/role"))).is_ok());
+        for rule in [RoomRules::new("*").join(claim("role")), RoomRules::new("*").publish(claim("role"))] {
+            assert!(matches!(book(rule), Err(RuleFault::Claim(pointer)) if pointer == "role"));
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ use crate::users::{ConnectionLimit, LimitReached, Placed, Slot};
 /// How long the application's memberships may take at a handshake.
 const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
 
+/// What a client is told when they fail.
+const NO_ROOMS: &str = "the user's rooms could not be read";
+
 /// What a handshake has established, before there is a socket.
 pub(crate) struct Admitted {
     peer: Peer,
@@ -129,12 +132,21 @@ async fn authenticate(node: &Node, asked: &HandshakeRequest) -> Result<Identity,
         Some(token) => node.authenticate.authenticate(token, node.env.unix_ms() / 1000).await,
         None => Err(AuthError::new(TokenFault::Missing, "the request has no token")),
     };
-    verified.map_err(|error| {
+    let identity = verified.map_err(|error| {
+        if error.is_unavailable() {
+            return HandshakeRefusal::broker_unavailable(error.detail());
+        }
         let (detail, fix) = (error.detail().to_owned(), error.fault().fix().to_owned());
         let refusal = HandshakeRefusal::token(error.fault().code(), detail, fix);
         let too_long = asked.token.as_ref().is_some_and(|token| token.len() > TOKEN_BYTES_MAX);
         if too_long { refusal.by(Limit::TokenBytesMax) } else { refusal }
-    })
+    })?;
+    refuse_revoked(node, &identity)?;
+    Ok(identity)
+}
+
+fn refuse_revoked(node: &Node, identity: &Identity) -> Result<(), HandshakeRefusal> {
+    if node.revocations.has_revoked(identity) { Err(HandshakeRefusal::token_revoked()) } else { Ok(()) }
 }
 
 /// Whether there is a place for who has a good token, and the session that he takes over. Takes nothing yet: a plain GET
@@ -173,6 +185,8 @@ impl Admitted {
         takes_over: Option<SessionId>,
     ) -> Result<Self, HandshakeRefusal> {
         let rooms = rooms_of(node, &identity).await?;
+        // Again, since the memberships take their time.
+        refuse_revoked(node, &identity)?;
         let session = match takes_over {
             Some(old) => old.after(&*node.env),
             None => SessionId::first(&*node.env),
@@ -224,11 +238,11 @@ async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, Hands
         Ok(Ok(rooms)) => Ok(rooms),
         Ok(Err(error)) => {
             tracing::warn!(error = error.message(), "the memberships could not be read");
-            Err(HandshakeRefusal::broker_unavailable())
+            Err(HandshakeRefusal::broker_unavailable(NO_ROOMS))
         }
         Err(_) => {
             tracing::warn!(after = ?MEMBERSHIPS_WAIT_MAX, "the memberships took too long");
-            Err(HandshakeRefusal::broker_unavailable())
+            Err(HandshakeRefusal::broker_unavailable(NO_ROOMS))
         }
     }
 }

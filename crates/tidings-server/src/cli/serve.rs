@@ -34,7 +34,7 @@ impl Serve {
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
             let limits = config.limits(of_machine);
-            let mut hub = Hub::builder().authenticate(config.jwt()?).limits(limits.clone());
+            let mut hub = Hub::builder().authenticate(config.verifier()?).limits(limits.clone());
             if let Some(shards) = config.shards {
                 hub = hub.shards(shards.get());
             }

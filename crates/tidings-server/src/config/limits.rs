@@ -67,6 +67,7 @@ section! {
         idempotency_ids_per_user_max: usize,
         idempotency_node_bytes_max: usize,
         presence_batch_from: usize,
+        revocations_max: usize,
     }
     seconds {
         message_duration_max_seconds => message_duration_max,
@@ -78,6 +79,8 @@ section! {
         history_age_max_seconds => history_age_max,
         presence_grace_seconds => presence_grace,
         idempotency_window_seconds => idempotency_window,
+        access_duration_max_seconds => access_duration_max,
+        revocation_age_max_seconds => revocation_age_max,
     }
     milliseconds {
         presence_batch_interval_milliseconds => presence_batch_interval,

@@ -1,6 +1,7 @@
 //! The configuration file: what may be in it, and what the library makes of it. Faults are told with file, line and
 //! column; secrets are held in a type that does not print.
 
+mod access;
 mod auth;
 mod events;
 mod fault;
@@ -12,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings::auth::Jwt;
-use tidings::{Access, BuildError, HubBuilder, Limits, Overflow, Presence, RoomRules};
+use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, RoomRules};
 
 use crate::failure::Failure;
+
+use access::Who;
+use auth::Verifier;
 
 /// A whole file.
 #[derive(Deserialize, Debug)]
@@ -75,14 +78,6 @@ pub(crate) struct Room {
     retain: bool,
 }
 
-#[derive(Clone, Copy, Deserialize, Debug)]
-#[serde(rename_all = "lowercase")]
-enum Who {
-    Anyone,
-    Members,
-    Nobody,
-}
-
 /// What becomes of a member that reads too slowly.
 #[derive(Clone, Copy, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
@@ -127,9 +122,9 @@ impl Config {
     /// Who verifies the tokens.
     ///
     /// # Errors
-    /// When there is not exactly one key, or it can't be read or is none.
-    pub(crate) fn jwt(&self) -> Result<Jwt, Failure> {
-        self.auth.jwt(&self.path)
+    /// When there is no key, or one can't be read or is none.
+    pub(crate) fn verifier(&self) -> Result<Verifier, Failure> {
+        self.auth.verifier(&self.path)
     }
 
     /// The rooms' rules, in their order.
@@ -167,11 +162,11 @@ impl Room {
     /// What is not said is as the library has it: members join, nobody publishes.
     fn rules(&self) -> RoomRules {
         let mut rules = RoomRules::new(self.pattern.as_str());
-        if let Some(who) = self.join {
-            rules = rules.join(who.into());
+        if let Some(who) = &self.join {
+            rules = rules.join(who.access());
         }
-        if let Some(who) = self.publish {
-            rules = rules.publish(who.into());
+        if let Some(who) = &self.publish {
+            rules = rules.publish(who.access());
         }
         if let Some(told) = self.presence {
             rules = rules.presence(told);
@@ -204,16 +199,6 @@ impl Room {
             rules = rules.retain();
         }
         rules
-    }
-}
-
-impl From<Who> for Access {
-    fn from(who: Who) -> Self {
-        match who {
-            Who::Anyone => Self::Anyone,
-            Who::Members => Self::Members,
-            Who::Nobody => Self::Nobody,
-        }
     }
 }
 
@@ -305,7 +290,7 @@ mod tests {
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.declare_events(tidings::Hub::builder()).is_ok());
-        assert!(config.jwt().is_ok());
+        assert!(config.verifier().is_ok());
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
     }
 

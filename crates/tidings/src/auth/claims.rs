@@ -16,8 +16,11 @@ struct Claims {
     #[serde(default, deserialize_with = "present")]
     nbf: Option<NumericDate>,
     #[serde(default, deserialize_with = "present")]
-    #[expect(dead_code, reason = "its type is checked, its value has no meaning here")]
+    #[expect(dead_code, reason = "its type is checked; whoever needs it reads it anew")]
     iat: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
+    #[expect(dead_code, reason = "its type is checked; whoever needs it reads it anew")]
+    jti: Option<String>,
     #[serde(default, deserialize_with = "present")]
     rooms: Option<Vec<RoomId>>,
     #[serde(default, deserialize_with = "present")]
@@ -31,8 +34,20 @@ pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
+/// A token's `jti`, alone.
+#[derive(serde::Deserialize)]
+pub(super) struct TokenId {
+    pub(super) jti: Option<String>,
+}
+
+/// A token's `iat`, alone.
+#[derive(serde::Deserialize)]
+pub(super) struct IssuedAt {
+    pub(super) iat: Option<NumericDate>,
+}
+
 /// RFC 7519's NumericDate, in whole seconds: a fraction is cut off.
-struct NumericDate(u64);
+pub(super) struct NumericDate(pub(super) u64);
 
 /// Seconds beyond which a date is no date: the year 10,000.
 const DATE_MAX: u64 = 253_402_300_800;

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use tidings_protocol::event_id::RoomId;
 use tidings_protocol::limits::USER_BYTES_MAX;
 
+use super::claims::{IssuedAt, NumericDate, TokenId};
 use crate::logged::log_safe;
 
 /// A user's id: 1–128 bytes of UTF-8 without control characters. Cloning copies a short text and shares a
@@ -140,6 +141,17 @@ impl Identity {
     /// The token's `max_connections` claim.
     pub fn max_connections(&self) -> Option<usize> {
         self.max_connections.map(|max| max as usize)
+    }
+
+    /// The token's `jti`, which tells it from every other. Read anew from the claims at each call, so that a connection
+    /// keeps nothing for it; the same holds for [`Identity::issued_at_unix_s`].
+    pub fn token_id(&self) -> Option<String> {
+        self.claims::<TokenId>().ok()?.jti
+    }
+
+    /// The token's `iat`, in seconds since 1970: when it was minted.
+    pub fn issued_at_unix_s(&self) -> Option<u64> {
+        self.claims::<IssuedAt>().ok()?.iat.map(|NumericDate(seconds)| seconds)
     }
 
     /// The token's `exp`, in seconds since 1970.

@@ -3,14 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jsonwebtoken::crypto::CryptoProvider;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use serde::{Deserialize, Serialize};
-use tidings_protocol::limits::TOKEN_BYTES_MAX;
+use serde::Serialize;
 
-use super::{AuthError, AuthFuture, Authenticate, Identity, TokenFault, claims};
+use super::keys::{Key, UnverifiedToken};
+use super::{AuthError, AuthFuture, Authenticate, Identity, claims};
 
 /// A shared secret shorter than this can be guessed.
 const SECRET_BYTES_MIN: usize = 32;
@@ -25,16 +22,9 @@ const SECRET_BYTES_MIN: usize = 32;
 /// # Ok::<_, tidings::auth::InvalidKey>(())
 /// ```
 pub struct Jwt {
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
     audience: String,
     leeway: Duration,
-}
-
-/// A key, bound to the algorithms of one family: what a token says can't make it another's.
-struct Key {
-    id: Option<String>,
-    algorithms: &'static [Algorithm],
-    key: DecodingKey,
 }
 
 /// A key that can't be used.
@@ -137,9 +127,8 @@ impl Jwt {
     }
 
     fn with_key(key: DecodingKey, algorithms: &'static [Algorithm]) -> Self {
-        install_crypto();
         Self {
-            keys: vec![Key { id: None, algorithms, key }],
+            keys: vec![Key::new(key, algorithms)],
             audience: "tidings".to_owned(),
             leeway: tidings_protocol::limits::Limits::default().token_leeway,
         }
@@ -180,51 +169,9 @@ impl Jwt {
     /// # Errors
     /// Which of the five faults it has.
     pub fn verify(&self, token: &str, now_unix_s: u64) -> Result<Identity, AuthError> {
-        let claims = self.verify_signature(token)?;
-        claims::identity(&claims, &self.audience, self.leeway.as_secs(), now_unix_s)
-    }
-
-    /// The claims of a token that one of our keys has signed.
-    fn verify_signature(&self, token: &str) -> Result<String, AuthError> {
-        let malformed = |detail: &str| AuthError::new(TokenFault::Malformed, detail);
-        if token.is_empty() {
-            return Err(AuthError::new(TokenFault::Missing, "the token is empty"));
-        }
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(malformed("the token is longer than 8192 bytes"));
-        }
-        let parts: Vec<&str> = token.split('.').collect();
-        let [header, claims, signature] = parts[..] else {
-            return Err(malformed("a JWT has three parts joined by dots"));
-        };
-        let decode = |part: &str| BASE64URL.decode(part).map_err(|_| malformed("a part is not base64url"));
-        let (header_bytes, claims_bytes) = (decode(header)?, decode(claims)?);
-        let signature_is_text = BASE64URL.decode(signature).is_ok();
-        if !signature_is_text {
-            return Err(malformed("the signature is not base64url"));
-        }
-        let no_header = || malformed("the header is not that of a JWT");
-        if !header_bytes.trim_ascii_start().starts_with(b"{") {
-            // A list of the fields' values would be read as well.
-            return Err(no_header());
-        }
-        let header: TokenHeader = serde_json::from_slice(&header_bytes).map_err(|_| no_header())?;
-        if header.crit.is_some() {
-            return Err(malformed("the header has critical extensions (crit), and we know none"));
-        }
-        let unverified = || AuthError::new(TokenFault::Signature, "no key of this server verifies the token");
-        // An algorithm that we don't know, `none` above all, is one that none of our keys has signed with.
-        let algorithm: Algorithm = header.alg.parse().map_err(|_| unverified())?;
-        let signed = &token[..token.len() - signature.len() - 1];
-        let verifies = |key: &&Key| {
-            let named = key.id.is_none() || header.kid.is_none() || key.id == header.kid;
-            named
-                && key.algorithms.contains(&algorithm)
-                && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm)
-                    .unwrap_or(false)
-        };
-        self.keys.iter().find(verifies).ok_or_else(unverified)?;
-        String::from_utf8(claims_bytes).map_err(|_| malformed("the claims are not UTF-8"))
+        let token = UnverifiedToken::read(token)?;
+        let claims = token.claims_signed_by(&self.keys)?;
+        claims::identity(claims, &self.audience, self.leeway.as_secs(), now_unix_s)
     }
 }
 
@@ -242,22 +189,6 @@ impl fmt::Debug for Jwt {
             .field("audience", &self.audience)
             .finish_non_exhaustive()
     }
-}
-
-/// What a token's header may say that matters here. Keys that it carries (`jwk`, `jku`, `x5c`) don't.
-#[derive(Deserialize)]
-struct TokenHeader {
-    alg: String,
-    #[serde(default, deserialize_with = "claims::present")]
-    kid: Option<String>,
-    #[serde(default, deserialize_with = "claims::present")]
-    crit: Option<serde_json::Value>,
-}
-
-/// Installs the cryptography when the first key is made, so that no handshake is the one to find it missing.
-fn install_crypto() {
-    // A second key finds it installed, and an application may have installed its own.
-    let _ = CryptoProvider::install_default(&jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER);
 }
 
 /// Signs claims with HS256: for development, tests, and backends in Rust.

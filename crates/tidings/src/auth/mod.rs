@@ -1,25 +1,34 @@
 //! Who may connect: a token in, an identity out, before the upgrade and never after it.
 
 mod claims;
+#[cfg(feature = "jwks")]
+mod https;
 mod identity;
+mod jwks;
 mod jwt;
+mod key_set;
+mod keys;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+#[cfg(feature = "jwks")]
+pub use https::InvalidUrl;
 pub use identity::{Identity, InvalidUserId, UserId};
+pub use jwks::{FetchError, FetchFuture, FetchKeySet, Jwks};
 pub use jwt::{InvalidKey, Jwt, mint_hs256};
 
 /// A boxed answer of [`Authenticate`].
 pub type AuthFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>>;
 
-/// Tells who a token names. [`Jwt`] is the one that most need.
+/// Tells who a token names: [`Jwt`] with keys that are known here, [`Jwks`] with those that an issuer publishes.
 pub trait Authenticate: Send + Sync + 'static {
     /// Verifies `token` as of `now_unix_s`, seconds since 1970.
     ///
     /// # Errors
-    /// Which of the five faults it has; the handshake is refused with 401 and that code.
+    /// Which of the five faults it has; the handshake is refused with 401 and that code. [`AuthError::unavailable`] is none
+    /// of the token's: the handshake is refused with 503.
     fn authenticate<'a>(&'a self, token: &'a str, now_unix_s: u64) -> AuthFuture<'a>;
 }
 
@@ -76,16 +85,28 @@ impl TokenFault {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuthError {
     fault: TokenFault,
+    unavailable: bool,
     detail: String,
 }
 
 impl AuthError {
     /// A refusal with a sentence of its own. The sentence goes to whoever sent the token.
     pub fn new(fault: TokenFault, detail: impl Into<String>) -> Self {
-        Self { fault, detail: detail.into() }
+        Self { fault, unavailable: false, detail: detail.into() }
     }
 
-    /// Which of the five.
+    /// The token may be good: what would verify it can't be reached. The handshake is refused with 503, and
+    /// `session.refresh` with `unavailable`.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { fault: TokenFault::Signature, unavailable: true, detail: detail.into() }
+    }
+
+    /// Whether it is no fault of the token's.
+    pub fn is_unavailable(&self) -> bool {
+        self.unavailable
+    }
+
+    /// Which of the five; a token that can't be verified for now counts as one that is not.
     pub fn fault(&self) -> TokenFault {
         self.fault
     }
@@ -98,7 +119,8 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.fault.code(), self.detail)
+        let code = if self.unavailable { "unavailable" } else { self.fault.code() };
+        write!(f, "{code}: {}", self.detail)
     }
 }
 

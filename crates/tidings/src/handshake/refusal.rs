@@ -165,9 +165,13 @@ impl HandshakeRefusal {
         .after(Duration::from_secs(1))
     }
 
-    pub(crate) fn broker_unavailable() -> Self {
+    pub(crate) fn token_revoked() -> Self {
+        let fix = "log in again: a token that is issued after the revocation is accepted";
+        Self::token("token_claims", "the token was revoked".to_owned(), fix.to_owned())
+    }
+
+    pub(crate) fn broker_unavailable(detail: &str) -> Self {
         let fix = "connect again in a moment; the server's log says what failed";
-        let detail = "the user's rooms could not be read";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "broker_unavailable",

@@ -7,6 +7,7 @@
 //!
 //! Lock order: shard, then room, then inbox. So a room never calls into a shard; it hands over.
 
+mod admission;
 mod replays;
 mod rooms;
 mod serve;
@@ -34,6 +35,7 @@ use crate::node::Node;
 use crate::router::Router;
 use crate::users::ConnectionKey;
 
+use admission::Sweep;
 use replays::Replay;
 use rooms::MemberRoom;
 use waiting::WaitingBytes;
@@ -74,6 +76,8 @@ struct State {
     overflowing: Vec<u32>,
     /// What waits for sockets that did not take it.
     waiting: WaitingBytes,
+    /// Looks through the connections for tokens that were revoked.
+    sweep: Option<Sweep>,
     /// Sockets whose task is not started yet.
     unstarted: Vec<(u32, u32)>,
     timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
@@ -106,6 +110,7 @@ impl Shard {
             dirty: Vec::new(),
             overflowing: Vec::new(),
             waiting: WaitingBytes::default(),
+            sweep: None,
             unstarted: Vec::new(),
             timers: BinaryHeap::new(),
             next_maintenance: now + MAINTENANCE_INTERVAL,
@@ -173,7 +178,7 @@ impl State {
             self.take(entry);
         }
         self.hand_on();
-        let more = self.catch_up_rooms() | self.advance_replays();
+        let more = self.catch_up_rooms() | self.advance_replays() | self.advance_sweep();
         self.close_overflowing();
         self.run_timers();
         self.flush_dirty();
@@ -200,11 +205,22 @@ impl State {
                     self.settle(slot, lane.as_ref(), answer);
                 }
             }
-            Entry::Admitted { connection, request, verdicts } => {
+            Entry::Admitted { connection, peer, request, verdicts } => {
                 if let Some(slot) = self.slot_of(connection) {
-                    self.admit(slot, *request, &verdicts);
+                    self.admit(slot, &peer, *request, verdicts);
                 }
             }
+            Entry::Permitted { connection, request, verdict } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.permit(slot, *request, verdict);
+                }
+            }
+            Entry::Reviewed { connection, peer, verdicts } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.finish_review(slot, &peer, &verdicts);
+                }
+            }
+            Entry::Revoked => self.begin_sweep(),
             Entry::Refreshed { connection, identity, answer } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.refresh(slot, *identity, answer);

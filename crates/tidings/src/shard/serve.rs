@@ -23,6 +23,7 @@ use tidings_protocol::session::Received;
 use tracing::{debug, warn};
 
 use super::State;
+use super::admission::{ask_for_all, may_publish, no_publish};
 use crate::auth::{AuthError, Identity, TokenFault};
 use crate::broker::Completion;
 use crate::calls::{Begin, Ticket};
@@ -36,9 +37,10 @@ use crate::logged::{CLIENT_BYTES_MAX, log_safe};
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::publication::{Excluded, Payload, PublishKey};
-use crate::room::PublishError;
+use crate::room::{PublishError, Room};
 use crate::router::{self, CallFuture};
-use crate::rules::{Access, Presence};
+use crate::rules::Presence;
+use crate::users::ConnectionKey;
 
 /// Bytes of why a handler failed in the log: an application may quote a client there.
 const CAUSE_BYTES_MAX: usize = 1000;
@@ -179,7 +181,7 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, slot: u32, id: Option<&MessageId>, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, slot: u32, id: Option<&MessageId>, refusal: &Refusal) {
         self.node.metrics.errors.add(1);
         if let Some(connection) = self.connection(slot) {
             let message = log_safe(&refusal.message, CLIENT_BYTES_MAX);
@@ -190,58 +192,55 @@ impl State {
 
     // Joining.
 
-    /// Decides a join, or asks the application's memberships first.
+    /// Decides a join, or asks the application first.
     fn ask_to_join(&mut self, slot: u32, request: JoinRequest) {
-        let Some(connection) = self.connections.get(slot as usize) else { return };
+        if let Some((request, verdicts)) = self.decide(slot, request) {
+            self.join(slot, request, &verdicts);
+        }
+    }
+
+    /// What the rules say of a join; none if the application has to be asked, which has begun then.
+    fn decide(&mut self, slot: u32, request: JoinRequest) -> Option<(JoinRequest, Vec<Verdict>)> {
+        let connection = self.connections.get(slot as usize)?;
         let peer = Arc::clone(&connection.peer);
         let rooms = request.rooms();
         let verdicts: Vec<_> = rooms.iter().map(|room| self.verdict(&peer, room)).collect();
-        if let (Some(memberships), true) = (self.node.memberships.clone(), verdicts.contains(&None)) {
-            let Some(connection) = self.connection(slot) else { return };
+        if verdicts.contains(&None) {
+            let connection = self.connection(slot)?;
             let key = connection.key;
             match &request {
                 JoinRequest::Join { room, .. } => connection.lanes.start(Some(room)),
                 JoinRequest::Resume { .. } => connection.resuming = true,
             }
-            let inbox = Arc::clone(&self.inbox);
+            let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
             self.node.spawn(async move {
-                let mut decided = Vec::with_capacity(rooms.len());
-                for (room, verdict) in rooms.iter().zip(verdicts) {
-                    decided.push(match verdict {
-                        Some(verdict) => verdict,
-                        None => ask(&*memberships, &peer, room).await,
-                    });
-                }
-                inbox.push(Entry::Admitted {
-                    connection: key,
-                    request: Box::new(request),
-                    verdicts: decided,
-                });
+                let verdicts = ask_for_all(&node, &peer, rooms.into_iter().zip(verdicts)).await;
+                let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+                inbox.push(Entry::Admitted { connection: key, peer, request: Box::new(request), verdicts });
             });
+            return None;
+        }
+        Some((request, verdicts.into_iter().flatten().collect()))
+    }
+
+    /// The application has answered, for a connection that was `asked_as` then.
+    pub(super) fn admit(
+        &mut self,
+        slot: u32,
+        asked_as: &Arc<Peer>,
+        request: JoinRequest,
+        verdicts: Vec<Verdict>,
+    ) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        if connection.session.is_closing() {
             return;
         }
-        let verdicts: Vec<_> = verdicts
-            .into_iter()
-            .map(|verdict| verdict.unwrap_or(Verdict::No(ErrorCode::Forbidden)))
-            .collect();
-        self.join(slot, request, &verdicts);
-    }
-
-    /// Whether a user may join, as far as that is known here; none if only the memberships can tell.
-    fn verdict(&self, peer: &Peer, room: &RoomId) -> Option<Verdict> {
-        let Some(rules) = self.node.rooms.rules().of(room.as_str()) else {
-            return Some(Verdict::No(ErrorCode::UnknownRoom));
+        let decided = match Arc::ptr_eq(&connection.peer, asked_as) {
+            true => Some((request, verdicts)),
+            // Its token was refreshed meanwhile, and what the old one allowed counts no more.
+            false => self.decide(slot, request),
         };
-        match rules.join {
-            Access::Anyone => Some(Verdict::Yes),
-            Access::Nobody => Some(Verdict::No(ErrorCode::Forbidden)),
-            Access::Members if peer.identity.rooms().contains(room) => Some(Verdict::Yes),
-            Access::Members => None,
-        }
-    }
-
-    /// The memberships have answered.
-    pub(super) fn admit(&mut self, slot: u32, request: JoinRequest, verdicts: &[Verdict]) {
+        let Some((request, verdicts)) = decided else { return };
         let lane = match &request {
             JoinRequest::Join { room, .. } => Some(room.clone()),
             JoinRequest::Resume { .. } => None,
@@ -249,7 +248,7 @@ impl State {
         if let Some(connection) = self.connection(slot) {
             connection.resuming = false;
         }
-        self.join(slot, request, verdicts);
+        self.join(slot, request, &verdicts);
         match lane {
             Some(room) => self.settle(slot, Some(&room), None),
             None => self.resume_reading(slot),
@@ -395,6 +394,10 @@ impl State {
                 true => Ok(identity),
                 false => Err(AuthError::new(TokenFault::Claims, "the token is another user's (sub)")),
             });
+            let verified = verified.and_then(|identity| match node.revocations.has_revoked(&identity) {
+                false => Ok(identity),
+                true => Err(AuthError::new(TokenFault::Claims, "the token was revoked")),
+            });
             match verified {
                 Ok(identity) => {
                     let expires_at = identity.expires_at_unix_s().unwrap_or(u64::MAX);
@@ -402,7 +405,9 @@ impl State {
                     inbox.push(Entry::Refreshed { connection: key, identity: Box::new(identity), answer });
                 }
                 Err(error) => {
-                    let refusal = Refusal::new(ErrorCode::Forbidden, error.to_string());
+                    let code =
+                        if error.is_unavailable() { ErrorCode::Unavailable } else { ErrorCode::Forbidden };
+                    let refusal = Refusal::new(code, error.to_string());
                     let frame = encode::error(id.as_ref(), &refusal);
                     inbox.push(Entry::Direct { connection: key, frame });
                 }
@@ -413,6 +418,10 @@ impl State {
     /// A connection goes on under a newer token: its rooms are asked about again.
     pub(super) fn refresh(&mut self, slot: u32, identity: Identity, answer: Option<Bytes>) {
         let expires = self.expiry(&identity, self.node.env.now());
+        if self.node.revocations.has_revoked(&identity) {
+            // It was revoked after it had been verified.
+            return self.close(slot, CloseCode::TOKEN_INVALID, "the token was revoked");
+        }
         let Some(connection) = self.connection(slot) else { return };
         connection.session.expire_at(expires);
         connection.peer = Arc::new(connection.peer.refreshed(identity));
@@ -420,23 +429,7 @@ impl State {
         if let Some(answer) = answer {
             self.push(slot, answer);
         }
-        for room in self.rooms_of(slot) {
-            let may_stay = match self.verdict(&peer, &room) {
-                Some(verdict) => verdict == Verdict::Yes,
-                None => peer.is_member_of(&room),
-            };
-            if !may_stay {
-                self.leave(slot, &room);
-                self.refuse(
-                    slot,
-                    None,
-                    &Refusal::new(
-                        ErrorCode::Forbidden,
-                        format!("the new token does not allow {room}: left it"),
-                    ),
-                );
-            }
-        }
+        self.review(slot, &peer);
     }
 
     // An application's events.
@@ -486,13 +479,9 @@ impl State {
                 format!("no handler serves {}, and it names no room to be published to", event.event);
             return self.refuse(slot, event.id.as_ref(), &Refusal::new(ErrorCode::UnknownEvent, message));
         };
-        let may_publish = match room.rules.publish {
-            Access::Anyone => true,
-            Access::Nobody => false,
-            Access::Members => room.rules.join == Access::Members || peer.is_member_of(&room.id),
-        };
-        if !may_publish {
-            let refusal = Refusal::new(ErrorCode::Forbidden, format!("you may not publish to {}", room.id));
+        let may_publish = may_publish(&peer, &room);
+        if may_publish == Some(false) {
+            let refusal = no_publish(ErrorCode::Forbidden, &room.id);
             return self.refuse(slot, event.id.as_ref(), &refusal);
         }
         let fits = match self.router.get(event.event.as_str()) {
@@ -503,13 +492,27 @@ impl State {
         if let Err(refusal) = fits {
             return self.refuse(slot, event.id.as_ref(), &refusal);
         }
+        match may_publish {
+            Some(_) => self.publish(key, &peer, &room, event),
+            None => self.ask_to_publish(slot, &room, event),
+        }
+    }
+
+    /// Publishes an event of a member who may.
+    pub(super) fn publish(
+        &mut self,
+        key: ConnectionKey,
+        peer: &Peer,
+        room: &Arc<Room>,
+        event: ClientEvent<'_>,
+    ) {
         if room.rules.is_ephemeral(&event.event) {
             let frame = encode::unstored(&event.event, Some(&room.id), event.data, Some(peer.user()));
             let except = Excluded::new(peer.user().clone(), peer.session);
             let (node, now) = (&self.node, self.node.env.now());
             return match room.pass_on(&frame, Some(&except), &node.metrics, &node.limits, now) {
-                Ok(()) => self.ack(slot, event.id.as_ref(), &Empty {}),
-                Err(error) => self.refuse(slot, event.id.as_ref(), &crate::broker::refusal(error)),
+                Ok(()) => self.ack(key.slot, event.id.as_ref(), &Empty {}),
+                Err(error) => self.refuse(key.slot, event.id.as_ref(), &crate::broker::refusal(error)),
             };
         }
         let payload = match event.data {
@@ -533,7 +536,7 @@ impl State {
             },
             None => Completion::Nobody,
         };
-        self.node.broker.submit(&room, draft, completion);
+        self.node.broker.submit(room, draft, completion);
     }
 
     /// Starts a handler's call on the application's runtime, unless its id says that it has been called before.
@@ -651,18 +654,7 @@ fn finish(
     answer
 }
 
-async fn ask(memberships: &dyn crate::membership::Memberships, peer: &Peer, room: &RoomId) -> Verdict {
-    match memberships.is_member(&peer.identity, room).await {
-        Ok(true) => Verdict::Yes,
-        Ok(false) => Verdict::No(ErrorCode::Forbidden),
-        Err(error) => {
-            warn!(error = error.message(), "the memberships could not be read");
-            Verdict::No(ErrorCode::Unavailable)
-        }
-    }
-}
-
-fn not_joined(room: &RoomId) -> Refusal {
+pub(super) fn not_joined(room: &RoomId) -> Refusal {
     Refusal::new(ErrorCode::NotJoined, format!("join {room} first"))
 }
 
@@ -678,7 +670,9 @@ fn join_refusal(code: ErrorCode, room: &RoomId) -> Refusal {
         ErrorCode::Forbidden => format!("you may not join {room}"),
         ErrorCode::UnknownRoom => format!("no rule covers {room}"),
         ErrorCode::RoomLimit => "this connection is in as many rooms as it may be".to_owned(),
-        ErrorCode::Unavailable => "the memberships could not be read: try again".to_owned(),
+        ErrorCode::Unavailable => {
+            format!("whether you may join {room} could not be found out: try again")
+        }
         _ => "the join failed".to_owned(),
     };
     Refusal::new(code, message)

@@ -50,12 +50,18 @@ impl State {
         let mut session = Session::new(self.node.limits.clone(), now);
         session.expire_at(self.expiry(&peer.identity, now));
         let still_wanted = user_slot.connected(key);
+        // Only now, when whoever revokes it would find the connection.
+        let revoked = self.node.revocations.has_revoked(&peer.identity);
         let connection = Connection::new(key, peer, io, user_slot, session);
         self.connections.insert(connection);
         self.unstarted.push((slot, key.generation));
         self.node.metrics.connections.add(1);
         if !still_wanted {
             self.close(slot, CloseCode::TAKEN_OVER, "another connection took this session over");
+            return;
+        }
+        if revoked {
+            self.close(slot, CloseCode::TOKEN_INVALID, "the token was revoked");
             return;
         }
         if !self.echoes() {
@@ -89,10 +95,12 @@ impl State {
         };
         let max = self.node.limits.rooms_per_connection_max;
         let member_of = peer.member_of();
-        if member_of.len() > max {
+        let wanted: Vec<_> = member_of.iter().filter(|room| self.may_join_on_connect(&peer, room)).collect();
+        if wanted.len() > max {
             self.node.metrics.hit(Limit::RoomsPerConnectionMax);
         }
-        let wanted = member_of.iter().take(max).map(|room| (room.clone(), start(room.as_str())));
+        let wanted: Vec<_> =
+            wanted.into_iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
         let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
         let mut unattached = Vec::new();
         for (id, start) in wanted {
