@@ -78,6 +78,7 @@ async fn an_issuers_keys_and_the_claims_of_its_tokens_decide() {
         pattern = "staff"
         join = {{ claim = "/role", equals = "staff" }}
         publish = {{ claim = "/role", equals = "staff" }}
+        any_event = true
         "#
     );
     std::fs::write(home.path().join("tidings.toml"), config).unwrap();

@@ -73,6 +73,7 @@ async fn taken_away(client: &mut TestClient) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_claim_says_who_joins_and_who_publishes_and_again_after_a_refresh() {
     let rules = RoomRules::new("staff")
+        .any_event()
         .join(Access::claim("/role", "staff"))
         .publish(Access::claim("/app/scopes", "write"));
     let hub = TestHub::start(builder().rule(rules)).unwrap();
@@ -163,6 +164,7 @@ impl Handler {
 fn asks(pattern: &str, join: &Handler, publish: &Handler) -> RoomRules {
     let (join, publish) = (join.clone(), publish.clone());
     RoomRules::new(pattern)
+        .any_event()
         .join_if(move |_, _| join.clone().answer())
         .publish_if(move |_, _| publish.clone().answer())
 }
@@ -227,7 +229,7 @@ async fn a_handler_says_who_publishes_and_one_that_can_not_lets_nobody() {
 async fn publishes_that_are_asked_about_keep_their_order() {
     // The first question takes longest.
     let left = Arc::new(AtomicUsize::new(10));
-    let rules = RoomRules::new("*").join(Access::Anyone).publish_if(move |_, _| {
+    let rules = RoomRules::new("*").any_event().join(Access::Anyone).publish_if(move |_, _| {
         let left = Arc::clone(&left);
         async move {
             let wait = left.fetch_sub(1, Ordering::SeqCst) as u64;

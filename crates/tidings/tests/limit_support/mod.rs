@@ -13,7 +13,9 @@ use tidings::testing::{TestClient, TestHub};
 use tidings::{Access, Hub, HubBuilder, Limits, RoomId, RoomRules};
 
 pub fn open() -> HubBuilder {
-    Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).ephemeral("typing"))
+    Hub::builder().rule(
+        RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event().ephemeral("typing"),
+    )
 }
 
 /// What a test changes of the limits.
