@@ -13,7 +13,6 @@ use tidings_protocol::message::ClientEvent;
 use tracing::warn;
 
 use super::State;
-use super::serve::not_joined;
 use crate::access::{Access, AccessFn, Gate};
 use crate::inbox::{Entry, PublishRequest, Verdict};
 use crate::logged::log_safe;
@@ -192,6 +191,11 @@ pub(super) fn may_publish(peer: &Peer, room: &Room) -> Option<bool> {
         Gate::Of(Access::Claim(rule)) => rule.holds(&peer.identity),
         Gate::Asks(_) => return None,
     })
+}
+
+/// The refusal of what is for members only.
+pub(super) fn not_joined(room: &RoomId) -> Refusal {
+    Refusal::new(ErrorCode::NotJoined, format!("join {room} first"))
 }
 
 pub(super) fn no_publish(code: ErrorCode, room: &RoomId) -> Refusal {

@@ -23,7 +23,7 @@ use tidings_protocol::session::Received;
 use tracing::{debug, warn};
 
 use super::State;
-use super::admission::{ask_for_all, may_publish, no_publish};
+use super::admission::{ask_for_all, may_publish, no_publish, not_joined};
 use crate::auth::{AuthError, Identity, TokenFault};
 use crate::broker::Completion;
 use crate::calls::{Begin, Ticket};
@@ -652,10 +652,6 @@ fn finish(
         }
     }
     answer
-}
-
-pub(super) fn not_joined(room: &RoomId) -> Refusal {
-    Refusal::new(ErrorCode::NotJoined, format!("join {room} first"))
 }
 
 fn undeclared(event: &EventName) -> Refusal {
