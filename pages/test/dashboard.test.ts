@@ -53,6 +53,9 @@ test("the charts move over an outage, and the gap is filled", async () => {
   await has(viewer, 10);
   viewer.network.down();
   await viewer.reconnecting();
+  // What came last is drawn by then.
+  const { shownUntil } = await cpu(viewer);
+  await viewer.until("another look", async () => (await cpu(viewer)).shownUntil > shownUntil + 500);
   const begun = await cpu(viewer);
   // The outage is long enough to be seen as a hole, were it not filled.
   await viewer.until("the charts to move", async () => (await cpu(viewer)).shownUntil > begun.shownUntil + OUTAGE_SECONDS * 1000);

@@ -13,14 +13,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use clap::Parser;
-use tidings::Hub;
 use tidings::auth::Jwt;
+use tidings::{Hub, Limits};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sampler::Sampler;
 
 /// How long viewers have to move away at the end.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
+
+/// How long a viewer's socket may take nothing. One that reads a message a second makes room only now and then, and
+/// nothing waits for him here meanwhile.
+const STALLED_MAX: Duration = Duration::from_secs(60);
 
 /// A dashboard of this machine
 #[derive(Parser)]
@@ -40,7 +44,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A page asks for a token whenever it connects, so the secret need not outlive the server.
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
-    let hub = Hub::builder().authenticate(Jwt::hs256(&secret)?).rule(board::rule()).build()?;
+    let mut limits = Limits::default();
+    limits.stalled_duration_max = STALLED_MAX;
+    let hub = Hub::builder().authenticate(Jwt::hs256(&secret)?).rule(board::rule()).limits(limits).build()?;
     let samples =
         tokio::spawn(publish(hub.clone(), Sampler::new()?, Duration::from_millis(arguments.interval_ms)));
     let router = Router::new()

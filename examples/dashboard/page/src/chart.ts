@@ -88,7 +88,13 @@ export class Chart {
     this.#gap.className = "gap";
     this.#card.append(head, chart, this.#gap);
     board.append(this.#card);
-    const style = (name: string) => () => getComputedStyle(this.#card).getPropertyValue(name);
+    // A canvas takes colours as they are and not as a variable says them.
+    const style = (name: string) => () => {
+      this.#gap.style.color = `var(${name})`;
+      const { color } = getComputedStyle(this.#gap);
+      this.#gap.style.color = "";
+      return color;
+    };
     this.#plot = new uPlot(
       {
         width: chart.clientWidth,
