@@ -78,7 +78,7 @@ fn tokens() -> Value {
         "limited": good("limited"),
         "auto": signed(SECRET, json!({"sub": "auto", "exp": now + 3600, "aud": "tidings", "rooms": ["open:auto"]})),
         // Genuine for its leeway only, so that its end comes soon.
-        "short_lived": signed(SECRET, json!({"sub": "short", "exp": now - 20, "aud": "tidings"})),
+        "short_lived": signed(SECRET, json!({"sub": "short", "exp": now, "aud": "tidings"})),
         "expired": signed(SECRET, json!({"sub": "alice", "exp": now - 3600, "aud": "tidings"})),
         "wrong_secret": signed(b"another secret of thirty-two bytes!!", json!({"sub": "alice", "exp": now + 3600, "aud": "tidings"})),
         "wrong_claims": signed(SECRET, json!({"sub": "alice", "exp": now + 3600, "aud": "somebody else"})),
