@@ -365,7 +365,7 @@ impl HubBuilder {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = u16::try_from(self.shards.unwrap_or(cores)).unwrap_or(u16::MAX);
         let node = Arc::new(Node {
-            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics)),
+            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics), false),
             users: Arc::new(Users::default()),
             user_rates: UserRates::default(),
             broker: Arc::new(MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits))),

@@ -112,6 +112,8 @@ numbers! {
         skipped,
         /// `room.reset`s.
         resets,
+        /// Times that a room's log here was not the beginning of the broker's and another took its place.
+        logs_replaced,
         /// Messages answered with an error.
         errors,
         /// Handlers that panicked.

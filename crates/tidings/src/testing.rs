@@ -69,7 +69,7 @@ impl TestHub {
     ) -> Result<TestClient, HandshakeRefusal> {
         let node = self.0.node();
         let takes_over = options.session.as_deref().and_then(SessionId::parse);
-        let admitted = Admitted::new(node, identity, takes_over).await?;
+        let admitted = Admitted::new(node, identity, takes_over, options.last_event_id.as_ref()).await?;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let io = Io::Boxed(Box::pin(theirs));
         admitted.open(

@@ -4,6 +4,7 @@
 //! shard with members. The log is the truth and the hand-over its fast path: a shard whose inbox is full is marked
 //! behind and reads on from the log. Nothing here waits for a subscriber, and no lock is held across an await.
 
+mod following;
 mod presence;
 mod reading;
 mod snapshots;
@@ -25,11 +26,13 @@ use crate::changes::Changes;
 use crate::idempotency::{Claim, IdempotencyIds};
 use crate::inbox::{Entry, Inbox, LocalRoom, Unstored};
 use crate::metrics::Metrics;
-use crate::newest::Newest;
+use crate::newest::{Key, Newest};
 use crate::presence::Presence;
 use crate::publication::{Draft, Excluded, Payload, Publication};
 use crate::rules::RoomRules;
 
+use following::Following;
+pub(crate) use following::Need;
 pub(crate) use presence::{PresenceTask, tell_changes, tell_departures};
 pub(crate) use snapshots::SnapshotRequest;
 use snapshots::SnapshotState;
@@ -55,6 +58,8 @@ struct State {
     used_at: Instant,
     /// Boxed, because most rooms have none of it most of the time.
     rare: Option<Box<Rare>>,
+    /// How it follows the broker's log; none where this node is the one that sequences it.
+    following: Option<Box<Following>>,
 }
 
 #[derive(Default)]
@@ -76,6 +81,41 @@ impl State {
     /// What its events take in memory. One that both hold counts twice, so that this is never too little.
     fn bytes(&self) -> usize {
         self.log.bytes() + self.newest().map_or(0, Newest::bytes)
+    }
+
+    /// Appends a publication to the log, and lets go of what is over its bounds then.
+    fn store(
+        &mut self,
+        rules: &RoomRules,
+        publication: &Arc<Publication>,
+        about: Option<Key>,
+        metrics: &Metrics,
+        at_ms: u64,
+    ) {
+        self.log.append(Arc::clone(publication), publication.bytes(), at_ms);
+        if let Some(bound) = self.log.trim(&rules.bounds, at_ms).by {
+            metrics.hit(bound);
+        }
+        if let Some(key) = about {
+            let newest = &mut self.rare.get_or_insert_default().newest;
+            newest.insert(key, Arc::clone(publication), at_ms);
+            if newest.trim(rules.keys_max, &rules.bounds, at_ms) {
+                metrics.hit(Limit::RoomKeysMax);
+            }
+        }
+    }
+
+    /// Hands a publication to every shard with members that is not behind.
+    fn hand_on(&mut self, publication: &Arc<Publication>, metrics: &Metrics) {
+        for listener in self.listeners.iter_mut().filter(|listener| !listener.behind) {
+            let entry = Entry::Publication { room: listener.room, publication: Arc::clone(publication) };
+            if !listener.inbox.try_push_quietly(entry) {
+                listener.behind = true;
+                listener.inbox.push(Entry::Behind(listener.room));
+                metrics.shards_behind.add(1);
+            }
+        }
+        metrics.publications.add(1);
     }
 
     fn newest(&self) -> Option<&Newest> {
@@ -134,6 +174,8 @@ pub enum PublishError {
     },
     /// The message is larger than a message may be.
     TooLarge,
+    /// What rooms are stored in did not answer in time. It may be published all the same.
+    Unavailable,
     /// No rule covers the room.
     UnknownRoom,
 }
@@ -160,8 +202,16 @@ impl Room {
             departures_run: false,
             used_at: now,
             rare: None,
+            following: None,
         };
         Self { id, rules, state: Mutex::new(state) }
+    }
+
+    /// A room that a broker sequences: this node's log is empty until somebody [holds](Room::hold) it.
+    pub(crate) fn following(id: RoomId, rules: Arc<RoomRules>, epoch: Epoch, now: Instant) -> Self {
+        let room = Self::new(id, rules, epoch, now);
+        room.state.lock().following = Some(Box::default());
+        room
     }
 
     /// Begins a publication of this room.
@@ -211,27 +261,9 @@ impl Room {
         }
         let about = draft.about.take();
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
-        state.log.append(Arc::clone(&publication), publication.bytes(), at_ms);
-        if let Some(bound) = state.log.trim(&self.rules.bounds, at_ms).by {
-            metrics.hit(bound);
-        }
-        if let Some(key) = about {
-            let newest = &mut state.rare.get_or_insert_default().newest;
-            newest.insert(key, Arc::clone(&publication), at_ms);
-            if newest.trim(self.rules.keys_max, &self.rules.bounds, at_ms) {
-                metrics.hit(Limit::RoomKeysMax);
-            }
-        }
+        state.store(&self.rules, &publication, about, metrics, at_ms);
         state.used_at = now;
-        for listener in state.listeners.iter_mut().filter(|listener| !listener.behind) {
-            let entry = Entry::Publication { room: listener.room, publication: Arc::clone(&publication) };
-            if !listener.inbox.try_push_quietly(entry) {
-                listener.behind = true;
-                listener.inbox.push(Entry::Behind(listener.room));
-                metrics.shards_behind.add(1);
-            }
-        }
-        metrics.publications.add(1);
+        state.hand_on(&publication, metrics);
         Ok(Receipt { position, duplicate: false })
     }
 
@@ -241,11 +273,16 @@ impl Room {
         // Most nodes have few shards, and most rooms members in one.
         state.listeners.reserve_exact(1);
         state.listeners.push(Listener { inbox, room, behind: false });
+        if let Some(following) = &mut state.following {
+            following.hold();
+        }
         state.log.top()
     }
 
-    /// A shard's last member has left.
-    pub(crate) fn stop_listening(&self, shard: u16, now: Instant) {
+    /// A shard's last member has left; whether nobody here follows the broker's log any more, so that the broker is to
+    /// be [told](crate::broker::Broker::interest_changed).
+    #[must_use]
+    pub(crate) fn stop_listening(&self, shard: u16, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.inbox.shard() != shard);
         if let Some(rare) = &mut state.rare {
@@ -253,6 +290,7 @@ impl Room {
         }
         state.used_at = now;
         state.tell_caught_up();
+        state.following.as_mut().is_some_and(|following| following.release())
     }
 
     /// Waits until no shard is behind.
@@ -313,6 +351,10 @@ impl Room {
         // A log that has had events keeps its epoch for as long as a cursor of it may come back. Any other begins with
         // the same epoch again.
         let keep = if state.log.top().offset == 0 { Duration::ZERO } else { self.rules.bounds.age_max };
+        if let Some(following) = &state.following {
+            // The broker has the log.
+            return following.is_held() || state.presence.next_expiry().is_some();
+        }
         let idle = now.saturating_duration_since(state.used_at);
         let in_grace = state.presence.next_expiry().is_some();
         let holds_nothing = state.log.is_empty() && state.newest().is_none_or(Newest::is_empty);
@@ -333,6 +375,9 @@ impl Room {
         state.log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms);
         if let Some(rare) = &mut state.rare {
             rare.newest = Newest::default();
+        }
+        if let Some(following) = &mut state.following {
+            following.forgot();
         }
         before - state.bytes()
     }

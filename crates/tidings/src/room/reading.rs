@@ -15,24 +15,40 @@ pub(crate) struct Batch {
     pub(crate) publications: Vec<Arc<Publication>>,
     /// What would have come first and is not stored any more; the publications follow it.
     pub(crate) lost: Option<Lost>,
+    /// The log's top then.
+    pub(crate) top: Offset,
 }
 
 impl Room {
-    /// The publications after `after` and up to `until`, at most so many and about so many bytes.
-    pub(crate) fn read(&self, after: Offset, until: Offset, events_max: usize, bytes_max: usize) -> Batch {
-        read(&self.state.lock().log, after, until, events_max, bytes_max)
+    /// The publications after `after` and up to `until`, at most so many and about so many bytes; none of a log that
+    /// another has taken the place of.
+    pub(crate) fn read(
+        &self,
+        after: Position,
+        until: Offset,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Option<Batch> {
+        let state = self.state.lock();
+        let is_current = after.epoch == state.log.top().epoch;
+        is_current.then(|| read(&state.log, after.offset, until, events_max, bytes_max))
     }
 
     /// The same up to the top, for a shard that is behind; the flag says whether it is not any more.
     pub(crate) fn catch_up(
         &self,
         shard: u16,
-        after: Offset,
+        after: Position,
         events_max: usize,
         bytes_max: usize,
     ) -> (Batch, bool) {
         let mut state = self.state.lock();
-        let top = state.log.top().offset;
+        let top = state.log.top();
+        if after.epoch != top.epoch {
+            // It will hear of the other log, and read on from there.
+            return (Batch { publications: Vec::new(), lost: None, top: after.offset }, true);
+        }
+        let (after, top) = (after.offset, top.offset);
         let batch = read(&state.log, after, top, events_max, bytes_max);
         let reached = batch.publications.last().map_or(after, |publication| publication.offset);
         let caught_up = reached >= top || batch.lost.is_some();
@@ -56,10 +72,9 @@ impl Room {
     }
 
     /// The reset of a reader whose next event is not stored any more.
-    pub(crate) fn expired(&self, after: Offset) -> Option<Reset> {
+    pub(crate) fn expired(&self, after: Position) -> Option<Reset> {
         let state = self.state.lock();
-        let recovery = state.log.recover(Position { offset: after, ..state.log.top() });
-        match state.log.within(recovery, self.rules.replay_events_max()) {
+        match state.log.within(state.log.recover(after), self.rules.replay_events_max()) {
             Recovery::Reset(reset) => Some(reset),
             Recovery::Replay { .. } | Recovery::Moved { .. } => None,
         }
@@ -73,17 +88,30 @@ impl Room {
     }
 
     /// The newest of each key that lie after `after` and not after `until`, in order, at most so many and about so many
-    /// bytes.
+    /// bytes; none of a log that another has taken the place of.
     pub(crate) fn read_newest(
         &self,
-        after: Offset,
+        after: Position,
         until: Offset,
         events_max: usize,
         bytes_max: usize,
-    ) -> Vec<Arc<Publication>> {
+    ) -> Option<Vec<Arc<Publication>>> {
         let state = self.state.lock();
+        if after.epoch != state.log.top().epoch {
+            return None;
+        }
         let newest = state.newest();
-        newest.map(|newest| newest.between(after, until, events_max, bytes_max)).unwrap_or_default()
+        Some(
+            newest
+                .map(|newest| newest.between(after.offset, until, events_max, bytes_max))
+                .unwrap_or_default(),
+        )
+    }
+
+    /// The offset that everything stored follows, and the top.
+    pub(crate) fn stored_after(&self) -> (Offset, Position) {
+        let state = self.state.lock();
+        (state.log.oldest() - 1, state.log.top())
     }
 
     /// The offset that the picture of a room that retains begins after, and the top.
@@ -140,5 +168,5 @@ fn read(
         .take(events_max)
         .map(|(_, publication)| Arc::clone(publication))
         .collect();
-    Batch { publications, lost: log.lost_after(after) }
+    Batch { publications, lost: log.lost_after(after), top: log.top().offset }
 }
