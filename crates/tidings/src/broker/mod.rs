@@ -4,6 +4,8 @@
 //! that is possible. So the fast path of a single node allocates no future.
 
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::sync::Arc;
 
