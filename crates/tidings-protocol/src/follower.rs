@@ -154,6 +154,11 @@ impl<R> Follower<R> {
         self.phase == Phase::Following
     }
 
+    /// Whether a subscription is to be confirmed.
+    pub fn is_subscribing(&self) -> bool {
+        self.phase == Phase::Subscribing
+    }
+
     /// The node's newest position; none while it knows nothing of the log.
     pub fn position(&self) -> Option<Position> {
         self.position

@@ -208,11 +208,20 @@ impl Node {
         if frame.len() > self.limits.outbound_bytes_max / 2 {
             return Err(BroadcastError::Publish(PublishError::TooLarge));
         }
-        // A room that nobody has opened has no members either, and nothing is to be kept for it.
-        if let Some(room) = self.rooms.get(room) {
-            let passed_on = room.pass_on(&frame, except, &self.metrics, &self.limits, self.env.now());
-            return passed_on.map_err(BroadcastError::Publish);
-        }
+        // A room that nobody has opened here has no members here either, and nothing is to be kept for it.
+        let room = if self.broker.is_shared() { self.rooms.open(room) } else { self.rooms.get(room) };
+        room.map_or(Ok(()), |room| self.pass_on(&room, &frame, except)).map_err(BroadcastError::Publish)
+    }
+
+    /// Passes an ephemeral event on to a room's members, wherever they are.
+    pub(crate) fn pass_on(
+        &self,
+        room: &Room,
+        frame: &Bytes,
+        except: Option<&Excluded>,
+    ) -> Result<(), PublishError> {
+        room.pass_on(frame, except, &self.metrics, &self.limits, self.env.now())?;
+        self.broker.pass_on(room, frame, except);
         Ok(())
     }
 

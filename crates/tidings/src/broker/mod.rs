@@ -18,11 +18,15 @@ use tokio::sync::oneshot;
 
 use crate::encode;
 use crate::inbox::{Entry, Inbox};
-use crate::publication::Draft;
+use crate::publication::{Draft, Excluded};
 use crate::room::{Need, PublishError, Receipt, Room};
 use crate::users::ConnectionKey;
 
 pub(crate) use memory::MemoryBroker;
+#[cfg(feature = "redis")]
+pub(crate) use redis::RedisBroker;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidAddress, InvalidPrefix, Redis};
 
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {
@@ -42,6 +46,14 @@ pub(crate) trait Broker: Send + Sync + 'static {
 
     /// Reads a room's log, for a follower that asks.
     fn read(&self, _room: &Arc<Room>, _ask: Ask) {}
+
+    /// Carries an ephemeral event to the room's members on other nodes.
+    fn pass_on(&self, _room: &Room, _frame: &Bytes, _except: Option<&Excluded>) {}
+
+    /// Whether what is published reaches other nodes.
+    fn is_ready(&self) -> bool {
+        true
+    }
 
     /// What a request asks for, as a number that every node has for the same; none where one node is all there is.
     fn fingerprint(&self, _event: &str, _data: &[u8]) -> Option<u64> {

@@ -139,6 +139,12 @@ impl Room {
         }
     }
 
+    /// Whether the broker is to confirm a subscription.
+    pub(crate) fn waits_for_subscription(&self) -> bool {
+        let state = self.state.lock();
+        state.following.as_ref().is_some_and(|following| following.follower.is_subscribing())
+    }
+
     /// The broker has confirmed the subscription; what is to be read then.
     pub(crate) fn subscribed(&self) -> Option<Ask> {
         self.state.lock().following.as_mut()?.follower.subscribed()

@@ -138,6 +138,16 @@ impl State {
         })
     }
 
+    fn hand_on_ephemeral(&self, frame: &Bytes, except: Option<&Excluded>, metrics: &Metrics) {
+        for listener in &self.listeners {
+            let what = Unstored::Ephemeral { except: except.cloned() };
+            let entry = Entry::Unstored { room: listener.room, frame: frame.clone(), what };
+            if !listener.inbox.try_push(entry) {
+                metrics.ephemeral_dropped.add(1);
+            }
+        }
+    }
+
     fn tell_caught_up(&mut self) {
         if let Some(waiting) = self.caught_up.take() {
             waiting.notify_waiters();
@@ -325,14 +335,26 @@ impl Room {
         let mut state = self.state.lock();
         // Half of the rate's burst is kept for what must not be lost.
         state.take_publish(limits.publishes_per_second_per_room.div_ceil(2), limits, metrics, now)?;
-        for listener in &state.listeners {
-            let what = Unstored::Ephemeral { except: except.cloned() };
-            let entry = Entry::Unstored { room: listener.room, frame: frame.clone(), what };
-            if !listener.inbox.try_push(entry) {
-                metrics.ephemeral_dropped.add(1);
-            }
-        }
+        state.hand_on_ephemeral(frame, except, metrics);
         Ok(())
+    }
+
+    /// The same for one that another node has counted already.
+    #[cfg(feature = "redis")]
+    pub(crate) fn hand_on_ephemeral(&self, frame: &Bytes, except: Option<&Excluded>, metrics: &Metrics) {
+        self.state.lock().hand_on_ephemeral(frame, except, metrics);
+    }
+
+    /// Takes one publish of the room's rate.
+    #[cfg(feature = "redis")]
+    pub(crate) fn take_publish(
+        &self,
+        metrics: &Metrics,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), PublishError> {
+        let mut state = self.state.lock();
+        state.take_publish(limits.publishes_per_second_per_room, limits, metrics, now)
     }
 
     /// Trims by age and lets go of what is past its time. Whether somebody still needs this room.

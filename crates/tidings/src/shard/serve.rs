@@ -532,8 +532,7 @@ impl State {
         if room.rules.is_ephemeral(&event.event) {
             let frame = encode::unstored(&event.event, Some(&room.id), event.data, Some(peer.user()));
             let except = Excluded::new(peer.user().clone(), peer.session);
-            let (node, now) = (&self.node, self.node.env.now());
-            return match room.pass_on(&frame, Some(&except), &node.metrics, &node.limits, now) {
+            return match self.node.pass_on(room, &frame, Some(&except)) {
                 Ok(()) => self.ack(key.slot, event.id.as_ref(), &Empty {}),
                 Err(error) => self.refuse(key.slot, event.id.as_ref(), &crate::broker::refusal(error)),
             };

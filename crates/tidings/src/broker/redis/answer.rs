@@ -2,30 +2,11 @@
 
 use bytes::Bytes;
 use redis::Value;
-use tidings_protocol::event_id::{Epoch, OFFSET_MAX, Offset, Position};
+use tidings_protocol::event_id::{Epoch, OFFSET_MAX, Position};
+use tidings_protocol::follower::{LogState, Page};
 
 use super::error::CallError;
-use super::log::Carried;
-
-/// Where a room's log stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct LogState {
-    pub(crate) epoch: Epoch,
-    /// The newest offset; 0 for none.
-    pub(crate) top: Offset,
-    /// The first stored one, or the one after the top.
-    pub(crate) oldest: Offset,
-    /// Earlier epochs with their tops, oldest first.
-    pub(crate) parents: Vec<Position>,
-}
-
-/// What a read brought.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Read {
-    pub(crate) state: LogState,
-    /// Oldest first; not up to the top if a bound was reached.
-    pub(crate) events: Vec<Carried>,
-}
+use super::log;
 
 /// What became of one publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,25 +56,30 @@ impl Outcome {
     }
 }
 
-impl Read {
-    pub(super) fn parse(answer: Value) -> Parsed<Self> {
-        Self::parsed(answer).ok_or(CallError::Malformed("a room's log"))
-    }
+/// What a read brought: oldest first, and not up to the top if a bound was reached.
+pub(super) fn page(answer: Value) -> Parsed<Page<Bytes>> {
+    page_of(answer).ok_or(CallError::Malformed("a room's log"))
+}
 
-    fn parsed(answer: Value) -> Option<Self> {
-        let mut texts = texts(answer)?;
-        let epoch = Epoch::parse(std::str::from_utf8(&texts.next()?).ok()?).ok()?;
-        let top = whole_number(&texts.next()?)?;
-        let oldest = whole_number(&texts.next()?)?;
-        let parents = texts.next()?;
-        let parents = parents.split(|byte| *byte == b',').filter(|parent| !parent.is_empty());
-        let parents = parents.map(position).collect::<Option<_>>()?;
-        if top > OFFSET_MAX || oldest == 0 || oldest > top + 1 {
-            return None;
-        }
-        let events: Vec<Carried> = texts.map(|member| Carried::parse(&member)).collect::<Option<_>>()?;
-        Some(Self { state: LogState { epoch, top, oldest, parents }, events })
+fn page_of(answer: Value) -> Option<Page<Bytes>> {
+    let mut texts = texts(answer)?;
+    let epoch = Epoch::parse(std::str::from_utf8(&texts.next()?).ok()?).ok()?;
+    let top = whole_number(&texts.next()?)?;
+    let mut oldest = whole_number(&texts.next()?)?;
+    let parents = texts.next()?;
+    let parents = parents.split(|byte| *byte == b',').filter(|parent| !parent.is_empty());
+    let parents = parents.map(position).collect::<Option<_>>()?;
+    if top > OFFSET_MAX || oldest == 0 || oldest > top + 1 {
+        return None;
     }
+    let mut events: Vec<_> = texts.map(|member| log::event(&member)).collect::<Option<_>>()?;
+    // Somebody has taken events out of the middle: what stands before them is no beginning of what follows.
+    if let Some(hole) = events.windows(2).rposition(|pair| pair[0].offset + 1 != pair[1].offset) {
+        events.drain(..=hole);
+        oldest = events.first().map_or(oldest, |first| first.offset);
+    }
+    let fits = events.last().is_none_or(|last| last.offset <= top);
+    fits.then_some(Page { state: LogState { epoch, top, oldest, parents }, events })
 }
 
 pub(super) fn positions(answer: Value, rooms: usize) -> Parsed<Vec<Position>> {

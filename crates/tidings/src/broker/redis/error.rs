@@ -18,6 +18,10 @@ pub(crate) enum CallError {
     Refused(RedisError),
     /// It answered what no script of ours says.
     Malformed(&'static str),
+    /// It did not answer in time.
+    Late,
+    /// No server is to be found.
+    Nowhere(&'static str),
 }
 
 impl From<RedisError> for CallError {
@@ -55,6 +59,8 @@ impl fmt::Display for CallError {
             Self::Unavailable(error) => write!(f, "Redis can't do this now: {error}"),
             Self::Io(error) => write!(f, "the connection to Redis failed: {error}"),
             Self::Refused(error) => write!(f, "Redis refuses this: {error}"),
+            Self::Late => f.write_str("Redis did not answer in time"),
+            Self::Nowhere(what) => f.write_str(what),
             Self::Malformed(what) => write!(f, "Redis answered something else than {what}"),
         }
     }

@@ -17,7 +17,7 @@ pub(crate) struct Keyspace {
 
 /// A prefix that is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct InvalidPrefix;
+pub struct InvalidPrefix;
 
 impl fmt::Display for InvalidPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +48,11 @@ impl Keyspace {
 
     pub(crate) fn room(&self, room: &RoomId) -> RoomKeys {
         RoomKeys { channel: format!("{}{{{room}}}", self.head).into() }
+    }
+
+    /// Where a node's connection probes whether what is published comes back. No room's channel looks like it.
+    pub(crate) fn probe(&self, node: u64, connection: usize) -> String {
+        format!("{}probe:{node:016x}:{connection}", self.head)
     }
 
     /// The room whose channel this is.

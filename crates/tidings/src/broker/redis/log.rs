@@ -1,26 +1,15 @@
 //! One event as Redis keeps it.
 
 use bytes::Bytes;
-use tidings_protocol::event_id::{OFFSET_MAX, Offset};
+use tidings_protocol::event_id::OFFSET_MAX;
+use tidings_protocol::follower::Carried;
 
-/// An event with its place in the room's log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Carried {
-    pub(crate) offset: Offset,
-    /// The time of the server that sequenced it.
-    pub(crate) at_ms: u64,
-    /// What the publisher's node gave, byte for byte.
-    pub(crate) record: Bytes,
-}
-
-impl Carried {
-    /// Reads a member of the log, `offset at_ms record`; the record is not copied.
-    pub(crate) fn parse(member: &Bytes) -> Option<Self> {
-        let (offset, rest) = number(member, b' ')?;
-        let (at_ms, rest) = number(rest, b' ')?;
-        let offset = Some(offset).filter(|offset| (1..=OFFSET_MAX).contains(offset))?;
-        Some(Self { offset, at_ms, record: member.slice_ref(rest) })
-    }
+/// Reads a member of the log, `offset at_ms record`; the record is not copied.
+pub(super) fn event(member: &Bytes) -> Option<Carried<Bytes>> {
+    let (offset, rest) = number(member, b' ')?;
+    let (at_ms, rest) = number(rest, b' ')?;
+    let offset = Some(offset).filter(|offset| (1..=OFFSET_MAX).contains(offset))?;
+    Some(Carried { offset, at_ms, record: member.slice_ref(rest) })
 }
 
 /// A decimal number and what follows its end mark.

@@ -5,13 +5,15 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, ServerErrorKind, Value};
 use sha1::{Digest as _, Sha1};
 use tidings_protocol::event_id::{Epoch, Offset, Position};
+use tidings_protocol::follower::Page;
 use tidings_protocol::room_log::LogBounds;
 
-use super::answer::{self, Read, Receipts};
+use super::answer::{self, Receipts};
 use super::error::CallError;
 use super::keys::RoomKeys;
 
@@ -190,7 +192,7 @@ impl Scripts {
         after: Option<Offset>,
         events_max: usize,
         bytes_max: usize,
-    ) -> Result<Read, CallError> {
+    ) -> Result<Page<Bytes>, CallError> {
         let answer = self.read.call(connection, |command| {
             with_keys(command, [keys]);
             command.arg(fresh.as_str()).arg(self.lineage);
@@ -200,7 +202,7 @@ impl Scripts {
             };
             command.arg(events_max).arg(bytes_max);
         });
-        Read::parse(answer.await?)
+        answer::page(answer.await?)
     }
 
     /// The newest position of each room, in their order. Makes rooms that are not there. In Redis Cluster one room a
