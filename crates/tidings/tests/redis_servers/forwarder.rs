@@ -95,7 +95,8 @@ async fn accept(listener: TcpListener, state: watch::Sender<State>) {
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if state.wait_for(|state| !state.held).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if state.wait_for(|state| !state.held).await.is_err() || to.write_all(&buffer[..read]).await.is_err()
+        {
             return;
         }
     }
