@@ -1,9 +1,10 @@
 //! One event id never names two events, whichever server gave it: delivery.md §4, rules 1 and 2.
 
 use super::*;
+use bytes::Bytes;
 
 /// A room's cursor of before, at a log of after: the parent that it belongs to.
-fn parent_of(read: &Read, cursor: Position) -> Option<Position> {
+fn parent_of(read: &Page<Bytes>, cursor: Position) -> Option<Position> {
     read.state.parents.iter().copied().find(|parent| parent.epoch == cursor.epoch)
 }
 

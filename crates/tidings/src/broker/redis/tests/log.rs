@@ -11,7 +11,7 @@ async fn offsets_are_contiguous_from_one_in_the_order_of_the_calls() {
     assert_eq!(desk.publish(&["a"]).await, [Position { offset: 1, ..begun }]);
     assert_eq!(desk.publish(&["b", "c"]).await, [2, 3].map(|offset| Position { offset, ..begun }));
     assert_eq!(desk.log().await, [(1, "a".to_owned()), (2, "b".to_owned()), (3, "c".to_owned())]);
-    let Read { state, events } = desk.read_after(Some(2)).await;
+    let Page { state, events } = desk.read_after(Some(2)).await;
     assert_eq!((state.epoch, state.top, state.oldest, state.parents), (begun.epoch, 3, 1, vec![]));
     assert_eq!(events.len(), 1);
     assert!(events[0].at_ms > 1_700_000_000_000, "the server's time: {}", events[0].at_ms);
@@ -68,7 +68,7 @@ async fn offsets_at_the_end_of_their_range_stay_exact() {
         positions,
         [9_007_199_254_740_001, 9_007_199_254_740_002].map(|offset| Position { epoch, offset })
     );
-    let Read { state, events } = desk.read_after(Some(9_007_199_254_740_001)).await;
+    let Page { state, events } = desk.read_after(Some(9_007_199_254_740_001)).await;
     assert_eq!((state.top, state.oldest), (9_007_199_254_740_002, 9_007_199_254_740_001));
     assert_eq!(events[0].offset, 9_007_199_254_740_002);
     // There is no offset after the last one: the room begins again, and everybody is told.
@@ -126,7 +126,7 @@ async fn a_room_that_lost_its_meta_begins_anew_and_without_leftovers() {
     {
         let _: redis::Value = desk.run(loss).await;
         // A read alone makes the room, so that who joins has a position.
-        let Read { state, events } = desk.read_after(None).await;
+        let Page { state, events } = desk.read_after(None).await;
         assert_eq!((state.top, state.oldest, state.parents, events), (0, 1, vec![], vec![]), "{loss:?}");
         let again = stored(desk.publish_as(&[7; 16], 2, "b").await);
         assert_eq!((again.epoch, again.offset), (state.epoch, 1));

@@ -11,12 +11,14 @@ mod redis_servers;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
+use tidings_protocol::follower::Page;
 use tidings_protocol::room_log::LogBounds;
 
-use super::answer::{Outcome, Read, Receipts};
+use super::answer::{Outcome, Receipts};
 use super::error::CallError;
 use super::keys::{Keyspace, RoomKeys};
 use super::script::{Channels, Lineage, READ_BYTES_MAX, READ_EVENTS_MAX, RoomBounds, Scripts, Submitted};
@@ -65,7 +67,7 @@ impl Desk {
         self.submit(&[publication]).await.unwrap().outcomes[0]
     }
 
-    async fn read_after(&mut self, after: Option<Offset>) -> Read {
+    async fn read_after(&mut self, after: Option<Offset>) -> Page<Bytes> {
         self.read_some(after, READ_EVENTS_MAX, READ_BYTES_MAX).await.unwrap()
     }
 
@@ -74,7 +76,7 @@ impl Desk {
         after: Option<Offset>,
         events_max: usize,
         bytes_max: usize,
-    ) -> Result<Read, CallError> {
+    ) -> Result<Page<Bytes>, CallError> {
         let Self { connection, scripts, keys, .. } = self;
         scripts.read(connection, keys, fresh(), after, events_max, bytes_max).await
     }
@@ -86,7 +88,7 @@ impl Desk {
 
     /// What the whole log holds, with its offsets, which have to be contiguous up to the top.
     async fn log(&mut self) -> Vec<(Offset, String)> {
-        let Read { state, events } = self.read_after(None).await;
+        let Page { state, events } = self.read_after(None).await;
         let offsets: Vec<_> = events.iter().map(|event| event.offset).collect();
         assert_eq!(offsets, (state.oldest..=state.top).collect::<Vec<_>>());
         let text = |record: &[u8]| String::from_utf8(record.to_vec()).unwrap();
