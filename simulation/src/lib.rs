@@ -1,0 +1,3 @@
+//! What can't be shown on a real machine.
+
+pub mod log_model;
