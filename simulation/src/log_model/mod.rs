@@ -175,6 +175,11 @@ impl Model for LogModel {
                 world.violation != Some(Violation::WrongDuplicate)
             }),
         ];
+        if self.0.settles {
+            properties.push(Property::always("I4: all comes right by itself", |model: &Self, world: &World| {
+                world.violation.is_some() || world.settles(&model.0)
+            }));
+        }
         if self.0.outcomes {
             properties.extend(REACHED.iter().map(|(name, reached)| Property::sometimes(name, *reached)));
         }

@@ -81,7 +81,9 @@ impl Node {
     pub fn lose_commands(&mut self, rules: &Rules) {
         self.commands = None;
         self.known_replid = 0;
-        self.read = None;
+        if !rules.broken(Mutant::EarlierConnectionCounts) {
+            self.read = None;
+        }
         if !rules.broken(Mutant::ReconnectNotHealed) {
             self.healing = true;
         }
@@ -173,7 +175,12 @@ impl Node {
             match ring.accept(message, rules) {
                 Accepted::Appended => outcome = outcome.or(Some(Outcome::HealedFromBuffer)),
                 Accepted::Stale => {}
-                Accepted::Diverged => self.healing = true,
+                Accepted::Diverged => {
+                    self.healing = true;
+                    if rules.broken(Mutant::BufferKept) {
+                        self.buffer.push(message);
+                    }
+                }
             }
         }
         outcome

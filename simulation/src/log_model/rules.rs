@@ -21,6 +21,8 @@ pub enum Mutant {
     AboveParentTopIgnored,
     /// A read counts that was sent before the newest subscription was confirmed: subscribed after reading.
     SubscribeAfterRead,
+    /// A read counts that was sent on an earlier connection.
+    EarlierConnectionCounts,
     /// Reads are served by replicas.
     ReadsFromReplica,
     /// A message is accepted by its offset, whatever its epoch.
@@ -41,12 +43,18 @@ pub enum Mutant {
     ResetWithoutRead,
     /// A buffer that overflowed while healing is not healed again.
     OverflowForgotten,
+    /// What did not fit after a heal stays in the buffer.
+    BufferKept,
     /// Messages are accepted while healing.
     AcceptsWhileHealing,
     /// A new connection for commands does not mark the ring as healing.
     ReconnectNotHealed,
     /// A new subscription does not mark the ring as healing.
     ResubscriptionNotHealed,
+    /// A ring that was thrown away resets every client, wherever it stood.
+    RingResetsEverybody,
+    /// A skip goes to the ring's top without a look at the position.
+    SkipNotJudged,
 }
 
 /// What the model follows, and its sizes.

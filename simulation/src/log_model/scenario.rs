@@ -46,6 +46,8 @@ pub struct Scenario {
     pub rings: bool,
     /// At the start every node is up to date and every client in; otherwise nothing was read yet.
     pub warm: bool,
+    /// Look at each state for whether all comes right when the adversary rests.
+    pub settles: bool,
     /// Publications may be sent again.
     pub retries: bool,
     /// What may happen.
@@ -66,6 +68,7 @@ impl Default for Scenario {
             stored: 1,
             rings: true,
             warm: true,
+            settles: false,
             retries: false,
             left: Left::default(),
             outcomes: false,
@@ -102,5 +105,115 @@ impl Scenario {
             }
         }
         self
+    }
+}
+
+/// The worlds in which everything is looked at.
+impl Scenario {
+    /// Two masters, snapshots: who gives out which id.
+    pub fn forks() -> Self {
+        let left = Left { publishes: 3, promotions: 2, saves: 1, restarts: 1, ..Left::default() };
+        Self { rings: false, clients: 0, nodes: 2, left, ..Self::default() }
+    }
+
+    /// Retries over failovers, trims, expiries and deleted keys.
+    pub fn retries() -> Self {
+        let left =
+            Left { publishes: 2, promotions: 2, trims: 1, expiries: 1, deletions: 1, ..Left::default() };
+        Self { rings: false, clients: 0, nodes: 1, retries: true, left, ..Self::default() }
+    }
+
+    /// One server and one node that starts: lost messages, lost connections, a client that comes and goes.
+    pub fn following() -> Self {
+        let left = Left {
+            publishes: 3,
+            losses: 1,
+            reconnects: 1,
+            resubscriptions: 1,
+            attaches: 3,
+            ..Left::default()
+        };
+        Self { servers: 1, warm: false, settles: true, left, ..Self::default() }
+    }
+
+    /// A failover, with two masters for a while, as a client of one node sees it.
+    pub fn failover() -> Self {
+        let left = Left { publishes: 3, promotions: 1, reconnects: 1, ..Left::default() };
+        Self { settles: true, left, ..Self::default() }
+    }
+
+    /// A node whose two connections lead to two masters.
+    pub fn two_masters() -> Self {
+        let left =
+            Left { publishes: 2, promotions: 1, reconnects: 2, resubscriptions: 1, ..Left::default() };
+        Self { clients: 0, settles: true, left, ..Self::default() }
+    }
+
+    /// A connection that stays open while its server is a replica for a while.
+    pub fn back_and_forth() -> Self {
+        let left = Left { publishes: 2, promotions: 2, resubscriptions: 1, ..Left::default() };
+        Self { left, ..Self::default() }
+    }
+
+    /// Two clients that move between two nodes, one of which is behind.
+    pub fn moving() -> Self {
+        let left = Left { publishes: 2, losses: 1, attaches: 2, ..Left::default() };
+        Self { servers: 1, nodes: 2, clients: 2, left, ..Self::default() }
+    }
+
+    /// The same over a failover, with one client.
+    pub fn moving_over_a_failover() -> Self {
+        let left = Left { publishes: 2, promotions: 1, attaches: 2, ..Left::default() };
+        Self { nodes: 2, left, ..Self::default() }
+    }
+
+    /// A client that lags while broker and ring trim.
+    pub fn trimming() -> Self {
+        let left = Left { publishes: 2, promotions: 1, trims: 2, attaches: 2, ..Left::default() };
+        Self { left, stored: 2, ..Self::default() }
+    }
+
+    /// Keys are deleted, or the server starts with an old snapshot.
+    pub fn losing_data() -> Self {
+        let left =
+            Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 2, ..Left::default() };
+        Self { servers: 1, left, ..Self::default() }
+    }
+
+    /// A heal while keys are deleted and messages lost.
+    pub fn healing() -> Self {
+        let left = Left { publishes: 2, deletions: 1, losses: 1, ..Left::default() };
+        Self { servers: 1, settles: true, left, ..Self::default() }
+    }
+
+    /// More epochs than a log remembers.
+    pub fn forgetting_parents() -> Self {
+        let left = Left { publishes: 1, saves: 1, restarts: 3, attaches: 2, ..Left::default() };
+        let mut scenario = Self { servers: 1, left, ..Self::default() };
+        scenario.rules.parents_max = 1;
+        scenario
+    }
+
+    /// Everything at once, for random walks.
+    pub fn everything() -> Self {
+        let left = Left {
+            publishes: 12,
+            promotions: 4,
+            saves: 2,
+            restarts: 2,
+            deletions: 1,
+            trims: 4,
+            expiries: 2,
+            losses: 3,
+            reconnects: 4,
+            resubscriptions: 3,
+            attaches: 12,
+        };
+        let mut scenario =
+            Self { nodes: 2, clients: 2, retries: true, left, steps: true, ..Self::default() };
+        scenario.rules.parents_max = 3;
+        scenario.rules.buffer_max = 2;
+        scenario.rules.channel_max = 4;
+        scenario
     }
 }

@@ -3,10 +3,10 @@
 use super::broker::{Answer, Data, Role, Server};
 use super::client::{Client, Outcome, Violation};
 use super::node::{Node, Read, Subscription};
-use super::ring::Message;
+use super::ring::{Message, Ring};
 use super::rules::{Mutant, Rules};
 use super::scenario::{Left, Scenario};
-use super::truth::{Publication, Truth};
+use super::truth::{Place, Publication, Truth};
 
 /// What of a room's keys is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -351,7 +351,11 @@ impl World {
         let Some(Read { reply, counts, waiters }) = node.read.take() else { return Ok(None) };
         let (counted, mut outcome) = node.take_reply(&reply, counts, rules);
         let Some(ring) = node.ring.as_ref().filter(|_| counted) else { return Ok(outcome) };
+        let everybody = rules.broken(Mutant::RingResetsEverybody) && outcome == Some(Outcome::RingReset);
         for (bit, client) in self.clients.iter_mut().enumerate() {
+            if everybody && client.at == Some(number) {
+                client.reset(ring)?;
+            }
             let in_time = waiters & (1 << bit) != 0 || rules.broken(Mutant::SharedReadTooEarly);
             if client.at == Some(number) && client.waits && in_time {
                 outcome = client.read(ring, rules)?.or(outcome);
@@ -364,7 +368,7 @@ impl World {
         let Some(server) = self.begin_script(number, rules) else { return };
         let meta = self.servers[server].data.meta.as_ref();
         let node = &mut self.nodes[usize::from(number)];
-        let top = node.ring.as_ref().map(super::ring::Ring::top);
+        let top = node.ring.as_ref().map(Ring::top);
         if meta.map(|meta| (meta.epoch, meta.seq)) != top.map(|top| (top.epoch, top.offset)) {
             node.healing = true;
         }
@@ -390,9 +394,72 @@ impl World {
         };
         let server = &self.servers[usize::from(commands)];
         let (Some(meta), Some(ring)) = (&server.data.meta, &node.ring) else { return false };
-        let follows = commands == sender && server.role == Role::Master && !node.lossy;
-        let quiet = !node.healing && node.channel.is_empty();
-        // An epoch that begins without a publish is told by the position check.
-        follows && quiet && meta.epoch == ring.top().epoch && meta.lineage == server.replid && meta.seq != ring.top().offset
+        let follows = commands == sender && server.role == Role::Master && meta.lineage == server.replid;
+        let quiet = !node.healing && node.channel.is_empty() && !node.lossy;
+        // An epoch under which nothing was published is told by the position check alone.
+        let published = meta.parents.last().map_or(0, |parent| parent.offset) < meta.seq;
+        let told = published || meta.epoch == ring.top().epoch;
+        follows && quiet && told && (meta.epoch, meta.seq) != (ring.top().epoch, ring.top().offset)
+    }
+
+    /// Whether all comes right by itself once the adversary rests: a few rounds in which every node follows the newest
+    /// master, checks its position, and reads where the rules say so.
+    pub fn settles(&self, scenario: &Scenario) -> bool {
+        let mut world = self.clone();
+        world.left = Left { reconnects: 100, resubscriptions: 100, ..Left::default() };
+        let masters = (0u8..).zip(&world.servers).filter(|(_, server)| server.role == Role::Master);
+        let Some((master, _)) = masters.max_by_key(|(_, server)| server.replid) else { return true };
+        for server in (0..scenario.servers).filter(|server| *server != master) {
+            world.servers[usize::from(server)].role = Role::Replica;
+            world.step(Action::Replicate { to: server }, scenario);
+        }
+        for _ in 0..SETTLED_AFTER {
+            (0..scenario.nodes).for_each(|node| world.settle(node, master, scenario));
+        }
+        world.violation.is_none() && world.is_settled(master)
+    }
+
+    fn settle(&mut self, number: u8, master: u8, scenario: &Scenario) {
+        let at = usize::from(number);
+        if self.nodes[at].commands != Some(master) {
+            self.step(Action::Reconnect { node: number, server: master }, scenario);
+        }
+        if !matches!(self.nodes[at].subscription, Subscription::Asked(to) | Subscription::Confirmed(to) if to == master) {
+            self.step(Action::Subscribe { node: number, server: master }, scenario);
+        }
+        self.step(Action::Confirm { node: number }, scenario);
+        while !self.nodes[at].channel.is_empty() {
+            self.step(Action::ReceiveMessage { node: number }, scenario);
+        }
+        self.step(Action::ReceiveReply { node: number }, scenario);
+        if !self.nodes[at].healing {
+            self.step(Action::CheckPosition { node: number }, scenario);
+        }
+        let waits = self.clients.iter().any(|client| client.at == Some(number) && client.waits);
+        if self.nodes[at].healing || waits {
+            self.step(Action::SendRead { node: number }, scenario);
+            self.step(Action::ReceiveReply { node: number }, scenario);
+        }
+        for client in 0..scenario.clients {
+            while self.clients[usize::from(client)].at == Some(number) {
+                let before = self.clients[usize::from(client)].clone();
+                self.step(Action::Serve { client }, scenario);
+                if self.clients[usize::from(client)] == before {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn is_settled(&self, master: u8) -> bool {
+        let Some(meta) = &self.servers[usize::from(master)].data.meta else { return self.nodes.is_empty() };
+        let top = Some(Place { epoch: meta.epoch, offset: meta.seq });
+        let settled = |node: &Node| !node.healing && node.ring.as_ref().map(Ring::top) == top;
+        let served = |client: &Client| client.at.is_none() || (client.position == top && !client.waits);
+        self.nodes.iter().all(settled) && self.clients.iter().all(served)
     }
 }
+
+/// After how many rounds a world is settled. One for the connections, one for a heal that is done again, one for a
+/// client that the ring can't serve, one to see that nothing changes any more.
+const SETTLED_AFTER: usize = 4;
