@@ -85,17 +85,23 @@ impl Client {
 
     /// Is cut off.
     pub fn detach(&mut self) {
-        *self = Self { position: self.position, last: self.last, was_reset: self.was_reset, ..Self::default() };
+        *self =
+            Self { position: self.position, last: self.last, was_reset: self.was_reset, ..Self::default() };
     }
 
     /// Gets what the ring has next for it; none if there is nothing.
-    pub fn serve(&mut self, ring: &Ring, truth: &Truth, rules: &Rules) -> Option<Result<Option<Outcome>, Violation>> {
+    pub fn serve(
+        &mut self,
+        ring: &Ring,
+        truth: &Truth,
+        rules: &Rules,
+    ) -> Option<Result<Option<Outcome>, Violation>> {
         let position = self.position.filter(|_| !self.waits)?;
         Some(match ring.next(position, rules) {
             Next::Nothing => return None,
-            Next::Event(place, event) => self.take(place, event, truth).map(|()| {
-                (truth.place(event).epoch != place.epoch).then_some(Outcome::ReplayedFromParent)
-            }),
+            Next::Event(place, event) => self
+                .take(place, event, truth)
+                .map(|()| (truth.place(event).epoch != place.epoch).then_some(Outcome::ReplayedFromParent)),
             Next::Moved(place) if truth.named(place) == Some(self.last) => {
                 self.moved(place, self.last);
                 Ok(Some(Outcome::Moved))

@@ -7,6 +7,8 @@ pub mod node;
 pub mod ring;
 pub mod rules;
 pub mod scenario;
+pub mod settling;
+pub mod shared;
 pub mod truth;
 pub mod world;
 
@@ -63,11 +65,14 @@ impl LogModel {
         if world.left.publishes == 0 || full {
             return;
         }
-        let used = (0..world.truth.len()).map(|event| world.truth.publication(event as u8)).max().unwrap_or(0);
+        let used =
+            (0..world.truth.len()).map(|event| world.truth.publication(event as u8)).max().unwrap_or(0);
         let first = if self.0.retries { 1 } else { used + 1 };
         for (number, node) in (0u8..).zip(&world.nodes) {
             if node.commands.is_some() {
-                actions.extend((first..=used + 1).map(|publication| Action::Publish { node: number, publication }));
+                actions.extend(
+                    (first..=used + 1).map(|publication| Action::Publish { node: number, publication }),
+                );
             }
         }
     }
@@ -176,9 +181,10 @@ impl Model for LogModel {
             }),
         ];
         if self.0.settles {
-            properties.push(Property::always("I4: all comes right by itself", |model: &Self, world: &World| {
-                world.violation.is_some() || world.settles(&model.0)
-            }));
+            properties
+                .push(Property::always("I4: all comes right by itself", |model: &Self, world: &World| {
+                    world.violation.is_some() || world.settles(&model.0)
+                }));
         }
         if self.0.outcomes {
             properties.extend(REACHED.iter().map(|(name, reached)| Property::sometimes(name, *reached)));

@@ -137,7 +137,11 @@ impl Ring {
     /// What somebody at `position` is told.
     pub fn judge(&self, position: Place, rules: &Rules) -> Verdict {
         let top = self.top().offset;
-        judge(&Shape { epoch: self.epoch, parents: &self.parents, oldest: self.base + 1, top }, position, rules)
+        judge(
+            &Shape { epoch: self.epoch, parents: &self.parents, oldest: self.base + 1, top },
+            position,
+            rules,
+        )
     }
 
     /// The same, as what it is sent next.

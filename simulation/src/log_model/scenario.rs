@@ -144,8 +144,7 @@ impl Scenario {
 
     /// A node whose two connections lead to two masters.
     pub fn two_masters() -> Self {
-        let left =
-            Left { publishes: 2, promotions: 1, reconnects: 2, resubscriptions: 1, ..Left::default() };
+        let left = Left { publishes: 2, promotions: 1, reconnects: 2, resubscriptions: 1, ..Left::default() };
         Self { clients: 0, settles: true, left, ..Self::default() }
     }
 
@@ -175,8 +174,7 @@ impl Scenario {
 
     /// Keys are deleted, or the server starts with an old snapshot.
     pub fn losing_data() -> Self {
-        let left =
-            Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 2, ..Left::default() };
+        let left = Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 2, ..Left::default() };
         Self { servers: 1, left, ..Self::default() }
     }
 
@@ -209,8 +207,7 @@ impl Scenario {
             resubscriptions: 3,
             attaches: 12,
         };
-        let mut scenario =
-            Self { nodes: 2, clients: 2, retries: true, left, steps: true, ..Self::default() };
+        let mut scenario = Self { nodes: 2, clients: 2, retries: true, left, steps: true, ..Self::default() };
         scenario.rules.parents_max = 3;
         scenario.rules.buffer_max = 2;
         scenario.rules.channel_max = 4;

@@ -6,7 +6,8 @@ use super::node::{Node, Read, Subscription};
 use super::ring::{Message, Ring};
 use super::rules::{Mutant, Rules};
 use super::scenario::{Left, Scenario};
-use super::truth::{Place, Publication, Truth};
+use super::shared::Shared;
+use super::truth::{Publication, Truth};
 
 /// What of a room's keys is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,13 +54,13 @@ pub enum Action {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     /// The broker.
-    pub servers: Vec<Server>,
+    pub servers: Vec<Shared<Server>>,
     /// The nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Shared<Node>>,
     /// The clients.
     pub clients: Vec<Client>,
     /// What happened.
-    pub truth: Truth,
+    pub truth: Shared<Truth>,
     /// Replids and run ids that were drawn.
     pub drawn: u8,
     /// What may still happen.
@@ -83,10 +84,10 @@ impl World {
             run_id: number + 2,
         };
         let mut world = Self {
-            servers: (0..scenario.servers).map(server).collect(),
+            servers: (0..scenario.servers).map(|number| server(number).into()).collect(),
             nodes: Vec::new(),
             clients: vec![Client::default(); usize::from(scenario.clients)],
-            truth: Truth::default(),
+            truth: Shared::default(),
             drawn: 4,
             left: Left { publishes: u8::MAX, attaches: u8::MAX, ..Left::default() },
             violation: None,
@@ -94,7 +95,7 @@ impl World {
             steps: 0,
         };
         let known_replid = world.known_replid(0, &scenario.rules);
-        world.nodes = vec![Node::new(0, known_replid); usize::from(scenario.nodes)];
+        world.nodes = vec![Node::new(0, known_replid).into(); usize::from(scenario.nodes)];
         for publication in 1..=scenario.stored {
             world.step(Action::Publish { node: 0, publication }, scenario);
         }
@@ -304,7 +305,8 @@ impl World {
             if node.commands == Some(number) {
                 node.lose_commands(rules);
             }
-            if matches!(node.subscription, Subscription::Asked(at) | Subscription::Confirmed(at) if at == number) {
+            if matches!(node.subscription, Subscription::Asked(at) | Subscription::Confirmed(at) if at == number)
+            {
                 node.lose_subscription(rules);
             }
         }
@@ -328,7 +330,8 @@ impl World {
     fn send_read(&mut self, number: u8, rules: &Rules) {
         let node = &self.nodes[usize::from(number)];
         let waiting = |client: &Client| client.at == Some(number) && client.waits;
-        let positions = self.clients.iter().filter(|client| waiting(client)).filter_map(|client| client.position);
+        let positions =
+            self.clients.iter().filter(|client| waiting(client)).filter_map(|client| client.position);
         // Enough for the ring and for everybody who waits.
         let top = node.ring.as_ref().map_or(0, |ring| ring.top().offset);
         let after = positions.map(|position| position.offset).fold(top, u8::min);
@@ -401,65 +404,4 @@ impl World {
         let told = published || meta.epoch == ring.top().epoch;
         follows && quiet && told && (meta.epoch, meta.seq) != (ring.top().epoch, ring.top().offset)
     }
-
-    /// Whether all comes right by itself once the adversary rests: a few rounds in which every node follows the newest
-    /// master, checks its position, and reads where the rules say so.
-    pub fn settles(&self, scenario: &Scenario) -> bool {
-        let mut world = self.clone();
-        world.left = Left { reconnects: 100, resubscriptions: 100, ..Left::default() };
-        let masters = (0u8..).zip(&world.servers).filter(|(_, server)| server.role == Role::Master);
-        let Some((master, _)) = masters.max_by_key(|(_, server)| server.replid) else { return true };
-        for server in (0..scenario.servers).filter(|server| *server != master) {
-            world.servers[usize::from(server)].role = Role::Replica;
-            world.step(Action::Replicate { to: server }, scenario);
-        }
-        for _ in 0..SETTLED_AFTER {
-            (0..scenario.nodes).for_each(|node| world.settle(node, master, scenario));
-        }
-        world.violation.is_none() && world.is_settled(master)
-    }
-
-    fn settle(&mut self, number: u8, master: u8, scenario: &Scenario) {
-        let at = usize::from(number);
-        if self.nodes[at].commands != Some(master) {
-            self.step(Action::Reconnect { node: number, server: master }, scenario);
-        }
-        if !matches!(self.nodes[at].subscription, Subscription::Asked(to) | Subscription::Confirmed(to) if to == master) {
-            self.step(Action::Subscribe { node: number, server: master }, scenario);
-        }
-        self.step(Action::Confirm { node: number }, scenario);
-        while !self.nodes[at].channel.is_empty() {
-            self.step(Action::ReceiveMessage { node: number }, scenario);
-        }
-        self.step(Action::ReceiveReply { node: number }, scenario);
-        if !self.nodes[at].healing {
-            self.step(Action::CheckPosition { node: number }, scenario);
-        }
-        let waits = self.clients.iter().any(|client| client.at == Some(number) && client.waits);
-        if self.nodes[at].healing || waits {
-            self.step(Action::SendRead { node: number }, scenario);
-            self.step(Action::ReceiveReply { node: number }, scenario);
-        }
-        for client in 0..scenario.clients {
-            while self.clients[usize::from(client)].at == Some(number) {
-                let before = self.clients[usize::from(client)].clone();
-                self.step(Action::Serve { client }, scenario);
-                if self.clients[usize::from(client)] == before {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn is_settled(&self, master: u8) -> bool {
-        let Some(meta) = &self.servers[usize::from(master)].data.meta else { return self.nodes.is_empty() };
-        let top = Some(Place { epoch: meta.epoch, offset: meta.seq });
-        let settled = |node: &Node| !node.healing && node.ring.as_ref().map(Ring::top) == top;
-        let served = |client: &Client| client.at.is_none() || (client.position == top && !client.waits);
-        self.nodes.iter().all(settled) && self.clients.iter().all(served)
-    }
 }
-
-/// After how many rounds a world is settled. One for the connections, one for a heal that is done again, one for a
-/// client that the ring can't serve, one to see that nothing changes any more.
-const SETTLED_AFTER: usize = 4;
