@@ -147,12 +147,24 @@ impl Model for LogModel {
             self.node_actions(world, actions);
             self.client_actions(world, actions);
         }
+        if self.0.steps {
+            // What a walk does shall be something.
+            actions.retain(|action| match action {
+                Action::Serve { .. } | Action::Skip { .. } | Action::CheckPosition { .. } => {
+                    let mut next = world.clone();
+                    next.step(*action, &self.0);
+                    next != *world
+                }
+                _ => true,
+            });
+        }
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
         let mut next = world.clone();
         next.step(action, &self.0);
-        if next == *world {
+        // A walk's trace can't be told again if it holds steps that were none.
+        if !self.0.steps && next == *world {
             return None;
         }
         next.steps += u16::from(self.0.steps);

@@ -22,7 +22,7 @@ pub enum Subscription {
 pub struct Read {
     /// What it will say.
     pub reply: Reply,
-    /// It was sent after the newest subscription confirmation and the newest connection.
+    /// It was sent after the newest subscription confirmation, the newest connection and the beginning of the heal.
     pub counts: bool,
     /// The clients that waited before it was sent, a bit each.
     pub waiters: u8,
@@ -39,7 +39,7 @@ pub struct Node {
     pub subscription: Subscription,
     /// What was sent to it and has not arrived.
     pub channel: Vec<Message>,
-    /// Truth: something that was sent under this subscription was lost.
+    /// Truth: something that was sent under this subscription was lost, and nothing has told the node yet.
     pub lossy: bool,
     /// Its ring; none before the first read.
     pub ring: Option<Ring>,
@@ -120,6 +120,17 @@ impl Node {
         }
     }
 
+    /// A gap was seen, or a position that is not the ring's: what was read before can't tell what is missing.
+    pub fn begin_heal(&mut self, rules: &Rules) {
+        if self.healing {
+            return;
+        }
+        (self.healing, self.lossy) = (true, false);
+        if let Some(read) = self.read.as_mut().filter(|_| !rules.broken(Mutant::EarlierThanHealCounts)) {
+            read.counts = false;
+        }
+    }
+
     /// Whether a read that is sent now will count.
     pub fn read_counts(&self, rules: &Rules) -> bool {
         matches!(self.subscription, Subscription::Confirmed(_)) || rules.broken(Mutant::SubscribeAfterRead)
@@ -133,7 +144,7 @@ impl Node {
             if accepted.is_some_and(|accepted| accepted != Accepted::Diverged) {
                 return;
             }
-            self.healing = true;
+            self.begin_heal(rules);
         }
         if self.buffer.len() < rules.buffer_max {
             self.buffer.push(message);

@@ -23,6 +23,8 @@ pub enum Mutant {
     SubscribeAfterRead,
     /// A read counts that was sent on an earlier connection.
     EarlierConnectionCounts,
+    /// A read counts that was sent before the heal began which it ends.
+    EarlierThanHealCounts,
     /// Reads are served by replicas.
     ReadsFromReplica,
     /// A message is accepted by its offset, whatever its epoch.

@@ -373,7 +373,9 @@ impl World {
         let node = &mut self.nodes[usize::from(number)];
         let top = node.ring.as_ref().map(Ring::top);
         if meta.map(|meta| (meta.epoch, meta.seq)) != top.map(|top| (top.epoch, top.offset)) {
-            node.healing = true;
+            node.begin_heal(rules);
+        } else if node.lossy {
+            node.lossy = false;
         }
     }
 
