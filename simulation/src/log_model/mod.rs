@@ -1,6 +1,7 @@
 //! The log protocol between nodes and the broker (delivery.md §4), model-checked.
 
 pub mod broker;
+pub mod checking;
 pub mod client;
 pub mod judgement;
 pub mod node;

@@ -1,8 +1,21 @@
 //! The rules of delivery.md §4 as the model follows them, and the faults that can be put into them.
 
-/// One rule, broken. Each has a test that shows the promise which it costs, or why it costs none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $mutant:ident,)*) => {
+        /// One rule, broken. Each has a test that shows the promise which it costs, or why it costs none.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Mutant {
+            $($(#[$doc])* $mutant,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$mutant,)*];
+        }
+    };
+}
+
+mutants! {
     /// No new epoch, whoever is master.
     NoLineage,
     /// The server's run id stands for its replid.

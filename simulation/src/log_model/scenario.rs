@@ -1,5 +1,7 @@
 //! How much may happen: a small world for each part of the protocol, because one of everything has too many states.
 
+use tidings_protocol::room_log::PARENTS_MAX;
+
 use super::rules::{Mutant, Rules};
 
 /// How often the adversary and the users may still do what they do.
@@ -61,7 +63,7 @@ pub struct Scenario {
 impl Default for Scenario {
     fn default() -> Self {
         Self {
-            rules: Rules { mutant: None, parents_max: 8, buffer_max: 1, channel_max: 2 },
+            rules: Rules { mutant: None, parents_max: PARENTS_MAX, buffer_max: 1, channel_max: 2 },
             servers: 2,
             nodes: 1,
             clients: 1,
@@ -157,13 +159,17 @@ impl Scenario {
     /// Two clients that move between two nodes, one of which is behind.
     pub fn moving() -> Self {
         let left = Left { publishes: 2, losses: 1, attaches: 2, ..Left::default() };
-        Self { servers: 1, nodes: 2, clients: 2, left, ..Self::default() }
+        let mut scenario = Self { servers: 1, nodes: 2, clients: 2, left, ..Self::default() };
+        scenario.rules.channel_max = 1;
+        scenario
     }
 
     /// The same over a failover, with one client.
     pub fn moving_over_a_failover() -> Self {
-        let left = Left { publishes: 2, promotions: 1, attaches: 2, ..Left::default() };
-        Self { nodes: 2, left, ..Self::default() }
+        let left = Left { publishes: 2, promotions: 1, attaches: 1, ..Left::default() };
+        let mut scenario = Self { nodes: 2, left, ..Self::default() };
+        scenario.rules.channel_max = 1;
+        scenario
     }
 
     /// A client that lags while broker and ring trim.
@@ -189,6 +195,14 @@ impl Scenario {
         let left = Left { publishes: 1, saves: 1, restarts: 3, attaches: 2, ..Left::default() };
         let mut scenario = Self { servers: 1, left, ..Self::default() };
         scenario.rules.parents_max = 1;
+        scenario
+    }
+
+    /// As many epochs as a server remembers, and more, for random walks.
+    pub fn many_epochs() -> Self {
+        let left = Left { publishes: 6, saves: 8, restarts: 12, attaches: 8, ..Left::default() };
+        let mut scenario = Self { servers: 1, nodes: 2, left, retries: true, ..Self::default() };
+        scenario.rules.parents_max = PARENTS_MAX;
         scenario
     }
 
