@@ -51,7 +51,7 @@ worlds! {
 #[test]
 fn random_walks_find_nothing() {
     for seed in 1..=2 {
-        kept(&Scenario::everything().walk(seed, number("MODEL_STEPS").unwrap_or(400_000)));
+        kept(&Scenario::everything().walk(seed, number("MODEL_STEPS").unwrap_or(200_000)));
     }
 }
 
@@ -118,6 +118,6 @@ mod reached {
 
     #[test]
     fn a_second_divergence_resets_a_second_time() {
-        reach(&Scenario::losing_data(), &["a client is reset twice"]);
+        reach(&Scenario::forgetting_parents(), &["a client is reset twice"]);
     }
 }

@@ -152,7 +152,7 @@ impl Scenario {
 
     /// A connection that stays open while its server is a replica for a while.
     pub fn back_and_forth() -> Self {
-        let left = Left { publishes: 2, promotions: 2, resubscriptions: 1, ..Left::default() };
+        let left = Left { publishes: 2, promotions: 2, ..Left::default() };
         Self { left, ..Self::default() }
     }
 
@@ -166,7 +166,7 @@ impl Scenario {
 
     /// The same over a failover, with one client.
     pub fn moving_over_a_failover() -> Self {
-        let left = Left { publishes: 2, promotions: 1, attaches: 1, ..Left::default() };
+        let left = Left { publishes: 1, promotions: 1, attaches: 2, ..Left::default() };
         let mut scenario = Self { nodes: 2, left, ..Self::default() };
         scenario.rules.channel_max = 1;
         scenario
@@ -174,13 +174,13 @@ impl Scenario {
 
     /// A client that lags while broker and ring trim.
     pub fn trimming() -> Self {
-        let left = Left { publishes: 2, promotions: 1, trims: 2, attaches: 2, ..Left::default() };
+        let left = Left { publishes: 2, promotions: 1, trims: 2, ..Left::default() };
         Self { left, stored: 2, ..Self::default() }
     }
 
     /// Keys are deleted, or the server starts with an old snapshot.
     pub fn losing_data() -> Self {
-        let left = Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 2, ..Left::default() };
+        let left = Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 1, ..Left::default() };
         Self { servers: 1, left, ..Self::default() }
     }
 
