@@ -61,6 +61,7 @@ caught! {
     ids_of_a_lost_log_are_wrong_answers: IdsSurviveAndAreNotChecked in retries breaks I6_ANSWER,
     a_read_that_was_sent_before_is_too_old: SharedReadTooEarly in moving breaks I3,
     a_ring_alone_can_not_tell_what_is_lost: ResetWithoutRead in moving breaks I3,
+    nor_can_a_ring_that_has_read: ResetByRing in trimming_while_reading breaks I3,
     a_full_buffer_is_healed_again: OverflowForgotten in following breaks I4,
     a_buffer_is_empty_after_a_heal: BufferKept in healing breaks I4_SETTLES,
     nothing_is_accepted_while_healing: AcceptsWhileHealing in following breaks I4,
@@ -78,10 +79,7 @@ const HARMLESS: &[Mutant] = &[Mutant::AboveTopIgnored, Mutant::IdsSurviveFreshMe
 /// check is for positions that nobody gave out (`too_far`), and those make no honest client's promise.
 #[test]
 fn a_position_above_its_own_epochs_top_only_waits() {
-    harmless(
-        Mutant::AboveTopIgnored,
-        &[Scenario::failover(), Scenario::two_masters()],
-    );
+    harmless(Mutant::AboveTopIgnored, &[Scenario::failover(), Scenario::two_masters()]);
 }
 
 /// Either of the two keeps the other's promise: ids go with their log, and an id that did not go is of no epoch of this

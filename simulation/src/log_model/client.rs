@@ -48,7 +48,9 @@ pub enum Outcome {
     RingMoved,
     /// A ring was thrown away.
     RingReset,
-    /// A client was served by a read what the ring had trimmed.
+    /// A client could be served by the ring once that had read.
+    ServedByRing,
+    /// A client was served by the read itself, because the ring had trimmed what came.
     ServedByRead,
     /// A reply came that no longer counted.
     ReplyDiscarded,
@@ -131,14 +133,28 @@ impl Client {
         Some(Ok(Outcome::Skipped))
     }
 
-    /// A read for which it waited is there.
-    pub fn read(&mut self, ring: &Ring, rules: &Rules) -> Result<Option<Outcome>, Violation> {
+    /// A read for which it waited is there, and the ring has taken it over. What the ring has trimmed again meanwhile the
+    /// client gets from the read itself: only the broker's answer can say that something is lost, and a ring smaller than
+    /// what is missing would else never serve it.
+    pub fn read(
+        &mut self,
+        ring: &Ring,
+        read: &Ring,
+        truth: &Truth,
+        rules: &Rules,
+    ) -> Result<Option<Outcome>, Violation> {
         let Some(position) = self.position else { return Ok(None) };
         self.waits = false;
-        match ring.next(position, rules) {
-            Next::Unserved => self.reset(ring).map(Some),
-            _ => Ok(Some(Outcome::ServedByRead)),
+        if ring.next(position, rules) != Next::Unserved {
+            return Ok(Some(Outcome::ServedByRing));
         }
+        if read.next(position, rules) == Next::Unserved || rules.broken(Mutant::ResetByRing) {
+            return self.reset(ring).map(Some);
+        }
+        while let Some(served) = self.serve(read, truth, rules) {
+            served?;
+        }
+        Ok(Some(Outcome::ServedByRead))
     }
 
     fn take(&mut self, place: Place, event: Event, truth: &Truth) -> Result<(), Violation> {

@@ -1,4 +1,6 @@
-//! The log protocol between nodes and the broker (delivery.md §4), model-checked.
+//! The log protocol between nodes and the broker, as steps and promises.
+//!
+//! It owns which steps there are in which state, and what has to hold; what a step does is the parts' own.
 
 pub mod broker;
 pub mod checking;
@@ -230,6 +232,7 @@ reached! {
     HealedAgain: "a heal is done again",
     RingMoved: "a ring goes on under a new epoch",
     RingReset: "a ring is thrown away",
-    ServedByRead: "a read serves what the ring could not",
+    ServedByRing: "a ring reads and can serve",
+    ServedByRead: "a read serves what the ring has trimmed again",
     ReplyDiscarded: "a reply comes too late to count",
 }

@@ -56,6 +56,8 @@ mutants! {
     SharedReadTooEarly,
     /// A position that the ring can't serve is reset at once, without a read.
     ResetWithoutRead,
+    /// Who waited for a read is judged by the ring alone, which may have trimmed what the read brought.
+    ResetByRing,
     /// A buffer that overflowed while healing is not healed again.
     OverflowForgotten,
     /// What did not fit after a heal stays in the buffer.

@@ -178,6 +178,12 @@ impl Scenario {
         Self { left, stored: 2, ..Self::default() }
     }
 
+    /// A ring that trims while it reads.
+    pub fn trimming_while_reading() -> Self {
+        let left = Left { publishes: 3, trims: 3, losses: 1, attaches: 1, ..Left::default() };
+        Self { servers: 1, stored: 0, settles: true, left, ..Self::default() }
+    }
+
     /// Keys are deleted, or the server starts with an old snapshot.
     pub fn losing_data() -> Self {
         let left = Left { publishes: 2, saves: 1, restarts: 1, deletions: 1, attaches: 1, ..Left::default() };

@@ -354,6 +354,7 @@ impl World {
         let Some(Read { reply, counts, waiters }) = node.read.take() else { return Ok(None) };
         let (counted, mut outcome) = node.take_reply(&reply, counts, rules);
         let Some(ring) = node.ring.as_ref().filter(|_| counted) else { return Ok(outcome) };
+        let read = Ring::of(&reply);
         let everybody = rules.broken(Mutant::RingResetsEverybody) && outcome == Some(Outcome::RingReset);
         for (bit, client) in self.clients.iter_mut().enumerate() {
             if everybody && client.at == Some(number) {
@@ -361,7 +362,7 @@ impl World {
             }
             let in_time = waiters & (1 << bit) != 0 || rules.broken(Mutant::SharedReadTooEarly);
             if client.at == Some(number) && client.waits && in_time {
-                outcome = client.read(ring, rules)?.or(outcome);
+                outcome = client.read(ring, &read, &self.truth, rules)?.or(outcome);
             }
         }
         Ok(outcome)
