@@ -6,6 +6,7 @@ use simulation::log_model::scenario::Scenario;
 const I1: &str = "I1: what follows is the next event of one log";
 const I2: &str = "I2: an id names one event";
 const I3: &str = "I3: one reset a divergence";
+const I3_STORED: &str = "I3: what is still stored follows a reset";
 const I4: &str = "I4: a node knows that it missed something";
 const I4_SETTLES: &str = "I4: all comes right by itself";
 const I6: &str = "I6: a publication is one event";
@@ -56,12 +57,13 @@ caught! {
     a_reply_that_was_asked_for_before_the_heal_does_not_end_it: EarlierThanHealCounts in healing breaks I4,
     a_replica_is_behind: ReadsFromReplica in failover breaks I3,
     an_offset_without_its_epoch_is_no_id: OffsetOnly in back_and_forth breaks I2,
-    a_message_is_no_authority_on_epochs: MessageMovesEpoch in back_and_forth breaks I3,
+    a_message_is_no_authority_on_epochs: MessageMovesEpoch in failover breaks I2,
     a_new_log_has_no_old_events: LogSurvivesFreshMeta in losing_data breaks I2,
     ids_of_a_lost_log_are_wrong_answers: IdsSurviveAndAreNotChecked in retries breaks I6_ANSWER,
     a_read_that_was_sent_before_is_too_old: SharedReadTooEarly in moving breaks I3,
     a_ring_alone_can_not_tell_what_is_lost: ResetWithoutRead in moving breaks I3,
     nor_can_a_ring_that_has_read: ResetByRing in trimming_while_reading breaks I3,
+    what_follows_a_foreign_offset_is_not_all_that_is_stored: ReadsAfterAnyPosition in failover breaks I3_STORED,
     a_full_buffer_is_healed_again: OverflowForgotten in following breaks I4,
     a_buffer_is_empty_after_a_heal: BufferKept in healing breaks I4_SETTLES,
     nothing_is_accepted_while_healing: AcceptsWhileHealing in following breaks I4,

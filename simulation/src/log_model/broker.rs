@@ -76,6 +76,8 @@ pub struct Reply {
     pub epoch: Epoch,
     /// Earlier ones.
     pub parents: Vec<Place>,
+    /// The first offset that is stored, or the one after the top.
+    pub oldest: Offset,
     /// The last offset.
     pub top: Offset,
     /// The offset before the first of `events`.
@@ -168,9 +170,15 @@ impl Data {
         self.log.first().map_or(seq + 1, |(offset, _)| *offset)
     }
 
-    /// The script that reads what follows `after`, after [`Data::begin`].
-    pub fn read(&self, after: Offset, truth: &Truth) -> Option<Reply> {
+    /// The script that reads, after [`Data::begin`]: what follows all of these positions, and everything that is stored
+    /// if one of them is not in this log or there is none. Who is to be reset gets what is still stored.
+    pub fn read(&self, from: &[Place], truth: &Truth, rules: &Rules) -> Option<Reply> {
         let meta = self.meta.as_ref()?;
+        let is_here = |place: &Place| {
+            rules.broken(Mutant::ReadsAfterAnyPosition)
+                || self.top_of(place.epoch).is_some_and(|top| place.offset <= top)
+        };
+        let after = from.iter().map(|place| if is_here(place) { place.offset } else { 0 }).min().unwrap_or(0);
         let base = after.min(meta.seq).max(self.oldest() - 1);
         let mut events = Vec::new();
         for (offset, event) in self.log.iter().filter(|(offset, _)| *offset <= meta.seq) {
@@ -181,6 +189,7 @@ impl Data {
         Some(Reply {
             epoch: meta.epoch,
             parents: meta.parents.clone(),
+            oldest: self.oldest(),
             top: meta.seq,
             base,
             base_event: truth.at(self.tail, base).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::ring::{Next, Ring};
 use super::rules::{Mutant, Rules};
-use super::truth::{Event, Place, Truth};
+use super::truth::{Event, Offset, Place, Truth};
 
 /// A promise that was broken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,6 +13,8 @@ pub enum Violation {
     IdNamesTwo,
     /// I3: a reset without a divergence, or a second one for the same.
     NeedlessReset,
+    /// I3: a reset leaves out events that are stored.
+    ResetSkips,
     /// I6: one publication is two events of one log.
     PublishedTwice,
     /// I6: a duplicate's answer is not the first's.
@@ -140,6 +142,7 @@ impl Client {
         &mut self,
         ring: &Ring,
         read: &Ring,
+        oldest: Offset,
         truth: &Truth,
         rules: &Rules,
     ) -> Result<Option<Outcome>, Violation> {
@@ -148,13 +151,20 @@ impl Client {
         if ring.next(position, rules) != Next::Unserved {
             return Ok(Some(Outcome::ServedByRing));
         }
-        if read.next(position, rules) == Next::Unserved || rules.broken(Mutant::ResetByRing) {
+        let mut outcome = Outcome::ServedByRead;
+        if rules.broken(Mutant::ResetByRing) {
             return self.reset(ring).map(Some);
+        }
+        if read.next(position, rules) == Next::Unserved {
+            outcome = self.reset(read)?;
+            if self.position.is_some_and(|position| position.offset >= oldest) {
+                return Err(Violation::ResetSkips);
+            }
         }
         while let Some(served) = self.serve(read, truth, rules) {
             served?;
         }
-        Ok(Some(Outcome::ServedByRead))
+        Ok(Some(outcome))
     }
 
     fn take(&mut self, place: Place, event: Event, truth: &Truth) -> Result<(), Violation> {

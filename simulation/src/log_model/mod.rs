@@ -185,6 +185,9 @@ impl Model for LogModel {
             Property::always("I3: one reset a divergence", |_, world: &World| {
                 world.violation != Some(Violation::NeedlessReset)
             }),
+            Property::always("I3: what is still stored follows a reset", |_, world: &World| {
+                world.violation != Some(Violation::ResetSkips)
+            }),
             Property::always("I4: a node knows that it missed something", |_, world: &World| {
                 !world.nodes.iter().any(|node| world.is_deaf(node))
             }),

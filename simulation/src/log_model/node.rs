@@ -2,7 +2,7 @@
 
 use super::broker::Reply;
 use super::client::Outcome;
-use super::ring::{Accepted, Message, Ring};
+use super::ring::{Accepted, Adopted, Message, Ring};
 use super::rules::{Mutant, Rules};
 
 /// The connection on which messages come.
@@ -158,17 +158,17 @@ impl Node {
         if !counts {
             return (false, Some(Outcome::ReplyDiscarded));
         }
-        let before = self.ring.as_ref().map(|ring| (ring.top(), ring.base().0.offset));
-        match &mut self.ring {
-            None => self.ring = Some(Ring::of(reply)),
-            Some(ring) => ring.adopt(reply, self.healing, rules),
-        }
-        let after = self.ring.as_ref().map(|ring| (ring.top(), ring.base().0.offset));
-        let mut outcome = match (before, after) {
-            (Some((was, base)), Some((is, now))) if is.epoch != was.epoch => {
-                Some(if now <= base { Outcome::RingMoved } else { Outcome::RingReset })
+        let adopted = match &mut self.ring {
+            None => {
+                self.ring = Some(Ring::of(reply));
+                Adopted::Same
             }
-            _ => None,
+            Some(ring) => ring.adopt(reply, self.healing, rules),
+        };
+        let mut outcome = match adopted {
+            Adopted::Same => None,
+            Adopted::Moved => Some(Outcome::RingMoved),
+            Adopted::Replaced => Some(Outcome::RingReset),
         };
         if self.healing {
             outcome = self.drain(rules).or(outcome);

@@ -37,6 +37,17 @@ pub enum Accepted {
     Diverged,
 }
 
+/// What a read was to a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Adopted {
+    /// More of the same epoch, or nothing.
+    Same,
+    /// A newer epoch of the same log.
+    Moved,
+    /// Another log, or so much later in this one that nothing joins them.
+    Replaced,
+}
+
 /// What a client at some position is to be sent next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
@@ -102,9 +113,9 @@ impl Ring {
         Accepted::Appended
     }
 
-    /// Takes over what a read says. While healing nothing was accepted, so that a read can't be behind the ring;
+    /// Takes over what a read says, and says what that was. While healing nothing was accepted, so that a read can't be behind the ring;
     /// otherwise one that is behind has only older events to add.
-    pub fn adopt(&mut self, reply: &Reply, healing: bool, rules: &Rules) {
+    pub fn adopt(&mut self, reply: &Reply, healing: bool, rules: &Rules) -> Adopted {
         let top = self.top();
         let behind = top.epoch == reply.epoch && reply.top < top.offset && !healing;
         // Whether the ring's own end is in the log that was read; trimmed or not is another question.
@@ -114,14 +125,15 @@ impl Ring {
         let overlaps = reply.base <= top.offset && read_to >= self.base;
         if !related || (reply.base > top.offset) {
             *self = Self::of(reply);
-            return;
+            return Adopted::Replaced;
         }
+        let adopted = if top.epoch == reply.epoch { Adopted::Same } else { Adopted::Moved };
         if !behind {
             self.epoch = reply.epoch;
             self.parents.clone_from(&reply.parents);
         }
         if !overlaps {
-            return;
+            return adopted;
         }
         if read_to > top.offset {
             self.events.extend_from_slice(&reply.events[usize::from(top.offset - reply.base)..]);
@@ -132,6 +144,7 @@ impl Ring {
             self.base = reply.base;
             self.base_event = reply.base_event;
         }
+        adopted
     }
 
     /// What somebody at `position` is told.

@@ -58,6 +58,8 @@ mutants! {
     ResetWithoutRead,
     /// Who waited for a read is judged by the ring alone, which may have trimmed what the read brought.
     ResetByRing,
+    /// A read asks for what follows an offset, whether or not that position is in the log.
+    ReadsAfterAnyPosition,
     /// A buffer that overflowed while healing is not healed again.
     OverflowForgotten,
     /// What did not fit after a heal stays in the buffer.

@@ -180,7 +180,7 @@ impl Scenario {
 
     /// A ring that trims while it reads.
     pub fn trimming_while_reading() -> Self {
-        let left = Left { publishes: 3, trims: 3, losses: 1, attaches: 1, ..Left::default() };
+        let left = Left { publishes: 2, trims: 2, losses: 1, ..Left::default() };
         Self { servers: 1, stored: 0, settles: true, left, ..Self::default() }
     }
 

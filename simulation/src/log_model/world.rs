@@ -7,7 +7,7 @@ use super::ring::{Message, Ring};
 use super::rules::{Mutant, Rules};
 use super::scenario::{Left, Scenario};
 use super::shared::Shared;
-use super::truth::{Publication, Truth};
+use super::truth::{Place, Publication, Truth};
 
 /// What of a room's keys is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -330,11 +330,10 @@ impl World {
     fn send_read(&mut self, number: u8, rules: &Rules) {
         let node = &self.nodes[usize::from(number)];
         let waiting = |client: &Client| client.at == Some(number) && client.waits;
+        // Enough for the ring and for everybody who waits.
         let positions =
             self.clients.iter().filter(|client| waiting(client)).filter_map(|client| client.position);
-        // Enough for the ring and for everybody who waits.
-        let top = node.ring.as_ref().map_or(0, |ring| ring.top().offset);
-        let after = positions.map(|position| position.offset).fold(top, u8::min);
+        let positions: Vec<Place> = positions.chain(node.ring.as_ref().map(Ring::top)).collect();
         let waiters = (0u8..).zip(&self.clients).filter(|(_, client)| waiting(client));
         let waiters = waiters.fold(0, |bits, (client, _)| bits | 1 << client);
         let counts = node.read_counts(rules);
@@ -345,7 +344,7 @@ impl World {
             Some(server) => Some(usize::from(server)),
             None => self.begin_script(number, rules),
         };
-        let reply = server.and_then(|server| self.servers[server].data.read(after, &self.truth));
+        let reply = server.and_then(|server| self.servers[server].data.read(&positions, &self.truth, rules));
         self.nodes[usize::from(number)].read = reply.map(|reply| Read { reply, counts, waiters });
     }
 
@@ -362,7 +361,7 @@ impl World {
             }
             let in_time = waiters & (1 << bit) != 0 || rules.broken(Mutant::SharedReadTooEarly);
             if client.at == Some(number) && client.waits && in_time {
-                outcome = client.read(ring, &read, &self.truth, rules)?.or(outcome);
+                outcome = client.read(ring, &read, reply.oldest, &self.truth, rules)?.or(outcome);
             }
         }
         Ok(outcome)
