@@ -113,8 +113,8 @@ impl Ring {
         Accepted::Appended
     }
 
-    /// Takes over what a read says, and says what that was. While healing nothing was accepted, so that a read can't be behind the ring;
-    /// otherwise one that is behind has only older events to add.
+    /// Takes over what a read says, and says what that was. While healing nothing was accepted, so that a read can't be
+    /// behind the ring; otherwise one that is behind has only older events to add.
     pub fn adopt(&mut self, reply: &Reply, healing: bool, rules: &Rules) -> Adopted {
         let top = self.top();
         let behind = top.epoch == reply.epoch && reply.top < top.offset && !healing;
