@@ -24,7 +24,7 @@ pub enum Keys {
 
 /// A step. Numbers are those of servers, nodes, clients and publications.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "their names are sentences")]
+#[expect(missing_docs, reason = "their names are sentences")]
 pub enum Action {
     Publish { node: u8, publication: Publication },
     Replicate { to: u8 },
