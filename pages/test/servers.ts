@@ -1,8 +1,9 @@
 /**
  * The servers of a test, and a network between them and a browser that can be broken at will.
  *
- * What servers and pages log is kept for the gate (`tests/canary/`), which looks in it for tokens and secrets: `./test` says
- * where by `TIDINGS_TEST_LOGS`; without it nothing is kept. The servers' stdout is not kept: a token that is asked for stands there.
+ * What servers and pages log is kept for the gate (`tests/canary/`), which looks in it for tokens and secrets: `./test`
+ * says where by `TIDINGS_TEST_LOGS`; without it nothing is kept. The servers' stdout is not kept: a token that is asked for
+ * stands there.
  */
 
 import { spawn, type ChildProcess } from "node:child_process";
@@ -84,7 +85,7 @@ export class ServerProcess {
   async start(): Promise<void> {
     const [program, ...args] = this.#command;
     const level = KEPT ? "trace" : "warn";
-    const env = { ...process.env, TIDINGS_HOME: this.#folder, TIDINGS_LOG: level, RUST_LOG: level };
+    const env = { ...process.env, TIDINGS_HOME: this.#folder, TIDINGS_LOG: level, RUST_LOG: level, NO_COLOR: "1" };
     const file = keptFile("server", program!);
     const log = file ? openSync(file, "a") : "inherit";
     const child = spawn(join(TARGET, program!), args, { env, stdio: ["ignore", "pipe", log] });

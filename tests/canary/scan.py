@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Looks through everything that a run of the tests has logged, for what no log and no metric may have: a token, or a secret.
+"""Looks through everything that a run of the tests has logged for what no log may have: a token, or a secret.
 
 The tests leave their logs in one folder, a kind of log by its file's first word. A token is known by its shape, however it
 was made. The tests' own keys and passwords have one word in them, the canary, and so have claims of their tokens: it is
@@ -27,7 +27,7 @@ KINDS = {
     "hub": ("the logs of hubs inside tests", ["DEBUG", "connect", "refuse", "connections: 0"]),
     "server": ("the logs of servers", ['"level":"TRACE"', '"message":"connect"', '"message":"refuse"']),
     "metrics": ("the metrics of servers", ["tidings_handshake_refusals_total{code=", "tidings_connections "]),
-    "browser": ("the consoles of pages", ["/ws"]),
+    "browser": ("the consoles of pages", ["Failed to load resource"]),
 }
 PRINTED = "what passed tests and steps printed"
 

@@ -10,7 +10,7 @@ use server::{Dev, get, run, tidings};
 
 #[tokio::test]
 async fn it_listens_within_a_second_and_greets_with_all_that_is_needed() {
-    let dev = Dev::start().await;
+    let dev = Dev::start_in(tempfile::tempdir().unwrap(), &[]).await;
     assert!(dev.started_in < Duration::from_secs(1), "{:?}", dev.started_in);
     let (address, token) = (&dev.address, &dev.token);
     assert!(

@@ -42,7 +42,7 @@ impl Server {
     async fn start(interval_ms: u64) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_dashboard-example"))
             .args(["--listen", "127.0.0.1:0", "--interval-ms", &interval_ms.to_string()])
-            .env("RUST_LOG", "trace")
+            .envs([("RUST_LOG", "trace"), ("NO_COLOR", "1")])
             .stdout(Stdio::piped())
             .stderr(kept_stderr())
             .kill_on_drop(true)

@@ -1,8 +1,8 @@
 //! A `tidings` of a test's own: started on a free port with a home of its own, and killed when the test is over.
 //!
-//! It logs all it can. What it logs, and its metrics, are kept for the gate (`tests/canary/`), which looks in them for tokens and
-//! secrets: `./test` says where by `TIDINGS_TEST_LOGS`; without it nothing is kept. stdout is not kept: a token that is asked
-//! for stands there.
+//! It logs all it can. What it logs, and its metrics, are kept for the gate (`tests/canary/`), which looks in them for
+//! tokens and secrets: `./test` says where by `TIDINGS_TEST_LOGS`; without it nothing is kept. stdout is not kept: a
+//! token that is asked for stands there.
 
 #![allow(dead_code, reason = "each test file is a crate that uses its part")]
 
@@ -92,6 +92,11 @@ impl Dev {
     pub(crate) async fn start_with(options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("dev-secret"), DEV_SECRET).unwrap();
+        Self::start_in(home, options).await
+    }
+
+    /// In a home where it may find that it has no secret yet.
+    pub(crate) async fn start_in(home: TempDir, options: &[&str]) -> Self {
         let begun = Instant::now();
         let mut command = tidings(&home);
         command

@@ -1,7 +1,6 @@
-//! Logs that a test reads, and the log that every test with a hub keeps for the gate (`tests/canary/`), which looks in it for
-//! tokens and secrets.
+//! Logs that a test reads, and the log that every test with a hub keeps for the gate (`tests/canary/`).
 //!
-//! `./test` says where by `TIDINGS_TEST_LOGS`; without it nothing is kept.
+//! The gate looks in it for tokens and secrets. `./test` says where by `TIDINGS_TEST_LOGS`; without it nothing is kept.
 #![allow(dead_code, unreachable_pub, reason = "each of the test files that share this uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a part of the tests that use it")]
 
@@ -26,8 +25,9 @@ static KEPT: LazyLock<Option<Arc<File>>> = LazyLock::new(|| {
     Some(Arc::new(file))
 });
 
-/// Keeps all that this process logs from now on, unless a test has begun to read it itself. The client that somebody else wrote
-/// is left out: it logs its own requests, tokens and all, and is none of ours.
+/// Keeps all that this process logs from now on, unless a test has begun to read it itself.
+///
+/// The client that somebody else wrote is left out: it logs its own requests, tokens and all, and is none of ours.
 pub fn keep() {
     if let Some(file) = &*KEPT {
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Arc::clone(file));
