@@ -84,7 +84,7 @@ class Runs(unittest.TestCase):
         code, said = self.run_over(CLEAN)
         self.assertEqual(code, 0, said)
         self.assertEqual(said.splitlines()[-1], f"{len(scan.KINDS) + 1} passed, 0 failed, 0 skipped")
-        self.assertIn("ok the metrics of servers: 4 lines of 1", said)
+        self.assertIn("ok the metrics of servers: 4 lines of 1 files", said)
 
     def test_one_line_in_any_file_fails_it(self):
         for name in CLEAN:
