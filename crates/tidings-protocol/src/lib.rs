@@ -8,6 +8,7 @@ pub mod close;
 pub mod codec;
 pub mod error;
 pub mod event_id;
+pub mod follower;
 pub mod frame;
 pub mod limits;
 pub mod message;

@@ -1,8 +1,8 @@
 //! The gap-free log of one room on one node: what every join, replay and live delivery is served from.
 //!
-//! It owns the order and the bounds, never the sending: what a position means (`recover`), what may follow
-//! (`accept`) and what is still there (`read`). Offsets in it are contiguous by construction, so that an
-//! event's place is its index. delivery.md §2 and §4 are its specification.
+//! It owns the order and the bounds, never the sending: what a position means (`recover`) and what is still there
+//! (`read`). Offsets in it are contiguous by construction, so that an event's place is its index. What may be appended
+//! where a broker sequences is `follower`'s to say.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -82,21 +82,16 @@ pub struct Trimmed {
     pub by: Option<Limit>,
 }
 
-/// What became of an event that another node or the broker sequenced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Accepted {
-    /// It is the next one and now stored.
-    Appended,
-    /// It is here already.
-    Stale,
-    /// It is of another epoch, or others are missing before it: read the log again (heal).
-    Diverged,
-}
-
 impl<E> RoomLog<E> {
     /// An empty log; its position is `epoch.0`.
     pub fn new(epoch: Epoch) -> Self {
         Self { epoch, top: 0, parents: Box::default(), stored: VecDeque::new(), bytes: 0 }
+    }
+
+    /// A log that is stored elsewhere, without its events: those after `after` are to be appended.
+    pub fn restored(epoch: Epoch, after: Offset, parents: &[Position]) -> Self {
+        let known = &parents[parents.len().saturating_sub(PARENTS_MAX)..];
+        Self { parents: known.into(), top: after, ..Self::new(epoch) }
     }
 
     /// The newest position.
@@ -129,34 +124,12 @@ impl<E> RoomLog<E> {
         Position { epoch: self.epoch, offset: self.top + 1 }
     }
 
-    /// Stores an event as the next one. This node is the one place that sequences the room.
+    /// Stores an event as the next one.
     pub fn append(&mut self, event: E, bytes: usize, at_ms: u64) -> Position {
         self.top += 1;
         self.bytes += bytes;
         self.stored.push_back(Stored { at_ms, bytes, event });
         self.top()
-    }
-
-    /// Stores an event that was sequenced elsewhere, if it is the next one.
-    pub fn accept(&mut self, position: Position, event: E, bytes: usize, at_ms: u64) -> Accepted {
-        if position.epoch != self.epoch {
-            return Accepted::Diverged;
-        }
-        if position.offset <= self.top {
-            return Accepted::Stale;
-        }
-        if position.offset != self.top + 1 {
-            return Accepted::Diverged;
-        }
-        self.append(event, bytes, at_ms);
-        Accepted::Appended
-    }
-
-    /// Goes on under a new epoch, because the log may have forked behind this node's back. Nothing stored is lost.
-    pub fn begin_epoch(&mut self, epoch: Epoch) {
-        let known = &self.parents[self.parents.len().saturating_sub(PARENTS_MAX - 1)..];
-        self.parents = [known, &[self.top()]].concat().into();
-        self.epoch = epoch;
     }
 
     /// Forgets from the head what is over a bound.
@@ -303,8 +276,8 @@ mod tests {
         assert_eq!(log.recover(at(1, 4)), reset(ResetReason::Expired, Some(Lost { from: 5, to: 5 })));
         assert_eq!(log.recover(at(1, 11)), reset(ResetReason::TooFar, None));
         assert_eq!(log.recover(at(9, 3)), reset(ResetReason::UnknownEpoch, None));
-        log.begin_epoch(epoch(2));
-        log.append(11, 10, 11);
+        let mut log = RoomLog::restored(epoch(2), 5, &[log.top()]);
+        (6..=11).for_each(|event| drop(log.append(event, 10, event)));
         assert_eq!(log.recover(at(1, 10)), Recovery::Moved { was: epoch(1), after: 10 });
         assert_eq!(log.recover(at(1, 11)), reset(ResetReason::Forked, None));
         assert_eq!(log.recover(at(1, 4)), reset(ResetReason::Expired, Some(Lost { from: 5, to: 5 })));
@@ -328,25 +301,13 @@ mod tests {
 
     #[test]
     fn only_the_last_parents_are_remembered() {
-        let mut log = log_of(1);
-        for number in 2..=(PARENTS_MAX as u64 + 2) {
-            log.begin_epoch(epoch(number));
-        }
+        let parents: Vec<_> = (1..=PARENTS_MAX as u64 + 1).map(|number| at(number, 1)).collect();
+        let log = RoomLog::<u64>::restored(epoch(99), 1, &parents);
         assert!(matches!(
             log.recover(at(1, 1)),
             Recovery::Reset(Reset { reason: ResetReason::UnknownEpoch, .. })
         ));
         assert_eq!(log.recover(at(2, 1)), Recovery::Moved { was: epoch(2), after: 1 });
-    }
-
-    #[test]
-    fn what_was_sequenced_elsewhere_is_accepted_in_order_only() {
-        let mut log = log_of(3);
-        assert_eq!(log.accept(at(1, 3), 3, 1, 3), Accepted::Stale);
-        assert_eq!(log.accept(at(1, 5), 5, 1, 5), Accepted::Diverged);
-        assert_eq!(log.accept(at(2, 4), 4, 1, 4), Accepted::Diverged);
-        assert_eq!(log.accept(at(1, 4), 4, 1, 4), Accepted::Appended);
-        assert_eq!(log.top(), at(1, 4));
     }
 
     proptest! {

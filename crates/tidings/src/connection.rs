@@ -14,6 +14,7 @@ use tidings_protocol::message::JoinFrom;
 use tidings_protocol::session::Session;
 
 use crate::encode;
+use crate::inbox::Guard;
 use crate::io::Io;
 use crate::lanes::Lanes;
 use crate::outbound::{Outbound, Piece};
@@ -54,6 +55,8 @@ struct Busy {
     user_rate: Option<Arc<UserRate>>,
     /// The rooms that wait for `?resume=wait` to end.
     unattached: Vec<(RoomId, Start)>,
+    /// Keeps them as they are meanwhile.
+    held: Vec<Guard>,
     /// Read and not yet looked at, because something has to end first.
     unread: Vec<u8>,
 }
@@ -181,16 +184,19 @@ impl Connection {
             || self.outbound.is_half_full(limits)
     }
 
-    /// Keeps rooms back until `?resume=wait` ends.
-    pub(crate) fn keep_unattached(&mut self, rooms: Vec<(RoomId, Start)>) {
+    /// Keeps rooms back until `?resume=wait` ends, and what they need until then.
+    pub(crate) fn keep_unattached(&mut self, rooms: Vec<(RoomId, Start)>, held: Vec<Guard>) {
         if !rooms.is_empty() {
-            self.busy.get_or_insert_default().unattached = rooms;
+            let busy = self.busy.get_or_insert_default();
+            (busy.unattached, busy.held) = (rooms, held);
         }
     }
 
     /// The rooms that were kept back; none are any more.
-    pub(crate) fn take_unattached(&mut self) -> Vec<(RoomId, Start)> {
-        self.busy.as_mut().map(|busy| std::mem::take(&mut busy.unattached)).unwrap_or_default()
+    pub(crate) fn take_unattached(&mut self) -> (Vec<(RoomId, Start)>, Vec<Guard>) {
+        let kept =
+            |busy: &mut Box<Busy>| (std::mem::take(&mut busy.unattached), std::mem::take(&mut busy.held));
+        self.busy.as_mut().map(kept).unwrap_or_default()
     }
 
     /// Keeps what was read until the connection need not wait.

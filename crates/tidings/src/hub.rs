@@ -16,7 +16,9 @@ use tidings_protocol::message::EventName;
 use tokio::sync::Notify;
 
 use crate::auth::Authenticate;
-use crate::broker::MemoryBroker;
+use crate::broker::{Broker, MemoryBroker};
+#[cfg(feature = "redis")]
+use crate::broker::{Redis, RedisBroker};
 use crate::calls::Calls;
 use crate::context::{AckError, Context};
 use crate::env::{Env, SystemEnv};
@@ -153,6 +155,8 @@ pub struct HubBuilder {
     limits: Limits,
     shards: Option<usize>,
     env: Arc<dyn Env>,
+    #[cfg(feature = "redis")]
+    redis: Option<Redis>,
 }
 
 impl HubBuilder {
@@ -325,6 +329,14 @@ impl HubBuilder {
         self
     }
 
+    /// Shares rooms with other nodes through Redis.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn broker(mut self, redis: Redis) -> Self {
+        self.redis = Some(redis);
+        self
+    }
+
     /// Another clock, other randomness, another place for the shards: for tests and simulations.
     #[must_use]
     pub fn env(mut self, env: impl Env) -> Self {
@@ -364,11 +376,23 @@ impl HubBuilder {
         let metrics = Arc::new(Metrics::default());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = u16::try_from(self.shards.unwrap_or(cores)).unwrap_or(u16::MAX);
+        let memory = || MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits));
+        #[cfg(feature = "redis")]
+        let broker: Arc<dyn Broker> = match self.redis {
+            Some(redis) => {
+                let (env, metrics, limits) = (Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits));
+                Arc::new(RedisBroker::start(redis, env, metrics, limits, runtime.clone()))
+            }
+            None => Arc::new(memory()),
+        };
+        #[cfg(not(feature = "redis"))]
+        let broker: Arc<dyn Broker> = Arc::new(memory());
+        let shared = broker.is_shared();
         let node = Arc::new(Node {
-            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics)),
+            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics), shared),
             users: Arc::new(Users::default()),
             user_rates: UserRates::default(),
-            broker: Arc::new(MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits))),
+            broker,
             authenticate,
             memberships: self.memberships,
             calls: Calls::new(&*env, &limits),
@@ -446,6 +470,8 @@ impl Hub {
             limits: Limits::default(),
             shards: None,
             env: Arc::new(SystemEnv::threads()),
+            #[cfg(feature = "redis")]
+            redis: None,
         }
     }
 
@@ -536,9 +562,14 @@ impl Hub {
         self.node().metrics.hit(limit);
     }
 
-    /// Whether new connections are taken.
+    /// Whether new connections are taken, and what is published reaches other nodes, where there are some.
     pub fn is_ready(&self) -> bool {
-        !self.node().is_draining()
+        !self.node().is_draining() && self.node().broker.is_ready()
+    }
+
+    /// Whether it sends everyone away.
+    pub fn is_draining(&self) -> bool {
+        self.node().is_draining()
     }
 
     /// Sends everyone away in order: no new handshake is served, every client is told to come back (to another node)

@@ -36,6 +36,9 @@ pub(crate) struct LocalRoom {
     pub(crate) generation: u32,
 }
 
+/// What lives until an entry was served, and lets go of something then.
+pub(crate) type Guard = Box<dyn Send>;
+
 /// What a shard is handed.
 pub(crate) enum Entry {
     /// A new socket.
@@ -44,6 +47,8 @@ pub(crate) enum Entry {
     Publication { room: LocalRoom, publication: Arc<Publication> },
     /// The inbox was full: read on from the room's log.
     Behind(LocalRoom),
+    /// Another log has taken the place of the room's: its top then. What follows in the inbox follows that.
+    Replaced { room: LocalRoom, top: Position },
     /// A frame without a position for a room's members. It can be left out.
     Unstored { room: LocalRoom, frame: Bytes, what: Unstored },
     /// A frame for one connection.
@@ -51,7 +56,13 @@ pub(crate) enum Entry {
     /// A call has ended: its answer, and the next one of its lane may run.
     Settled { connection: ConnectionKey, lane: Option<RoomId>, answer: Option<Bytes> },
     /// A join or resume for which the application had to be asked, and as whom it was.
-    Admitted { connection: ConnectionKey, peer: Arc<Peer>, request: Box<JoinRequest>, verdicts: Vec<Verdict> },
+    Admitted {
+        connection: ConnectionKey,
+        peer: Arc<Peer>,
+        request: Box<JoinRequest>,
+        verdicts: Vec<Verdict>,
+        held: Vec<Guard>,
+    },
     /// A publish for which the application had to be asked.
     Permitted { connection: ConnectionKey, request: Box<PublishRequest>, verdict: Verdict },
     /// The rooms of a connection whose token was refreshed, and as whom the application was asked about them.
@@ -113,7 +124,7 @@ pub(crate) struct Snapshot {
 /// What the application asks of one connection; whether it was still there goes to `done`.
 pub(crate) enum Command {
     /// Join it to a room, whatever the room's rule says.
-    Join { room: RoomId, done: oneshot::Sender<bool> },
+    Join { room: RoomId, done: oneshot::Sender<bool>, held: Vec<Guard> },
     /// Take it out of a room.
     Leave { room: RoomId, done: oneshot::Sender<bool> },
     /// List its rooms.
@@ -181,6 +192,8 @@ pub(crate) struct Opening {
     pub(crate) last_event_id: Option<Cursor>,
     pub(crate) resume_wait: bool,
     pub(crate) checkpoints: bool,
+    /// Keeps the user's rooms as they are, until the socket is in them.
+    pub(crate) held: Vec<Guard>,
 }
 
 /// A shard's inbox.

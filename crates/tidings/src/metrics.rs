@@ -112,6 +112,14 @@ numbers! {
         skipped,
         /// `room.reset`s.
         resets,
+        /// Times that a room's log here was not the beginning of the broker's and another took its place.
+        logs_replaced,
+        /// Reads of rooms' logs from the broker.
+        broker_reads,
+        /// Calls of the broker that had no answer in time.
+        broker_calls_late,
+        /// Connections to the broker that were lost.
+        broker_connections_lost,
         /// Messages answered with an error.
         errors,
         /// Handlers that panicked.
@@ -124,6 +132,8 @@ numbers! {
     gauges {
         /// Connections now.
         connections,
+        /// Connections to the broker now.
+        broker_connections,
         /// Rooms with a log or members now.
         rooms,
         /// Bytes that wait for sockets which did not take them at once.

@@ -10,18 +10,18 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tidings_protocol::close::CloseCode;
-use tidings_protocol::event_id::{EventId, RoomId};
+use tidings_protocol::event_id::{EventId, Position, RoomId};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::{Data, EventName, MessageId};
 use tokio::sync::{Notify, oneshot};
 
 use crate::auth::{Authenticate, UserId};
-use crate::broker::{Broker, Completion};
+use crate::broker::{Broker, Completion, Held};
 use crate::calls::Calls;
 use crate::encode;
 use crate::env::Env;
 use crate::handshake_rate::HandshakeRate;
-use crate::inbox::{Command, Entry, Inbox};
+use crate::inbox::{Command, Entry, Guard, Inbox};
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::publication::{Excluded, Payload, PublishKey};
@@ -34,6 +34,13 @@ use crate::users::{ConnectionKey, Users};
 
 /// How long a broadcast waits for a shard that is behind before it gives up with [`BroadcastError::Overloaded`].
 const BEHIND_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long whoever comes waits for a broker that has to be read first.
+const BROKER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The broker did not answer in time.
+#[derive(Debug)]
+pub(crate) struct BrokerSilent;
 
 /// One node: a hub as its parts see it.
 pub(crate) struct Node {
@@ -201,11 +208,20 @@ impl Node {
         if frame.len() > self.limits.outbound_bytes_max / 2 {
             return Err(BroadcastError::Publish(PublishError::TooLarge));
         }
-        // A room that nobody has opened has no members either, and nothing is to be kept for it.
-        if let Some(room) = self.rooms.get(room) {
-            let passed_on = room.pass_on(&frame, except, &self.metrics, &self.limits, self.env.now());
-            return passed_on.map_err(BroadcastError::Publish);
-        }
+        // A room that nobody has opened here has no members here either, and nothing is to be kept for it.
+        let room = if self.broker.is_shared() { self.rooms.open(room) } else { self.rooms.get(room) };
+        room.map_or(Ok(()), |room| self.pass_on(&room, &frame, except)).map_err(BroadcastError::Publish)
+    }
+
+    /// Passes an ephemeral event on to a room's members, wherever they are.
+    pub(crate) fn pass_on(
+        &self,
+        room: &Room,
+        frame: &Bytes,
+        except: Option<&Excluded>,
+    ) -> Result<(), PublishError> {
+        room.pass_on(frame, except, &self.metrics, &self.limits, self.env.now())?;
+        self.broker.pass_on(room, frame, except);
         Ok(())
     }
 
@@ -248,10 +264,42 @@ impl Node {
         Ok(connections.len())
     }
 
-    /// Joins a connection to a room, whatever the room's rule says; `false` if it is gone or has too many.
+    /// Joins a connection to a room, whatever the room's rule says; `false` if it is gone, has too many, or the broker
+    /// does not answer.
     pub(crate) async fn join(&self, session: SessionId, room: RoomId) -> bool {
+        let Ok(held) = self.hold([(room.clone(), None)]).await else { return false };
         let (done, joined) = oneshot::channel();
-        self.command(session, Command::Join { room, done }) && joined.await.unwrap_or(false)
+        self.command(session, Command::Join { room, done, held }) && joined.await.unwrap_or(false)
+    }
+
+    /// Whether a client at `from` in a room can be told what follows at once.
+    pub(crate) fn is_ready(&self, room: &RoomId, from: Option<Position>) -> bool {
+        !self.broker.is_shared()
+            || self.rooms.get(room).is_some_and(|room| {
+                // A room that is let go of meanwhile would follow nothing when the client is in it.
+                room.is_held() && room.is_ready(from)
+            })
+    }
+
+    /// Waits until clients at these positions can be told what follows in these rooms, and keeps it so until what
+    /// comes back is dropped. A room that no rule covers is left out.
+    pub(crate) async fn hold(
+        &self,
+        rooms: impl IntoIterator<Item = (RoomId, Option<Position>)>,
+    ) -> Result<Vec<Guard>, BrokerSilent> {
+        if !self.broker.is_shared() {
+            return Ok(Vec::new());
+        }
+        // All are wanted before one is waited for, so that they are asked for together.
+        let rooms = rooms.into_iter().filter_map(|(id, from)| Some((self.rooms.open(&id)?, from)));
+        let held: Vec<_> = rooms.map(|(room, from)| (Held::new(&self.broker, &room), from)).collect();
+        let all_ready = async {
+            for (held, from) in &held {
+                held.ready(*from).await;
+            }
+        };
+        tokio::time::timeout(BROKER_WAIT_MAX, all_ready).await.map_err(|_| BrokerSilent)?;
+        Ok(held.into_iter().map(|(held, _)| Box::new(held) as Guard).collect())
     }
 
     /// Takes a connection out of a room; `false` if it was not there.
@@ -268,6 +316,12 @@ impl Node {
         } else {
             Vec::new()
         }
+    }
+
+    /// What a request asks for, as a number.
+    pub(crate) fn fingerprint(&self, event: &str, data: &[u8]) -> u64 {
+        let shared = self.broker.fingerprint(event, data);
+        shared.unwrap_or_else(|| self.calls.fingerprint(event, data))
     }
 
     /// Hands a connection's shard a command; `false` if there is no such session.

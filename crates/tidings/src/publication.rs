@@ -10,13 +10,37 @@ use smol_str::SmolStr;
 use tidings_protocol::codec;
 use tidings_protocol::event_id::{Offset, Position, RoomId};
 use tidings_protocol::frame::{FrameBuffer, Opcode};
-use tidings_protocol::message::{EventName, MessageId};
+use tidings_protocol::message::{EventName, MessageId, ServerMessage, SkipReason};
 
 use crate::auth::UserId;
+use crate::encode;
 use crate::session_id::SessionId;
 
 /// What a publication takes in the log beyond its frame, roughly: for the bounds in bytes.
 const OVERHEAD_BYTES: usize = 160;
+
+/// What a record's first byte says of it.
+const BINARY: u8 = 1;
+const EXCLUDED: u8 = 2;
+const ABOUT: u8 = 4;
+/// Bytes of a record beyond its draft's, about.
+const RECORD_FIXED_BYTES: usize = 64;
+/// Bytes of a position and a time at a message's end, about.
+const TAIL_BYTES: usize = 200;
+/// The length of the header, in front of a binary message.
+const BINARY_LENGTH_BYTES: usize = 2;
+
+fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk()?;
+    let (bytes, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    *rest = after;
+    Some(bytes)
+}
 
 /// A publication before it has a position: its frame, as far as its publisher knows it, with an open JSON object.
 pub(crate) struct Draft {
@@ -95,6 +119,57 @@ impl Draft {
         self.frame.len() + self.payload.as_ref().map_or(0, |(payload, _)| payload.len())
     }
 
+    /// Itself as bytes, for a broker that stores it and carries it between nodes: whoever reads them makes the frame
+    /// without parsing any JSON.
+    pub(crate) fn record(&self) -> Vec<u8> {
+        let message = self.frame.written();
+        let head = self.payload.as_ref().map_or(message, |_| &message[BINARY_LENGTH_BYTES..]);
+        let mut record = Vec::with_capacity(RECORD_FIXED_BYTES + self.bytes());
+        let flag = |set, flag| if set { flag } else { 0 };
+        record.push(
+            flag(self.payload.is_some(), BINARY)
+                | flag(self.excluded.is_some(), EXCLUDED)
+                | flag(self.about.is_some(), ABOUT),
+        );
+        if let Some(excluded) = &self.excluded {
+            record.extend_from_slice(&excluded.lineage.to_be_bytes());
+            put_sized(&mut record, excluded.user.as_str().as_bytes());
+        }
+        if let Some(about) = &self.about {
+            put_sized(&mut record, about.as_bytes());
+        }
+        put_sized(&mut record, head);
+        if let Some((payload, _)) = &self.payload {
+            record.extend_from_slice(payload);
+        }
+        record
+    }
+
+    /// A draft from its record; `None` if it is none.
+    pub(crate) fn from_record(record: Bytes) -> Option<Self> {
+        let (flags, mut rest) = record.split_first()?;
+        let has = |flag| flags & flag != 0;
+        let excluded = match has(EXCLUDED) {
+            true => {
+                let (lineage, after) = rest.split_first_chunk()?;
+                rest = after;
+                let user = UserId::parse(std::str::from_utf8(take_sized(&mut rest)?).ok()?).ok()?;
+                Some(Excluded { user, lineage: u64::from_be_bytes(*lineage) })
+            }
+            false => None,
+        };
+        let about = match has(ABOUT) {
+            true => Some(std::str::from_utf8(take_sized(&mut rest)?).ok()?.into()),
+            false => None,
+        };
+        let head = take_sized(&mut rest)?;
+        let mut frame = FrameBuffer::with_capacity(head.len() + TAIL_BYTES + rest.len());
+        let payload = has(BINARY)
+            .then(|| (record.slice(record.len() - rest.len()..), codec::begin_binary(frame.payload())));
+        frame.payload().extend_from_slice(head);
+        Some(Self { frame, payload, excluded, key: None, about })
+    }
+
     /// Gives it its position: completes the one frame that everybody gets.
     pub(crate) fn publish(mut self, room: &RoomId, position: Position, at_ms: u64) -> Publication {
         let out = self.frame.payload();
@@ -133,6 +208,15 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
+    /// In the place of an event that can't be read: its offset, and no event.
+    pub(crate) fn unreadable(room: &RoomId, position: Position) -> Self {
+        let id = position.of(room);
+        let skip = ServerMessage::Skip { id, from: position.offset, reason: SkipReason::Filtered };
+        let frame = encode::message(&skip).to_vec();
+        let json = OnceLock::from(None);
+        Self { offset: position.offset, excluded: None, binary: false, body_len: 0, frame, json }
+    }
+
     /// The WebSocket frame.
     pub(crate) fn frame(&self) -> &[u8] {
         &self.frame

@@ -20,6 +20,8 @@ pub(crate) struct Rooms {
     limits: Arc<Limits>,
     rules: RuleBook,
     metrics: Arc<Metrics>,
+    /// A broker sequences them.
+    shared: bool,
     table: Mutex<Table>,
 }
 
@@ -72,9 +74,10 @@ impl Rooms {
         limits: Arc<Limits>,
         rules: RuleBook,
         metrics: Arc<Metrics>,
+        shared: bool,
     ) -> Self {
         let table = Mutex::new(Table { by_id: HashMap::new(), epochs: Epochs::new(&*env) });
-        Self { env, limits, rules, metrics, table }
+        Self { env, limits, rules, metrics, shared, table }
     }
 
     /// The room of this name, made if need be; `None` if no rule covers it.
@@ -85,7 +88,8 @@ impl Rooms {
         }
         let rules = self.rules.of(id.as_str())?;
         let epoch = table.epochs.of(id);
-        let room = Arc::new(Room::new(id.clone(), Arc::clone(rules), epoch, self.env.now()));
+        let make = if self.shared { Room::following } else { Room::new };
+        let room = Arc::new(make(id.clone(), Arc::clone(rules), epoch, self.env.now()));
         table.by_id.insert(id.clone(), Arc::clone(&room));
         self.metrics.rooms.add(1);
         Some(room)
@@ -165,8 +169,13 @@ mod tests {
         let limits = Arc::new(Limits::default());
         let rules = RuleBook::new(vec![RoomRules::new("r*")], &Limits::default()).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let rooms =
-            Rooms::new(Arc::new(SystemEnv::inline()), Arc::clone(&limits), rules, Arc::clone(&metrics));
+        let rooms = Rooms::new(
+            Arc::new(SystemEnv::inline()),
+            Arc::clone(&limits),
+            rules,
+            Arc::clone(&metrics),
+            false,
+        );
         for number in 0..100_000 {
             assert!(rooms.open(&RoomId::parse(&format!("r{number}")).unwrap()).is_some());
         }
@@ -185,7 +194,8 @@ mod tests {
         let limits = Arc::new(Limits::default());
         let rules = || RuleBook::new(vec![RoomRules::new("*")], &Limits::default()).unwrap();
         let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
-        let rooms = Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules(), Arc::clone(&metrics));
+        let rooms =
+            Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules(), Arc::clone(&metrics), false);
         let id = RoomId::parse("a").unwrap();
         let empty = rooms.open(&id).unwrap().top();
         rooms.maintain();
@@ -206,7 +216,7 @@ mod tests {
         let anew = rooms.open(&id).unwrap().top();
         assert_eq!(anew.offset, 0);
         assert_ne!(anew.epoch, empty.epoch, "offset 1 would be another event");
-        let elsewhere = Rooms::new(env, limits, rules(), metrics);
+        let elsewhere = Rooms::new(env, limits, rules(), metrics, false);
         assert_ne!(elsewhere.open(&id).unwrap().top(), empty, "another node is another life");
     }
 
@@ -216,7 +226,8 @@ mod tests {
         let grace = limits.presence_grace;
         let rules = RuleBook::new(vec![RoomRules::new("*")], &Limits::default()).unwrap();
         let (env, metrics) = (Arc::new(SystemEnv::inline()), Arc::new(Metrics::default()));
-        let rooms = Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules, Arc::clone(&metrics));
+        let rooms =
+            Rooms::new(Arc::clone(&env) as _, Arc::clone(&limits), rules, Arc::clone(&metrics), false);
         let room = rooms.open(&RoomId::parse("a").unwrap()).unwrap();
         let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
         room.enter(&ann, &limits, env.now());

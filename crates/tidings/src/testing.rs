@@ -45,7 +45,15 @@ impl TestHub {
     /// # Errors
     /// As [`HubBuilder::build`].
     pub fn start(builder: HubBuilder) -> Result<Self, BuildError> {
-        builder.authenticate_by_default(AnyUser).env(TestEnv::new()).shards(1).build().map(Self)
+        Self::start_seeded(builder, 0)
+    }
+
+    /// The same with other random numbers: several hubs that share rooms must not draw alike.
+    ///
+    /// # Errors
+    /// As [`HubBuilder::build`].
+    pub fn start_seeded(builder: HubBuilder, seed: u64) -> Result<Self, BuildError> {
+        builder.authenticate_by_default(AnyUser).env(TestEnv::new(seed)).shards(1).build().map(Self)
     }
 
     /// The hub.
@@ -69,7 +77,7 @@ impl TestHub {
     ) -> Result<TestClient, HandshakeRefusal> {
         let node = self.0.node();
         let takes_over = options.session.as_deref().and_then(SessionId::parse);
-        let admitted = Admitted::new(node, identity, takes_over).await?;
+        let admitted = Admitted::new(node, identity, takes_over, options.last_event_id.as_ref()).await?;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let io = Io::Boxed(Box::pin(theirs));
         admitted.open(
@@ -359,8 +367,10 @@ struct TestEnv {
 }
 
 impl TestEnv {
-    fn new() -> Self {
-        Self { start: tokio::time::Instant::now().into_std(), random: AtomicU64::new(0) }
+    fn new(seed: u64) -> Self {
+        // Far apart, so that no two sequences meet.
+        let random = AtomicU64::new(seed.wrapping_mul(0xd134_2543_de82_ef95));
+        Self { start: tokio::time::Instant::now().into_std(), random }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! PROTOCOL.md §1. Nothing of the request outlives this module but what the connection needs.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use tracing::{debug, info};
 use crate::auth::{AuthError, Identity, TokenFault};
 use crate::handshake::{self, HandshakeRefusal, HandshakeRequest};
 use crate::hub::Hub;
-use crate::inbox::{Command, Entry, Opening};
+use crate::inbox::{Command, Entry, Guard, Opening};
 use crate::io::Io;
 use crate::logged::{CLIENT_BYTES_MAX, log_safe, redacted};
-use crate::node::Node;
+use crate::node::{BrokerSilent, Node};
 use crate::peer::Peer;
 use crate::session_id::SessionId;
 use crate::users::{ConnectionLimit, LimitReached, Placed, Slot};
@@ -36,10 +37,14 @@ const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// What a client is told when they fail.
 const NO_ROOMS: &str = "the user's rooms could not be read";
 
+/// And when the broker that stores them does not answer.
+const NO_BROKER: &str = "what the user's rooms are stored in does not answer";
+
 /// What a handshake has established, before there is a socket.
 pub(crate) struct Admitted {
     peer: Peer,
     slot: Slot,
+    held: Vec<Guard>,
 }
 
 impl Hub {
@@ -107,7 +112,7 @@ impl Hub {
         let cursor = asked.cursor()?;
         let takes_over = admit(node, &asked, &identity)?;
         let upgrade = asked.upgrade()?;
-        let admitted = Admitted::new(node, identity, takes_over).await?;
+        let admitted = Admitted::new(node, identity, takes_over, cursor.as_ref()).await?;
         let Some(pending) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(HandshakeRefusal::bad_upgrade(
                 "the server in front of this route can't upgrade connections",
@@ -183,8 +188,10 @@ impl Admitted {
         node: &Arc<Node>,
         identity: Identity,
         takes_over: Option<SessionId>,
+        cursor: Option<&Cursor>,
     ) -> Result<Self, HandshakeRefusal> {
         let rooms = rooms_of(node, &identity).await?;
+        let held = hold_rooms(node, &identity, &rooms, cursor).await?;
         // Again, since the memberships take their time.
         refuse_revoked(node, &identity)?;
         let session = match takes_over {
@@ -208,7 +215,7 @@ impl Admitted {
                 inbox.push(Entry::Command { connection, command: Command::Close { code, reason } });
             }
         }
-        Ok(Self { peer: Peer::new(identity, session, rooms), slot })
+        Ok(Self { peer: Peer::new(identity, session, rooms), slot, held })
     }
 
     /// Hands the socket to a shard.
@@ -226,10 +233,23 @@ impl Admitted {
             Err(error) => return debug!(%error, "a socket was lost at its upgrade"),
         };
         let inbox = node.emptiest_shard(self.peer.session.lineage());
-        let opening =
-            Opening { io, early, peer: self.peer, slot: self.slot, last_event_id, resume_wait, checkpoints };
+        let Self { peer, slot, held } = self;
+        let opening = Opening { io, early, peer, slot, last_event_id, resume_wait, checkpoints, held };
         inbox.push(Entry::Open(Box::new(opening)));
     }
+}
+
+/// Waits until the rooms that are joined on connect can be: so nobody is let in to be told nothing.
+async fn hold_rooms(
+    node: &Node,
+    identity: &Identity,
+    rooms: &[RoomId],
+    cursor: Option<&Cursor>,
+) -> Result<Vec<Guard>, HandshakeRefusal> {
+    let joined: BTreeSet<_> = identity.rooms().iter().chain(rooms).collect();
+    let joined = joined.into_iter().take(node.limits.rooms_per_connection_max);
+    let wanted = joined.map(|room| (room.clone(), cursor.and_then(|cursor| cursor.get(room.as_str()))));
+    node.hold(wanted).await.map_err(|BrokerSilent| HandshakeRefusal::broker_unavailable(NO_BROKER))
 }
 
 async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, HandshakeRefusal> {

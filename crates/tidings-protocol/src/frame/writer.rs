@@ -53,6 +53,11 @@ impl FrameBuffer {
         &mut self.0
     }
 
+    /// The payload so far.
+    pub fn written(&self) -> &[u8] {
+        &self.0[HEADER_GAP..]
+    }
+
     /// Bytes of the payload.
     pub fn len(&self) -> usize {
         self.0.len() - HEADER_GAP

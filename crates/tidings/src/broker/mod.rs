@@ -4,22 +4,29 @@
 //! that is possible. So the fast path of a single node allocates no future.
 
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_protocol::error::{ErrorCode, Refusal};
-use tidings_protocol::event_id::RoomId;
+use tidings_protocol::event_id::{Position, RoomId};
+use tidings_protocol::follower::Ask;
 use tidings_protocol::message::MessageId;
 use tokio::sync::oneshot;
 
 use crate::encode;
 use crate::inbox::{Entry, Inbox};
-use crate::publication::Draft;
-use crate::room::{PublishError, Receipt, Room};
+use crate::publication::{Draft, Excluded};
+use crate::room::{Need, PublishError, Receipt, Room};
 use crate::users::ConnectionKey;
 
 pub(crate) use memory::MemoryBroker;
+#[cfg(feature = "redis")]
+pub(crate) use redis::RedisBroker;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
 
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {
@@ -28,8 +35,74 @@ pub(crate) trait Broker: Send + Sync + 'static {
     /// caller rings ([`Node::ring`](crate::node::Node::ring)): so several that came together reach a shard together.
     fn submit(&self, room: &Arc<Room>, draft: Draft, completion: Completion);
 
+    /// Whether it, and not this node, sequences rooms: then a room's log here follows the broker's while somebody
+    /// [holds](Room::hold) it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// A room is held now, or is not any more.
+    fn interest_changed(&self, _room: &Arc<Room>) {}
+
+    /// Reads a room's log, for a follower that asks.
+    fn read(&self, _room: &Arc<Room>, _ask: Ask) {}
+
+    /// Carries an ephemeral event to the room's members on other nodes.
+    fn pass_on(&self, _room: &Room, _frame: &Bytes, _except: Option<&Excluded>) {}
+
+    /// Whether what is published reaches other nodes.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// What a request asks for, as a number that every node has for the same; none where one node is all there is.
+    fn fingerprint(&self, _event: &str, _data: &[u8]) -> Option<u64> {
+        None
+    }
+
     /// Forgets what is past its time.
     fn maintain(&self);
+}
+
+/// Somebody's interest in a room: while there is one, the room's log here follows the broker's.
+pub(crate) struct Held {
+    room: Arc<Room>,
+    broker: Arc<dyn Broker>,
+}
+
+impl Held {
+    pub(crate) fn new(broker: &Arc<dyn Broker>, room: &Arc<Room>) -> Self {
+        if room.hold() {
+            broker.interest_changed(room);
+        }
+        Self { room: Arc::clone(room), broker: Arc::clone(broker) }
+    }
+
+    /// Waits until a client at `from` can be told what follows, as far as the broker has it.
+    pub(crate) async fn ready(&self, from: Option<Position>) {
+        loop {
+            match self.room.need(from) {
+                Need::Nothing => return,
+                // Held, so that it ends with the heal.
+                Need::Healing(broken) => drop(broken.healed().await),
+                Need::Read(broken, ask) => {
+                    if let Some(ask) = ask {
+                        self.broker.read(&self.room, ask);
+                    }
+                    drop(broken.healed().await);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.room.release() {
+            self.broker.interest_changed(&self.room);
+        }
+    }
 }
 
 /// Who is told what became of a publication.
@@ -82,6 +155,10 @@ pub(crate) fn refusal(error: PublishError) -> Refusal {
                 .retry_after_ms(wait_ms)
         }
         PublishError::TooLarge => Refusal::new(ErrorCode::TooLarge, "the message is too large"),
+        PublishError::Unavailable => Refusal::new(
+            ErrorCode::Unavailable,
+            "what rooms are stored in does not answer: it may be published, try again with the same id",
+        ),
         PublishError::UnknownRoom => Refusal::new(ErrorCode::UnknownRoom, "no rule covers this room"),
     }
 }

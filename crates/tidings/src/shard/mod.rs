@@ -199,13 +199,14 @@ impl State {
             Entry::Open(opening) => self.open(*opening),
             Entry::Publication { .. } | Entry::Direct { .. } => {}
             Entry::Behind(room) => self.fall_behind(room),
+            Entry::Replaced { room, top } => self.judge_members(room, top),
             Entry::Unstored { room, frame, what } => self.distribute_unstored(room, &frame, &what),
             Entry::Settled { connection, lane, answer } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.settle(slot, lane.as_ref(), answer);
                 }
             }
-            Entry::Admitted { connection, peer, request, verdicts } => {
+            Entry::Admitted { connection, peer, request, verdicts, held: _held } => {
                 if let Some(slot) = self.slot_of(connection) {
                     self.admit(slot, &peer, *request, verdicts);
                 }

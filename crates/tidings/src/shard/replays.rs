@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
 use tidings_protocol::message::{Lost, ServerMessage, SkipReason};
-use tidings_protocol::room_log::Reset;
+use tidings_protocol::room_log::{Recovery, Reset};
 use tracing::warn;
 
 use super::State;
@@ -26,7 +26,8 @@ const REPLAY_EVENTS_MAX: usize = 128;
 pub(super) struct Replay {
     pub(super) connection: u32,
     pub(super) room: u32,
-    pub(super) after: Offset,
+    /// The position of the last event that it has.
+    pub(super) after: Position,
     pub(super) pace: Pace,
     /// A reset that waits for the room's state; nothing is read before it is told.
     pub(super) reset: Option<Reset>,
@@ -55,7 +56,7 @@ enum Step {
 }
 
 impl Replay {
-    pub(super) fn new(connection: u32, room: u32, after: Offset, pace: Pace) -> Self {
+    pub(super) fn new(connection: u32, room: u32, after: Position, pace: Pace) -> Self {
         Self { connection, room, after, pace, reset: None }
     }
 }
@@ -91,13 +92,17 @@ impl State {
         if replay.reset.is_some() || must_wait {
             return Step::Waits;
         }
-        if replay.after == room.position {
+        if replay.after.epoch != room.epoch {
+            // Another log has taken the room's place, of which this member, or this shard, is still to hear.
+            return Step::Waits;
+        }
+        if replay.after.offset == room.position {
             let Some(joined) = connection.joined(replay.room) else { return Step::Done };
             joined.set_live(Some(room.live.len() as u32));
             room.live.push(replay.connection);
             return Step::Done;
         }
-        if replay.after > room.position {
+        if replay.after.offset > room.position {
             // The shard's inbox still holds what this member has: it goes live when that is through.
             return Step::Waits;
         }
@@ -106,21 +111,18 @@ impl State {
             Pace::Whole => self.read_whole(replay, &room, position),
             Pace::Picture { until } => {
                 // The shard may not have handed on yet what the picture was taken after.
-                self.read_newest(replay, &room, until.min(position));
-                if replay.after >= until {
+                let step = self.read_newest(replay, &room, until.min(position));
+                if replay.after.offset >= until {
                     replay.pace = Pace::Whole;
                 }
-                Step::More
+                step
             }
-            Pace::Slow if conflates => {
-                self.read_newest(replay, &room, position);
-                Step::More
-            }
+            Pace::Slow if conflates => self.read_newest(replay, &room, position),
             Pace::Slow => {
                 let limits = &self.node.limits;
                 let (messages, bytes) = (limits.outbound_messages_max / 2, limits.outbound_bytes_max / 2);
                 let from = room.tail(position, messages, bytes);
-                if replay.after < from {
+                if replay.after.offset < from {
                     self.skip(replay, &room, from, SkipReason::Dropped);
                 }
                 self.read_whole(replay, &room, position)
@@ -131,14 +133,16 @@ impl State {
     /// Queues the next events of the log; a reader that finds them gone is reset.
     fn read_whole(&mut self, replay: &mut Replay, room: &Arc<Room>, until: Offset) -> Step {
         let bytes_max = self.node.limits.outbound_bytes_max / 2;
-        let batch = room.read(replay.after, until, REPLAY_EVENTS_MAX, bytes_max);
+        let Some(batch) = room.read(replay.after, until, REPLAY_EVENTS_MAX, bytes_max) else {
+            return Step::Waits;
+        };
         if batch.lost.is_some() && replay.pace == Pace::Slow {
             // Trimmed since its policy looked: that drops them likewise, with its next step.
             return Step::More;
         }
         if batch.lost.is_some() {
             if let Some(reset) = room.expired(replay.after) {
-                self.announce_reset(replay, room, reset);
+                self.announce_reset(replay, room, replay.after.epoch, reset);
             }
             return Step::More;
         }
@@ -150,27 +154,32 @@ impl State {
     }
 
     /// Queues the newest of each key up to an offset, and skips whatever lies between.
-    fn read_newest(&mut self, replay: &mut Replay, room: &Arc<Room>, until: Offset) {
+    fn read_newest(&mut self, replay: &mut Replay, room: &Arc<Room>, until: Offset) -> Step {
         let bytes_max = self.node.limits.outbound_bytes_max / 2;
-        let newest = room.read_newest(replay.after, until, REPLAY_EVENTS_MAX, bytes_max);
+        let Some(newest) = room.read_newest(replay.after, until, REPLAY_EVENTS_MAX, bytes_max) else {
+            return Step::Waits;
+        };
         for publication in newest {
-            if replay.after + 1 < publication.offset {
+            if replay.after.offset + 1 < publication.offset {
                 self.skip(replay, room, publication.offset - 1, SkipReason::Conflated);
             }
             self.push_replayed(replay, room, publication);
         }
-        if replay.after < until && room.read_newest(replay.after, until, 1, usize::MAX).is_empty() {
+        let is_last = |newest: Vec<_>| newest.is_empty();
+        if replay.after.offset < until
+            && room.read_newest(replay.after, until, 1, usize::MAX).is_some_and(is_last)
+        {
             self.skip(replay, room, until, SkipReason::Conflated);
         }
+        Step::More
     }
 
     fn push_replayed(&mut self, replay: &mut Replay, room: &Room, publication: Arc<Publication>) {
         let Some(connection) = self.connections.get(replay.connection as usize) else { return };
-        replay.after = publication.offset;
+        replay.after.offset = publication.offset;
         if publication.excludes(connection.peer.user(), connection.peer.session) {
-            let epoch = self.epoch_of(replay.room, room);
-            let skip =
-                skip_frame(epoch, publication.offset, publication.offset, &room.id, SkipReason::Excluded);
+            let offset = publication.offset;
+            let skip = skip_frame(replay.after, offset, &room.id, SkipReason::Excluded);
             self.push(replay.connection, skip);
         } else {
             self.push(replay.connection, Piece::Event(publication));
@@ -179,33 +188,101 @@ impl State {
 
     /// Tells a reader that it does not get what follows, up to an offset.
     fn skip(&mut self, replay: &mut Replay, room: &Room, until: Offset, reason: SkipReason) {
-        let epoch = self.epoch_of(replay.room, room);
-        self.push(replay.connection, skip_frame(epoch, replay.after + 1, until, &room.id, reason));
-        self.node.metrics.skipped.add(until - replay.after);
-        replay.after = until;
-    }
-
-    fn epoch_of(&self, slot: u32, room: &Room) -> Epoch {
-        self.rooms.get(slot as usize).map_or_else(|| room.top().epoch, |room| room.epoch)
+        let (from, to) = (replay.after.offset + 1, Position { offset: until, ..replay.after });
+        self.push(replay.connection, skip_frame(to, from, &room.id, reason));
+        self.node.metrics.skipped.add(to.offset + 1 - from);
+        replay.after = to;
     }
 
     /// A live member does not keep up, and its room has an answer: it reads the log from `after` on.
-    pub(super) fn fall_slow(&mut self, connection: u32, room: u32, after: Offset) {
+    pub(super) fn fall_slow(&mut self, connection: u32, room: u32, after: Position) {
         self.stop_stream(connection, room);
         self.replays.push(Replay::new(connection, room, after, Pace::Slow));
         self.node.metrics.fell_slow.add(1);
     }
 
-    /// Tells a reset, at once or when the room's state is there.
-    pub(super) fn announce_reset(&mut self, replay: &mut Replay, room: &Arc<Room>, reset: Reset) {
+    /// Judges every member of a room anew, by the position that it has: another log, whose top was `top`, has taken the
+    /// place of the room's.
+    pub(super) fn judge_members(&mut self, local: LocalRoom, top: Position) {
+        let Some(member_room) = self.rooms.get_mut(local.slot as usize) else { return };
+        if member_room.generation != local.generation {
+            return;
+        }
+        let room = Arc::clone(&member_room.room);
+        let had = Position { epoch: member_room.epoch, offset: member_room.position };
+        (member_room.epoch, member_room.position) = (top.epoch, top.offset);
+        self.behind.retain(|behind| *behind != local.slot);
+        if had != top {
+            let pace = match room.rules.overflow {
+                Overflow::Disconnect => Pace::Whole,
+                Overflow::DropOldest | Overflow::Conflate => Pace::Slow,
+            };
+            self.read_on(local.slot, had, pace);
+        }
+        let mut replays = std::mem::take(&mut self.replays);
+        for replay in replays.iter_mut().filter(|replay| replay.room == local.slot) {
+            self.judge(replay, &room);
+        }
+        replays.append(&mut self.replays);
+        self.replays = replays;
+    }
+
+    /// All live members of a room read its log from here on.
+    pub(super) fn read_on(&mut self, slot: u32, after: Position, pace: Pace) {
+        let Some(room) = self.rooms.get_mut(slot as usize) else { return };
+        for connection in std::mem::take(&mut room.live) {
+            let joined = self.connections.get_mut(connection as usize);
+            if let Some(joined) = joined.and_then(|connection| connection.joined(slot)) {
+                joined.set_live(None);
+            }
+            self.replays.push(Replay::new(connection, slot, after, pace));
+        }
+    }
+
+    /// Tells a reader what his position means to a log that he has not read yet.
+    fn judge(&mut self, replay: &mut Replay, room: &Arc<Room>) {
+        let (recovery, top) = room.recover(Some(replay.after));
+        if let Some(reset) = &mut replay.reset {
+            // It waits to be told already, and is told where this log goes on.
+            if replay.after.epoch != top.epoch {
+                let (after, _) = room.stored_after();
+                (reset.after, reset.lost, replay.after) = (after, None, Position { offset: after, ..top });
+            }
+            return;
+        }
+        match recovery {
+            Recovery::Replay { .. } => {}
+            Recovery::Moved { was, after } => {
+                replay.after = Position { offset: after, ..top };
+                self.push_epoch_change(replay.connection, room, replay.after, was);
+            }
+            Recovery::Reset(reset) => self.announce_reset(replay, room, top.epoch, reset),
+        }
+    }
+
+    /// Tells a member that its position goes on under another epoch.
+    pub(super) fn push_epoch_change(&mut self, connection: u32, room: &Room, to: Position, was: Epoch) {
+        self.push(connection, encode::message(&ServerMessage::EpochChange { id: to.of(&room.id), was }));
+    }
+
+    /// Tells a reset by a log of this epoch, at once or when the room's state is there.
+    pub(super) fn announce_reset(
+        &mut self,
+        replay: &mut Replay,
+        room: &Arc<Room>,
+        epoch: Epoch,
+        reset: Reset,
+    ) {
         self.node.metrics.resets.add(1);
-        replay.after = reset.after;
+        replay.after = Position { epoch, offset: reset.after };
         if room.rules.snapshot.is_none() {
             if room.rules.retain {
                 let (after, top) = room.picture();
-                (replay.after, replay.pace) = (after, Pace::Picture { until: top.offset });
+                (replay.after, replay.pace) =
+                    (Position { offset: after, ..top }, Pace::Picture { until: top.offset });
                 self.push_reset(replay, room, Reset { after, ..reset }, None);
             } else {
+                replay.pace = Pace::Whole;
                 self.push_reset(replay, room, reset, None);
             }
             return;
@@ -264,12 +341,19 @@ impl State {
     }
 
     fn push_reset(&mut self, replay: &mut Replay, room: &Room, reset: Reset, snapshot: Option<&Snapshot>) {
-        let epoch = self.epoch_of(replay.room, room);
-        let (position, state) = match snapshot {
-            Some(snapshot) => (snapshot.position, Some(&*snapshot.state)),
-            None => (Position { epoch, offset: reset.after }, None),
+        // A state of a log that has forked since may hold what is lost now.
+        let known = snapshot.and_then(|snapshot| match room.recover(Some(snapshot.position)) {
+            (Recovery::Replay { .. }, _) => Some((snapshot.position, &*snapshot.state)),
+            (Recovery::Moved { after, .. }, top) => {
+                Some((Position { offset: after, ..top }, &*snapshot.state))
+            }
+            (Recovery::Reset(_), _) => None,
+        });
+        let (position, state) = match known {
+            Some((position, state)) => (position, Some(state)),
+            None => (Position { offset: reset.after, ..replay.after }, None),
         };
-        replay.after = position.offset;
+        replay.after = position;
         // With a state, nothing up to its position follows: all of that counts as lost.
         let lost = match state {
             Some(_) => reset.lost.map(|lost| Lost { to: position.offset.max(lost.to), ..lost }),
@@ -280,8 +364,7 @@ impl State {
     }
 }
 
-/// A `room.skip` of the offsets from `from` to `to`.
-pub(super) fn skip_frame(epoch: Epoch, from: Offset, to: Offset, room: &RoomId, reason: SkipReason) -> Bytes {
-    let id = Position { epoch, offset: to }.of(room);
-    encode::message(&ServerMessage::Skip { id, from, reason })
+/// A `room.skip` of the offsets from `from` to the position.
+pub(super) fn skip_frame(to: Position, from: Offset, room: &RoomId, reason: SkipReason) -> Bytes {
+    encode::message(&ServerMessage::Skip { id: to.of(room), from, reason })
 }

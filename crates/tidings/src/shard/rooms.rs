@@ -51,7 +51,7 @@ pub(super) struct MemberRoom {
 pub(super) struct Attach {
     pub(super) joined: Joined,
     room: u32,
-    after: Offset,
+    after: Position,
     pace: Pace,
     announcement: Option<Announcement>,
 }
@@ -141,22 +141,28 @@ impl State {
                 let (after, top) = room.newest(history);
                 (after, top, JoinRecovery::Fresh, Some(Position { offset: after, ..top }), None)
             }
-            Start::Picture(from) => {
-                let top = room.top();
-                pace = Pace::Picture { until: top.offset };
-                (from.offset, top, JoinRecovery::Fresh, Some(from), None)
+            Start::After(position) | Start::Picture(position) => {
+                let (recovery, top) = room.recover(Some(position));
+                let (mut joined, picture) = (JoinRecovery::Complete, matches!(start, Start::Picture(_)));
+                if picture {
+                    joined = JoinRecovery::Fresh;
+                    pace = Pace::Picture { until: top.offset };
+                }
+                match recovery {
+                    Recovery::Replay { after } => (after, top, joined, Some(position), None),
+                    Recovery::Moved { was, after } => {
+                        (after, top, joined, Some(position), Some(Announcement::Moved { was }))
+                    }
+                    // A picture needs nothing of what is not stored any more.
+                    Recovery::Reset(Reset { after, .. }) if picture && position.epoch == top.epoch => {
+                        (after.max(position.offset), top, joined, Some(position), None)
+                    }
+                    Recovery::Reset(reset) => {
+                        let announcement = Some(Announcement::Reset(reset));
+                        (reset.after, top, JoinRecovery::Gap, Some(position), announcement)
+                    }
+                }
             }
-            Start::After(position) => match room.recover(Some(position)) {
-                (Recovery::Replay { after }, top) => {
-                    (after, top, JoinRecovery::Complete, Some(position), None)
-                }
-                (Recovery::Moved { was, after }, top) => {
-                    (after, top, JoinRecovery::Complete, Some(position), Some(Announcement::Moved { was }))
-                }
-                (Recovery::Reset(reset), top) => {
-                    (reset.after, top, JoinRecovery::Gap, Some(position), Some(Announcement::Reset(reset)))
-                }
-            },
             Start::NoPosition => match room.recover(None) {
                 (Recovery::Reset(reset), top) => {
                     (reset.after, top, JoinRecovery::Gap, None, Some(Announcement::Reset(reset)))
@@ -172,7 +178,7 @@ impl State {
             top: top.of(id),
             members,
         };
-        Ok(Attach { joined, room: room_slot, after, pace, announcement })
+        Ok(Attach { joined, room: room_slot, after: Position { offset: after, ..top }, pace, announcement })
     }
 
     /// Tells a prepared join's `room.epoch` or `room.reset` and lets the events follow.
@@ -182,11 +188,10 @@ impl State {
         let mut replay = Replay::new(slot, attach.room, attach.after, attach.pace);
         match attach.announcement {
             None => {}
-            Some(Announcement::Moved { was }) => {
-                let id = Position { epoch: member_room.epoch, offset: attach.after }.of(&room.id);
-                self.push(slot, encode::message(&ServerMessage::EpochChange { id, was }));
+            Some(Announcement::Moved { was }) => self.push_epoch_change(slot, &room, attach.after, was),
+            Some(Announcement::Reset(reset)) => {
+                self.announce_reset(&mut replay, &room, attach.after.epoch, reset);
             }
-            Some(Announcement::Reset(reset)) => self.announce_reset(&mut replay, &room, reset),
         }
         self.replays.push(replay);
         self.wake_pump();
@@ -257,7 +262,8 @@ impl State {
     fn distribute_excluding(&mut self, slot: u32, publication: &Arc<Publication>) {
         let Some(room) = self.rooms.get(slot as usize) else { return };
         let offset = publication.offset;
-        let skip = Piece::from(skip_frame(room.epoch, offset, offset, &room.room.id, SkipReason::Excluded));
+        let position = Position { epoch: room.epoch, offset };
+        let skip = Piece::from(skip_frame(position, offset, &room.room.id, SkipReason::Excluded));
         let frame = Piece::Event(Arc::clone(publication));
         self.push_to_live(slot, offset - 1, |peer| {
             if publication.excludes(peer.user(), peer.session) { skip.clone() } else { frame.clone() }
@@ -294,6 +300,7 @@ impl State {
             }
         }
         self.node.metrics.messages_sent.add(messages);
+        let after = Position { epoch: room.epoch, offset: after };
         for connection in slow {
             self.fall_slow(connection, room_slot, after);
         }
@@ -335,26 +342,16 @@ impl State {
             let Some(room) = self.rooms.get_mut(slot as usize) else { continue };
             let local = LocalRoom { slot, generation: room.generation };
             let shard = self.inbox.shard();
-            let (batch, caught_up) =
-                room.room.catch_up(shard, room.position, TURN_ENTRIES_MAX, TURN_BYTES_MAX);
+            let position = Position { epoch: room.epoch, offset: room.position };
+            let (batch, caught_up) = room.room.catch_up(shard, position, TURN_ENTRIES_MAX, TURN_BYTES_MAX);
             if batch.lost.is_some() {
                 // The log went on without us: each member reads for itself now and is told what is missing.
-                let after = room.position;
-                room.position = room.room.top().offset;
                 let pace = match room.room.rules.overflow {
                     Overflow::Disconnect => Pace::Whole,
                     Overflow::DropOldest | Overflow::Conflate => Pace::Slow,
                 };
-                for connection in std::mem::take(&mut room.live) {
-                    if let Some(joined) = self
-                        .connections
-                        .get_mut(connection as usize)
-                        .and_then(|connection| connection.joined(slot))
-                    {
-                        joined.set_live(None);
-                    }
-                    self.replays.push(Replay::new(connection, slot, after, pace));
-                }
+                room.position = batch.top;
+                self.read_on(slot, position, pace);
             } else {
                 for publication in batch.publications {
                     self.collect(local, publication);
@@ -406,7 +403,9 @@ impl State {
         member_room.members -= 1;
         let room = Arc::clone(&member_room.room);
         if member_room.members == 0 {
-            room.stop_listening(self.inbox.shard(), now);
+            if room.stop_listening(self.inbox.shard(), now) {
+                self.node.broker.interest_changed(&room);
+            }
             self.rooms.remove(room_slot as usize);
             self.room_by_id.remove(&room.id);
             self.behind.retain(|behind| *behind != room_slot);
@@ -450,8 +449,8 @@ impl State {
                     .replays
                     .iter()
                     .find(|replay| replay.connection == slot && replay.room == joined.room);
-                let offset = reading.map_or(room.position, |replay| replay.after);
-                (room.room.id.clone(), Position { epoch: room.epoch, offset })
+                let live = Position { epoch: room.epoch, offset: room.position };
+                (room.room.id.clone(), reading.map_or(live, |replay| replay.after))
             })
             .collect();
         self.push(slot, encode::message(&ServerMessage::Checkpoint { last_event_id }));

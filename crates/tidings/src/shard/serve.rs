@@ -16,7 +16,7 @@ use tidings_protocol::limits::{
     MEMBERS_PAGE_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
-    ClientEvent, ClientMessage, Data, EventName, History, Members, MessageId, Refreshed, Resumed,
+    ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, Members, MessageId, Refreshed, Resumed,
     ResumedRoom, RoomList,
 };
 use tidings_protocol::session::Received;
@@ -34,7 +34,7 @@ use crate::encode;
 use crate::inbox::{Command, Entry, JoinRequest, Verdict};
 use crate::lanes::Waiting;
 use crate::logged::{CLIENT_BYTES_MAX, log_safe};
-use crate::node::Node;
+use crate::node::{BrokerSilent, Node};
 use crate::peer::Peer;
 use crate::publication::{Excluded, Payload, PublishKey};
 use crate::room::{PublishError, Room};
@@ -199,13 +199,19 @@ impl State {
         }
     }
 
-    /// What the rules say of a join; none if the application has to be asked, which has begun then.
+    /// What the rules say of a join; none if the application has to be asked, or the broker, which has begun then.
     fn decide(&mut self, slot: u32, request: JoinRequest) -> Option<(JoinRequest, Vec<Verdict>)> {
         let connection = self.connections.get(slot as usize)?;
         let peer = Arc::clone(&connection.peer);
         let rooms = request.rooms();
-        let verdicts: Vec<_> = rooms.iter().map(|room| self.verdict(&peer, room)).collect();
-        if verdicts.contains(&None) {
+        let verdicts: Vec<_> = rooms.iter().map(|(room, _)| self.verdict(&peer, room)).collect();
+        let may_go_on =
+            |((room, from), verdict): (&(RoomId, Option<Position>), &Option<Verdict>)| match verdict {
+                Some(Verdict::Yes) => self.node.is_ready(room, *from),
+                Some(Verdict::No(_)) => true,
+                None => false,
+            };
+        if !rooms.iter().zip(&verdicts).all(may_go_on) {
             let connection = self.connection(slot)?;
             let key = connection.key;
             match &request {
@@ -214,9 +220,25 @@ impl State {
             }
             let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
             self.node.spawn(async move {
-                let verdicts = ask_for_all(&node, &peer, rooms.into_iter().zip(verdicts)).await;
-                let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
-                inbox.push(Entry::Admitted { connection: key, peer, request: Box::new(request), verdicts });
+                let (ids, positions): (Vec<_>, Vec<_>) = rooms.into_iter().unzip();
+                let asked: Vec<_> = ids.into_iter().zip(verdicts).collect();
+                let mut decided = ask_for_all(&node, &peer, asked).await;
+                let is_allowed = |(_, verdict): &(RoomId, Verdict)| *verdict == Verdict::Yes;
+                let allowed: Vec<_> = decided
+                    .iter()
+                    .zip(positions)
+                    .filter(|(decided, _)| is_allowed(decided))
+                    .map(|((room, _), from)| (room.clone(), from))
+                    .collect();
+                let held = node.hold(allowed).await.unwrap_or_else(|BrokerSilent| {
+                    for (_, verdict) in decided.iter_mut().filter(|decided| is_allowed(decided)) {
+                        *verdict = Verdict::No(ErrorCode::Unavailable);
+                    }
+                    Vec::new()
+                });
+                let verdicts = decided.into_iter().map(|(_, verdict)| verdict).collect();
+                let request = Box::new(request);
+                inbox.push(Entry::Admitted { connection: key, peer, request, verdicts, held });
             });
             return None;
         }
@@ -296,9 +318,9 @@ impl State {
         }
         if let Some(connection) = self.connection(slot) {
             // The cursor is the newer word on the rooms that wait.
-            let mut unattached = connection.take_unattached();
+            let (mut unattached, held) = connection.take_unattached();
             unattached.retain(|(room, _)| cursor.get(room.as_str()).is_none());
-            connection.keep_unattached(unattached);
+            connection.keep_unattached(unattached, held);
         }
         self.ack(slot, Some(id), &resumed);
         for attach in attaches {
@@ -311,7 +333,8 @@ impl State {
     /// Attaches the rooms that `?resume=wait` has kept back.
     pub(super) fn attach_waiting(&mut self, slot: u32) {
         let Some(connection) = self.connection(slot) else { return };
-        for (room, start) in connection.take_unattached() {
+        let (unattached, _held) = connection.take_unattached();
+        for (room, start) in unattached {
             if let Ok(attach) = self.prepare(slot, &room, start) {
                 self.commit(slot, &attach);
             }
@@ -457,7 +480,7 @@ impl State {
             if let Err(refusal) = fits {
                 return self.refuse(slot, event.id.as_ref(), &refusal);
             }
-            let fingerprint = self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes());
+            let fingerprint = self.node.fingerprint(event.event.as_str(), event.data.as_bytes());
             let context = Context::new(context::Call {
                 node: Arc::clone(&self.node),
                 peer: Arc::clone(&peer),
@@ -509,8 +532,7 @@ impl State {
         if room.rules.is_ephemeral(&event.event) {
             let frame = encode::unstored(&event.event, Some(&room.id), event.data, Some(peer.user()));
             let except = Excluded::new(peer.user().clone(), peer.session);
-            let (node, now) = (&self.node, self.node.env.now());
-            return match room.pass_on(&frame, Some(&except), &node.metrics, &node.limits, now) {
+            return match self.node.pass_on(room, &frame, Some(&except)) {
                 Ok(()) => self.ack(key.slot, event.id.as_ref(), &Empty {}),
                 Err(error) => self.refuse(key.slot, event.id.as_ref(), &crate::broker::refusal(error)),
             };
@@ -525,7 +547,7 @@ impl State {
             request_room: event.room,
             id,
             nth: 0,
-            fingerprint: self.node.calls.fingerprint(event.event.as_str(), event.data.as_bytes()),
+            fingerprint: self.node.fingerprint(event.event.as_str(), event.data.as_bytes()),
         });
         let completion = match event.id {
             Some(id) => Completion::Client {
@@ -605,7 +627,7 @@ impl State {
 
     pub(super) fn obey(&mut self, slot: u32, command: Command) {
         match command {
-            Command::Join { room, done } => {
+            Command::Join { room, done, held: _held } => {
                 let attached = self.prepare(slot, &room, Start::Newest { history: 0 });
                 let joined = attached.is_ok();
                 if let Ok(attach) = attached {
@@ -667,7 +689,7 @@ fn join_refusal(code: ErrorCode, room: &RoomId) -> Refusal {
         ErrorCode::UnknownRoom => format!("no rule covers {room}"),
         ErrorCode::RoomLimit => "this connection is in as many rooms as it may be".to_owned(),
         ErrorCode::Unavailable => {
-            format!("whether you may join {room} could not be found out: try again")
+            format!("whether you may join {room}, or what is in it, could not be found out: try again")
         }
         _ => "the join failed".to_owned(),
     };
@@ -679,10 +701,16 @@ fn join_refusal(code: ErrorCode, room: &RoomId) -> Refusal {
 struct Empty {}
 
 impl JoinRequest {
-    fn rooms(&self) -> Vec<RoomId> {
+    /// The rooms that it is about, each with the position that the client has there.
+    fn rooms(&self) -> Vec<(RoomId, Option<Position>)> {
         match self {
-            Self::Join { room, .. } => vec![room.clone()],
-            Self::Resume { cursor, .. } => cursor.iter().map(|(room, _)| room.clone()).collect(),
+            Self::Join { room, from: JoinFrom::Position(position), .. } => {
+                vec![(room.clone(), Some(*position))]
+            }
+            Self::Join { room, .. } => vec![(room.clone(), None)],
+            Self::Resume { cursor, .. } => {
+                cursor.iter().map(|(room, position)| (room.clone(), Some(position))).collect()
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use super::rooms::Departure;
 use crate::auth::Identity;
 use crate::connection::{Connection, Flushed, Start};
 use crate::encode;
-use crate::inbox::Opening;
+use crate::inbox::{Guard, Opening};
 use crate::outbound::Piece;
 use crate::users::ConnectionKey;
 
@@ -36,7 +36,8 @@ impl State {
     /// Takes a socket in: welcome, rooms, and what came right behind the handshake.
     pub(super) fn open(&mut self, opening: Opening) {
         let now = self.node.env.now();
-        let Opening { io, early, peer, slot: user_slot, last_event_id, resume_wait, checkpoints } = opening;
+        let Opening { io, early, peer, slot: user_slot, last_event_id, resume_wait, checkpoints, held } =
+            opening;
         let io = match io.attach() {
             Ok(io) => io,
             Err(error) => {
@@ -65,7 +66,7 @@ impl State {
             return;
         }
         if !self.echoes() {
-            self.welcome(slot, last_event_id.as_ref(), resume_wait, checkpoints, now);
+            self.welcome(slot, last_event_id.as_ref(), resume_wait, checkpoints, held, now);
         }
         if !early.is_empty() {
             self.process(slot, &mut early.to_vec());
@@ -85,6 +86,7 @@ impl State {
         cursor: Option<&tidings_protocol::event_id::Cursor>,
         resume_wait: bool,
         checkpoints: bool,
+        held: Vec<Guard>,
         now: Instant,
     ) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
@@ -147,7 +149,7 @@ impl State {
             features: Vec::new(),
         }));
         if let Some(connection) = self.connection(slot) {
-            connection.keep_unattached(unattached);
+            connection.keep_unattached(unattached, held);
             if resume_wait {
                 connection.session.wait_for_resume(now);
             }

@@ -1,0 +1,69 @@
+//! Why a call to Redis gave no answer, by what has to be done about it.
+
+use std::fmt;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// A call that failed. Unless it is `NotMaster` or `Refused`, it may have been carried out all the same: a publish is
+/// tried again with the same idempotency id.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The server is a replica. Its connection leads to the wrong place: drop it.
+    NotMaster,
+    /// The server, or this slot of the cluster, can't do it now.
+    Unavailable(RedisError),
+    /// The connection failed, or the answer took too long.
+    Io(RedisError),
+    /// The server will never do it: a missing permission, or a key that is not ours.
+    Refused(RedisError),
+    /// It answered what no script of ours says.
+    Malformed(&'static str),
+    /// It did not answer in time.
+    Late,
+    /// No server is to be found.
+    Nowhere(&'static str),
+}
+
+impl From<RedisError> for CallError {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(kind) => match kind {
+                // A replica that has lost its master is a replica.
+                ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => Self::NotMaster,
+                ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::BusyLoading => Self::Unavailable(error),
+                _ => Self::Refused(error),
+            },
+            ErrorKind::Extension => match error.code() {
+                Some("NOTMASTER") => Self::NotMaster,
+                // No memory left, too few replicas, another's endless script, a disk that is full.
+                Some("OOM" | "NOREPLICAS" | "BUSY" | "MISCONF") => Self::Unavailable(error),
+                _ => Self::Refused(error),
+            },
+            // An answer that is not RESP leaves the connection as useless as a closed one.
+            ErrorKind::Io | ErrorKind::Parse => Self::Io(error),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMaster => {
+                f.write_str("the Redis server is a replica: the address has to lead to the master")
+            }
+            Self::Unavailable(error) => write!(f, "Redis can't do this now: {error}"),
+            Self::Io(error) => write!(f, "the connection to Redis failed: {error}"),
+            Self::Refused(error) => write!(f, "Redis refuses this: {error}"),
+            Self::Late => f.write_str("Redis did not answer in time"),
+            Self::Nowhere(what) => f.write_str(what),
+            Self::Malformed(what) => write!(f, "Redis answered something else than {what}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}

@@ -1,0 +1,434 @@
+//! One connection to Redis: it is made, carries a share of the rooms both ways, and is made anew when it breaks.
+//!
+//! Commands and subscriptions share it, so that they keep their order: what a read brings was read after the
+//! subscription was confirmed, and a publication's own message is taken before its publisher is told. Whenever it was
+//! lost every room on it heals.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use tidings_protocol::event_id::Position;
+use tidings_protocol::follower::Ask;
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::carried;
+use super::error::CallError;
+use super::probe::Probe;
+use super::publishing::Publishing;
+use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
+use crate::room::Room;
+
+/// A call that has no answer by then has failed, though it may have been carried out.
+pub(super) const CALL_MAX: Duration = Duration::from_millis(500);
+/// A connection is given up after so many calls in a row without an answer.
+const SILENT_CALLS_MAX: u64 = 4;
+/// From the first packet to a connection that can be used.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Between two attempts to connect: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Requests that may wait for the connection's task.
+const PIPELINE_REQUESTS_MAX: usize = 4096;
+/// A room's position is compared with the broker's this long after its last event, give or take a quarter.
+const CHECK_INTERVAL: Duration = Duration::from_secs(8);
+/// How often rooms are looked through for those that are due.
+const CHECK_TICK: Duration = Duration::from_secs(1);
+/// One call compares so many rooms, subscribes to so many.
+const CHECK_ROOMS_MAX: usize = 64;
+const SUBSCRIBE_ROOMS_MAX: usize = 500;
+
+/// A connection and what hangs on it.
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    rooms: Mutex<Rooms>,
+    /// Told when a room is held now, or is not any more.
+    touched: Notify,
+    connection: Mutex<Option<Connected>>,
+    /// Told when the connection is of no more use.
+    broken: Notify,
+    connections_made: AtomicU64,
+    pub(super) publishing: Publishing,
+    pub(super) probe: Probe,
+}
+
+#[derive(Default)]
+struct Rooms {
+    /// Those whose channels are subscribed to, or are about to be.
+    by_channel: HashMap<Box<[u8]>, Arc<Room>>,
+    touched: Vec<Arc<Room>>,
+}
+
+/// A connection that answers.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    number: u64,
+    health: Arc<Health>,
+}
+
+#[derive(Default)]
+struct Health {
+    /// Calls in a row that had no answer in time.
+    silent_calls: AtomicU64,
+    /// It said something that nobody had asked for: which answer is whose can't be told any more.
+    confused: AtomicBool,
+    /// Channels that are being unsubscribed from.
+    leaving: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Arc<Self> {
+        let probe = Probe::new(&shared, index);
+        Arc::new(Self {
+            shared,
+            rooms: Mutex::default(),
+            touched: Notify::new(),
+            connection: Mutex::new(None),
+            broken: Notify::new(),
+            connections_made: AtomicU64::new(0),
+            publishing: Publishing::default(),
+            probe,
+        })
+    }
+
+    /// A room is held now, or is not any more.
+    pub(super) fn touch(&self, room: &Arc<Room>) {
+        self.rooms.lock().touched.push(Arc::clone(room));
+        self.touched.notify_one();
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn connected(&self) -> Option<Connected> {
+        self.connection.lock().clone()
+    }
+
+    /// Keeps a connection for as long as somebody holds the link.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut wait = BACKOFF.0;
+        let mut told = false;
+        loop {
+            let connected = match tokio::time::timeout(CONNECT_MAX, self.connect()).await {
+                Ok(connected) => connected.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer in {CONNECT_MAX:?}")),
+            };
+            match connected {
+                Ok(connected) => {
+                    (wait, told) = (BACKOFF.0, false);
+                    self.serve(connected).await;
+                    self.shared.metrics.broker_connections_lost.add(1);
+                }
+                Err(error) if !told => {
+                    warn!(%error, "Redis can't be reached: trying again");
+                    told = true;
+                }
+                Err(error) => debug!(%error, "Redis can't be reached"),
+            }
+            // Not all nodes at the same moment.
+            let jitter = self.shared.env.random() % 100;
+            tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Connected, CallError> {
+        let number = self.connections_made.fetch_add(1, Ordering::Relaxed) + 1;
+        let health = Arc::new(Health::default());
+        let (link, its_health) = (Arc::downgrade(self), Arc::clone(&health));
+        let config = AsyncConnectionConfig::new()
+            // A call has a time of its own, and a connection is made in less than this waits.
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(CONNECT_MAX))
+            .set_pipeline_buffer_size(PIPELINE_REQUESTS_MAX)
+            .set_push_sender(move |push: PushInfo| {
+                if let Some(link) = link.upgrade() {
+                    link.take(push, number, &its_health);
+                }
+                Ok::<(), ()>(())
+            });
+        let client = self.shared.address.master().await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        self.shared.scripts.load(&mut connection).await?;
+        // Of no room: only whether it is the master.
+        self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
+        connection.subscribe(self.probe.channel()).await?;
+        Ok(Connected { connection, number, health })
+    }
+
+    /// Uses a connection until it is of no more use.
+    async fn serve(self: &Arc<Self>, connected: Connected) {
+        info!(connection = connected.number, "connected to Redis");
+        *self.connection.lock() = Some(connected.clone());
+        self.shared.metrics.broker_connections.add(1);
+        let all: Vec<_> = std::mem::take(&mut self.rooms.lock().by_channel).into_values().collect();
+        self.rooms.lock().touched.extend(all);
+        self.touched.notify_one();
+        let mut checks = tokio::time::interval(CHECK_TICK);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if connected.is_useless() {
+                break;
+            }
+            tokio::select! {
+                () = self.broken.notified() => {}
+                () = self.touched.notified() => {
+                    if let Err(error) = self.subscribe_touched(&connected).await {
+                        warn!(%error, "rooms could not be subscribed to");
+                        break;
+                    }
+                }
+                _ = checks.tick() => {
+                    self.check_positions(&connected);
+                    self.send_probe(&connected);
+                }
+            }
+        }
+        *self.connection.lock() = None;
+        self.shared.metrics.broker_connections.subtract(1);
+        self.probe.lost();
+        warn!(connection = connected.number, "the connection to Redis is lost: connecting anew");
+        let rooms: Vec<_> = self.rooms.lock().by_channel.values().cloned().collect();
+        for room in rooms {
+            room.disconnected();
+        }
+    }
+
+    // Subscriptions.
+
+    /// Brings the subscriptions in line with who is held.
+    async fn subscribe_touched(self: &Arc<Self>, connected: &Connected) -> Result<(), CallError> {
+        let (mut wanted, mut unwanted, mut confirmed) = (Vec::new(), Vec::new(), Vec::new());
+        {
+            let mut rooms = self.rooms.lock();
+            for room in std::mem::take(&mut rooms.touched) {
+                let channel = self.shared.keys_of(&room).channel().as_bytes().into();
+                match (room.is_held(), rooms.by_channel.contains_key(&channel)) {
+                    (true, false) => {
+                        wanted.push(room.clone());
+                        rooms.by_channel.insert(channel, room);
+                    }
+                    (false, true) => {
+                        rooms.by_channel.remove(&channel);
+                        unwanted.push(room);
+                    }
+                    // It was let go of and taken up again: its subscription has never ended.
+                    (true, true) => confirmed.push(room),
+                    (false, false) => {}
+                }
+            }
+        }
+        for rooms in unwanted.chunks(SUBSCRIBE_ROOMS_MAX) {
+            let channels: Vec<_> = rooms.iter().map(|room| self.shared.keys_of(room)).collect();
+            let channels: Vec<_> = channels.iter().map(|keys| keys.channel()).collect();
+            connected.health.leaving.fetch_add(channels.len() as u64, Ordering::Relaxed);
+            let mut connection = connected.connection.clone();
+            in_time(connection.unsubscribe(channels)).await?;
+        }
+        for rooms in wanted.chunks(SUBSCRIBE_ROOMS_MAX) {
+            let channels: Vec<_> = rooms.iter().map(|room| self.shared.keys_of(room)).collect();
+            let channels: Vec<_> = channels.iter().map(|keys| keys.channel()).collect();
+            let mut connection = connected.connection.clone();
+            in_time(connection.subscribe(channels)).await?;
+            for room in rooms {
+                self.ask(room, room.subscribed());
+            }
+        }
+        for room in confirmed.into_iter().filter(|room| room.waits_for_subscription()) {
+            self.ask(&room, room.subscribed());
+        }
+        Ok(())
+    }
+
+    /// What the connection pushes, in the order in which the server sent it.
+    fn take(self: &Arc<Self>, push: PushInfo, number: u64, health: &Arc<Health>) {
+        match push.kind {
+            PushKind::Message | PushKind::SMessage => {
+                let mut data = push.data.into_iter();
+                if let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
+                    (data.next(), data.next())
+                {
+                    self.take_message(&channel, message.into());
+                }
+            }
+            PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+                let asked = health
+                    .leaving
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |leaving| leaving.checked_sub(1));
+                if asked.is_err() {
+                    // The server has ended a subscription. The client library takes that for an answer.
+                    health.confused.store(true, Ordering::Relaxed);
+                    self.broken.notify_one();
+                }
+            }
+            PushKind::Disconnection => {
+                health.confused.store(true, Ordering::Relaxed);
+                self.broken.notify_one();
+                debug!(connection = number, "Redis has closed the connection");
+            }
+            _ => {}
+        }
+    }
+
+    fn take_message(self: &Arc<Self>, channel: &[u8], message: Bytes) {
+        if channel == self.probe.channel().as_bytes() {
+            return self.probe.came_back(&message, self.shared.env.now());
+        }
+        let room = self.rooms.lock().by_channel.get(channel).cloned();
+        let Some(room) = room else { return };
+        let ask = carried::take(&self.shared, &room, message);
+        self.ask(&room, ask);
+    }
+
+    // Reading.
+
+    /// Sends a read that a room's follower asks for, if it does.
+    pub(super) fn ask(self: &Arc<Self>, room: &Arc<Room>, ask: Option<Ask>) {
+        let (Some(ask), Some(connected)) = (ask, self.connected()) else { return };
+        let (link, room) = (Arc::clone(self), Arc::clone(room));
+        drop(self.shared.runtime.spawn(async move { link.read(&room, &connected, ask).await }));
+    }
+
+    /// Reads until the room asks for no more. A connection that is lost meanwhile makes it ask anew.
+    async fn read(self: &Arc<Self>, room: &Arc<Room>, connected: &Connected, mut ask: Ask) {
+        let shared = &self.shared;
+        let keys = shared.keys_of(room);
+        loop {
+            let mut connection = connected.connection.clone();
+            let after = (ask.after > 0).then_some(ask.after);
+            let call = shared.scripts.read(
+                &mut connection,
+                &keys,
+                shared.fresh_epoch(),
+                after,
+                READ_EVENTS_MAX,
+                READ_BYTES_MAX,
+            );
+            shared.metrics.broker_reads.add(1);
+            let next = match self.call(connected, call).await {
+                Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
+                Err(error) => {
+                    debug!(room = %room.id, %error, "a room could not be read");
+                    tokio::time::sleep(CALL_MAX / 4).await;
+                    room.read_failed(ask.read)
+                }
+            };
+            match next {
+                Some(next) if !connected.is_useless() => ask = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// Compares the positions of those rooms that have heard nothing for a while.
+    fn check_positions(self: &Arc<Self>, connected: &Connected) {
+        let shared = &self.shared;
+        let now = shared.env.now();
+        let rooms: Vec<_> = self.rooms.lock().by_channel.values().cloned().collect();
+        let due: Vec<(Arc<Room>, Position)> = rooms
+            .into_iter()
+            .filter_map(|room| {
+                let quarter = 0.75 + (shared.env.random() % 500) as f64 / 1000.0;
+                let ours = room.due_check(now, CHECK_INTERVAL.mul_f64(quarter))?;
+                Some((room, ours))
+            })
+            .collect();
+        for due in due.chunks(CHECK_ROOMS_MAX) {
+            let (link, connected, due) = (Arc::clone(self), connected.clone(), due.to_vec());
+            drop(shared.runtime.spawn(async move { link.compare(&connected, &due).await }));
+        }
+    }
+
+    async fn compare(self: &Arc<Self>, connected: &Connected, due: &[(Arc<Room>, Position)]) {
+        let shared = &self.shared;
+        let keys: Vec<_> = due.iter().map(|(room, _)| shared.keys_of(room)).collect();
+        let keys: Vec<_> = keys.iter().collect();
+        let mut connection = connected.connection.clone();
+        let call = shared.scripts.positions(&mut connection, &keys, shared.fresh_epoch());
+        match self.call(connected, call).await {
+            Ok(positions) => {
+                for ((room, ours), theirs) in due.iter().zip(positions) {
+                    self.ask(room, room.check(*ours, theirs));
+                }
+            }
+            Err(error) => debug!(%error, "positions could not be compared"),
+        }
+    }
+
+    fn send_probe(self: &Arc<Self>, connected: &Connected) {
+        let (link, connected) = (Arc::clone(self), connected.clone());
+        let now = self.shared.env.now();
+        drop(self.shared.runtime.spawn(async move {
+            let mut connection = connected.connection.clone();
+            let command = link.probe.command(link.shared.env.random(), now);
+            let call = async { Ok(command.query_async::<()>(&mut connection).await?) };
+            if let Err(error) = link.call(&connected, call).await {
+                debug!(%error, "a probe was not sent");
+            }
+        }));
+    }
+
+    /// Sends what is not stored on a channel, if there is a connection, and waits for nothing.
+    pub(super) fn carry(self: &Arc<Self>, channel: String, message: Vec<u8>) {
+        let Some(connected) = self.connected() else { return };
+        let link = Arc::clone(self);
+        drop(self.shared.runtime.spawn(async move {
+            let mut connection = connected.connection.clone();
+            let mut command = redis::cmd("PUBLISH");
+            command.arg(channel).arg(message);
+            let call = async { Ok(command.query_async::<()>(&mut connection).await?) };
+            if let Err(error) = link.call(&connected, call).await {
+                debug!(%error, "an event that is not stored was not carried");
+            }
+        }));
+    }
+
+    /// Waits for a call's answer as long as one is worth waiting for.
+    pub(super) async fn call<T>(
+        &self,
+        connected: &Connected,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let health = &connected.health;
+        let answer = match tokio::time::timeout(CALL_MAX, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Late),
+        };
+        match &answer {
+            _ if health.confused.load(Ordering::Relaxed) => return Err(CallError::Late),
+            Err(CallError::Late) => {
+                self.shared.metrics.broker_calls_late.add(1);
+                if health.silent_calls.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS_MAX {
+                    self.broken.notify_one();
+                }
+            }
+            Err(CallError::NotMaster | CallError::Io(_) | CallError::Malformed(_)) => {
+                health.confused.store(true, Ordering::Relaxed);
+                self.broken.notify_one();
+            }
+            Ok(_) | Err(CallError::Unavailable(_) | CallError::Refused(_) | CallError::Nowhere(_)) => {
+                health.silent_calls.store(0, Ordering::Relaxed);
+            }
+        }
+        answer
+    }
+}
+
+impl Connected {
+    fn is_useless(&self) -> bool {
+        self.health.confused.load(Ordering::Relaxed)
+            || self.health.silent_calls.load(Ordering::Relaxed) >= SILENT_CALLS_MAX
+    }
+}
+
+async fn in_time(call: impl Future<Output = redis::RedisResult<()>>) -> Result<(), CallError> {
+    match tokio::time::timeout(CONNECT_MAX, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallError::Late),
+    }
+}

@@ -1,0 +1,167 @@
+//! Publications on their way to Redis: those of one room one after the other, as many as wait in one call.
+//!
+//! So a room's order is that in which they were submitted, and a busy room costs the server few calls: what comes while
+//! one is on its way goes with the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidings_protocol::event_id::RoomId;
+
+use super::answer::Outcome;
+use super::error::CallError;
+use super::link::{Connected, Link};
+use super::script::{RoomBounds, Submitted};
+use crate::broker::Completion;
+use crate::room::{PublishError, Receipt, Room};
+
+/// One call takes so many publications at most, and about so many bytes.
+const CALL_PUBLICATIONS_MAX: usize = 64;
+const CALL_BYTES_MAX: usize = 256 * 1024;
+/// So many wait for one room, and so many bytes. More is `unavailable`.
+const WAITING_PUBLICATIONS_MAX: usize = 4096;
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Of what a room's publications wait in.
+#[derive(Default)]
+pub(super) struct Publishing {
+    /// Only rooms with a call on its way.
+    queues: Mutex<HashMap<RoomId, Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Pending>,
+    bytes: usize,
+}
+
+/// A publication that waits.
+pub(super) struct Pending {
+    pub(super) id: Option<[u8; 16]>,
+    pub(super) fingerprint: u64,
+    pub(super) record: Bytes,
+    pub(super) completion: Completion,
+}
+
+impl Publishing {
+    /// Lets a publication wait; whether nobody sends those of this room yet.
+    fn push(&self, room: &RoomId, pending: Pending) -> Result<bool, Pending> {
+        let mut queues = self.queues.lock();
+        let Some(queue) = queues.get_mut(room) else {
+            let queue = queues.entry(room.clone()).or_default();
+            queue.push(pending);
+            return Ok(true);
+        };
+        if queue.waiting.len() >= WAITING_PUBLICATIONS_MAX || queue.bytes >= WAITING_BYTES_MAX {
+            return Err(pending);
+        }
+        queue.push(pending);
+        Ok(false)
+    }
+
+    /// What the next call takes; when nothing waits any more, nobody sends.
+    fn next(&self, room: &RoomId) -> Vec<Pending> {
+        let mut queues = self.queues.lock();
+        let Some(queue) = queues.get_mut(room) else { return Vec::new() };
+        let mut bytes = 0;
+        let fitting = queue.waiting.iter().take(CALL_PUBLICATIONS_MAX).take_while(|pending| {
+            let fits = bytes < CALL_BYTES_MAX;
+            bytes += pending.record.len();
+            fits
+        });
+        let count = fitting.count();
+        let next: Vec<_> = queue.waiting.drain(..count).collect();
+        queue.bytes -= next.iter().map(|pending| pending.record.len()).sum::<usize>();
+        if next.is_empty() {
+            queues.remove(room);
+        }
+        next
+    }
+}
+
+impl Queue {
+    fn push(&mut self, pending: Pending) {
+        self.bytes += pending.record.len();
+        self.waiting.push_back(pending);
+    }
+}
+
+impl Link {
+    /// Sends a publication, behind those of the room that wait.
+    pub(super) fn publish(self: &Arc<Self>, room: &Arc<Room>, pending: Pending) {
+        if self.connected().is_none() {
+            return pending.completion.complete(Err(PublishError::Unavailable));
+        }
+        match self.publishing.push(&room.id, pending) {
+            Ok(false) => {}
+            Ok(true) => {
+                let (link, room) = (Arc::clone(self), Arc::clone(room));
+                drop(self.shared.runtime.spawn(async move { link.send_all(&room).await }));
+            }
+            Err(refused) => refused.completion.complete(Err(PublishError::Unavailable)),
+        }
+    }
+
+    /// Sends a room's publications until none wait.
+    async fn send_all(self: &Arc<Self>, room: &Arc<Room>) {
+        loop {
+            let pending = self.publishing.next(&room.id);
+            if pending.is_empty() {
+                return;
+            }
+            let outcomes = match self.connected() {
+                Some(connected) => self.send(&connected, room, &pending).await,
+                None => Err(CallError::Late),
+            };
+            match outcomes {
+                Ok(outcomes) => {
+                    for (pending, outcome) in pending.into_iter().zip(outcomes) {
+                        pending.completion.complete(self.told(outcome));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(room = %room.id, %error, "publications may not be stored");
+                    for pending in pending {
+                        pending.completion.complete(Err(PublishError::Unavailable));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        connected: &Connected,
+        room: &Room,
+        pending: &[Pending],
+    ) -> Result<Vec<Outcome>, CallError> {
+        let shared = &self.shared;
+        let keys = shared.keys_of(room);
+        let bounds = RoomBounds { log: room.rules.bounds, ids_max: shared.ids_max() };
+        let submitted: Vec<_> = pending
+            .iter()
+            .map(|pending| Submitted {
+                id: pending.id.as_ref(),
+                fingerprint: pending.fingerprint,
+                record: &pending.record,
+            })
+            .collect();
+        let mut connection = connected.connection.clone();
+        let call = shared.scripts.publish(&mut connection, &keys, shared.fresh_epoch(), &bounds, &submitted);
+        Ok(self.call(connected, call).await?.outcomes)
+    }
+
+    fn told(&self, outcome: Outcome) -> Result<Receipt, PublishError> {
+        match outcome {
+            Outcome::Stored(position) => Ok(Receipt { position, duplicate: false }),
+            Outcome::Duplicate(position) => {
+                self.shared.metrics.duplicates.add(1);
+                Ok(Receipt { position, duplicate: true })
+            }
+            Outcome::Conflict => Err(PublishError::Conflict),
+            Outcome::Full => Err(PublishError::TooManyIds),
+        }
+    }
+}
