@@ -42,14 +42,19 @@ pub fn kept() -> BoxMakeWriter {
     KEPT.as_ref().map_or_else(|| BoxMakeWriter::new(io::sink), |file| BoxMakeWriter::new(Arc::clone(file)))
 }
 
-/// The test kit's hub, whose log is kept, and its metrics at its end.
-#[derive(Debug)]
+/// The test kit's hub, whose log is kept, and its metrics whenever somebody has done with it.
+#[derive(Clone, Debug)]
 pub struct TestHub(tidings::testing::TestHub);
 
 impl TestHub {
     pub fn start(builder: HubBuilder) -> Result<Self, BuildError> {
         keep();
         tidings::testing::TestHub::start(builder).map(Self)
+    }
+
+    pub fn start_seeded(builder: HubBuilder, seed: u64) -> Result<Self, BuildError> {
+        keep();
+        tidings::testing::TestHub::start_seeded(builder, seed).map(Self)
     }
 }
 
@@ -63,7 +68,7 @@ impl Deref for TestHub {
 
 impl Drop for TestHub {
     fn drop(&mut self) {
-        tracing::debug!(metrics = ?self.hub().metrics(), "the end of a hub");
+        tracing::debug!(metrics = ?self.hub().metrics(), "done with a hub");
     }
 }
 
