@@ -21,6 +21,7 @@ mod idempotency;
 mod inbox;
 mod io;
 mod lanes;
+mod local_users;
 mod logged;
 mod members;
 mod membership;
@@ -52,6 +53,7 @@ pub struct Readme;
 pub use access::{Access, AccessError, ClaimRule};
 #[cfg(feature = "redis")]
 pub use broker::{InvalidAddress, InvalidPrefix, Redis};
+pub use broker::{ControlError, NodeInfo};
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
