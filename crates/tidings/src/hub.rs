@@ -427,6 +427,9 @@ impl HubBuilder {
     }
 }
 
+/// How long a drain waits for the broker to be told that everybody is gone.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
 /// Far above any reconnect, and far below what the clock can count: a deadline made of it never overflows.
 const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -613,6 +616,10 @@ impl Hub {
             }
         };
         let _ = tokio::time::timeout(window + 2 * node.limits.close_duration_max, all_gone).await;
+        if let Some(settled) = node.broker.settle() {
+            // What is not given back by then comes free by itself.
+            let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
+        }
         node.metrics.connections.get()
     }
 }

@@ -242,7 +242,7 @@ async fn place(
     takes_over: Option<SessionId>,
 ) -> Result<Slot, HandshakeRefusal> {
     let limit = connection_limit(node, identity);
-    let wanted = Wanted { user: identity.user(), session, takes_over, limit };
+    let wanted = Wanted { identity, session, takes_over, limit };
     let (slot, limit_reached) = match node.broker.take_place(wanted) {
         Some(taking) => {
             let mut slot = node.users.reserve(identity.user(), session);
@@ -279,7 +279,7 @@ async fn find_place(
         return Ok(());
     }
     let (session, limit) = (SessionId::first(&*node.env), connection_limit(node, identity));
-    let wanted = Wanted { user: identity.user(), session, takes_over, limit };
+    let wanted = Wanted { identity, session, takes_over, limit };
     match node.broker.find_place(wanted) {
         Some(finding) => finding.await.map_err(|why| refusal_of(why, limit)),
         None => Ok(()),
@@ -289,6 +289,7 @@ async fn find_place(
 fn refusal_of(why: NoPlace, limit: ConnectionLimit) -> HandshakeRefusal {
     match why {
         NoPlace::LimitReached => HandshakeRefusal::connection_limit(limit.max),
+        NoPlace::Revoked => HandshakeRefusal::token_revoked(),
         NoPlace::Silent => HandshakeRefusal::broker_unavailable(NO_PLACES),
     }
 }

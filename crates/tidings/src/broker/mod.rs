@@ -91,6 +91,11 @@ pub(crate) trait Broker: Send + Sync + 'static {
     /// This node takes nobody any more.
     fn leave(&self) {}
 
+    /// Waits until what it holds for users who are gone was given back; none where it holds nothing.
+    fn settle(&self) -> Option<Answer<'_, ()>> {
+        None
+    }
+
     /// Forgets what is past its time.
     fn maintain(&self);
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::auth::UserId;
+use crate::auth::{Identity, UserId};
 use crate::revocations::TooManyRevocations;
 use crate::session_id::SessionId;
 use crate::users::ConnectionLimit;
@@ -15,7 +15,7 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A place among a user's connections, as a handshake wants it.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) user: &'a UserId,
+    pub(crate) identity: &'a Identity,
     pub(crate) session: SessionId,
     pub(crate) takes_over: Option<SessionId>,
     pub(crate) limit: ConnectionLimit,
@@ -33,6 +33,8 @@ pub(crate) struct Place {
 pub(crate) enum NoPlace {
     /// The user has as many connections as he may.
     LimitReached,
+    /// The broker knows that the token was revoked, and so does this node now.
+    Revoked,
     /// Nobody knows: the broker does not answer.
     Silent,
 }

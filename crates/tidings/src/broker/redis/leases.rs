@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -44,6 +44,8 @@ pub(super) struct Leases {
     state: Mutex<State>,
     /// Told when places are given back.
     given_back: Notify,
+    /// Whose turn it is to send: what was taken to be sent first is sent first.
+    turn: Semaphore,
 }
 
 #[derive(Default)]
@@ -77,7 +79,13 @@ struct Work {
 
 impl Leases {
     pub(super) fn new(lease: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { lease, metrics, state: Mutex::default(), given_back: Notify::new() })
+        Arc::new(Self {
+            lease,
+            metrics,
+            state: Mutex::default(),
+            given_back: Notify::new(),
+            turn: Semaphore::new(1),
+        })
     }
 
     /// A place that is about to be taken: whatever becomes of the call, it is given back when this is dropped.
@@ -105,7 +113,8 @@ impl Leases {
             }
         }
         while work.len() < CALLS_MAX * CALL_USERS_MAX {
-            let Some(Reverse((due, user))) = state.due.peek().filter(|Reverse((due, _))| *due <= now).cloned()
+            let Some(Reverse((due, user))) =
+                state.due.peek().filter(|Reverse((due, _))| *due <= now).cloned()
             else {
                 break;
             };
@@ -157,8 +166,12 @@ impl Leases {
 impl Lease {
     /// Redis holds it since then.
     pub(super) fn hold(&self, since_ms: u64, shared: &Shared) {
+        let due = shared.env.now() + self.leases.part(RENEW_AFTER, shared.env.random());
+        self.held_since(since_ms, due);
+    }
+
+    fn held_since(&self, since_ms: u64, due: Instant) {
         let leases = &self.leases;
-        let due = shared.env.now() + leases.part(RENEW_AFTER, shared.env.random());
         let mut state = leases.state.lock();
         let state = &mut *state;
         let held = state.by_user.entry(self.user.clone()).or_insert_with(|| {
@@ -201,6 +214,8 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
 /// be more.
 pub(super) async fn send(shared: &Arc<Shared>, link: &Arc<Link>) -> bool {
     let leases = &shared.leases;
+    // It is never closed.
+    let _turn = leases.turn.acquire().await;
     let mut work = leases.work(shared.env.now()).into_iter().peekable();
     let any = work.peek().is_some();
     let mut calls_failed = false;
@@ -263,5 +278,52 @@ async fn send_one(shared: &Arc<Shared>, link: &Link, work: Vec<Work>) -> bool {
             state.given_back.extend(given_back.into_iter().take(room));
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A dead node's places come free within 90 s, and a living node's outlast two renewals that fail.
+    #[test]
+    fn a_lease_is_long_enough_for_the_living_and_short_enough_for_the_dead() {
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        assert!((Duration::from_secs(60)..=Duration::from_secs(80)).contains(&leases.lease));
+        let longest = |part| (0..500).map(|random| leases.part(part, random)).max().unwrap();
+        let (renewed, tried_again) = (longest(RENEW_AFTER), longest(RETRY_AFTER));
+        assert!(renewed <= Duration::from_secs(25) && tried_again <= Duration::from_millis(6250));
+        let tick = leases.lease / TICKS_PER_LEASE + super::super::link::CALL_MAX;
+        assert!(renewed + 2 * tried_again + 3 * tick < leases.lease / 2 + Duration::from_secs(10));
+        assert!(leases.lease < Duration::from_secs(90), "it is not renewed after its node's death");
+    }
+
+    #[test]
+    fn what_is_given_back_is_sent_once_and_before_nothing_of_it_is_renewed() {
+        let env = crate::env::SystemEnv::inline();
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        let ann = UserId::parse("ann").unwrap();
+        let (one, two) = (SessionId::first(&env), SessionId::first(&env));
+        let now = Instant::now();
+        let (first, second) = (leases.lease(&ann, one), leases.lease(&ann, two));
+        first.held_since(7, now);
+        second.held_since(9, now);
+        assert_eq!(leases.sessions_until("ann", 8), [one]);
+        assert!(leases.work(now - Duration::from_millis(1)).is_empty());
+        let renewed = leases.work(now);
+        assert_eq!(renewed.len(), 1);
+        assert_eq!(renewed[0].sessions, [(one, Some(7)), (two, Some(9))]);
+        assert!(leases.work(now).is_empty(), "until it is said when it is next");
+        leases.next(&ann, now);
+        drop(first);
+        let mut work = leases.work(now);
+        assert_eq!(work.remove(0).sessions, [(one, None)]);
+        assert_eq!(work.remove(0).sessions, [(two, Some(9))]);
+        leases.lease(&ann, one).refused();
+        leases.next(&ann, now);
+        drop(second);
+        assert_eq!(leases.work(now).remove(0).sessions, [(two, None)]);
+        assert!(leases.work(now + LEASE_DEFAULT).is_empty());
+        assert_eq!(leases.metrics.leases.get(), 0);
     }
 }

@@ -46,8 +46,8 @@ use crate::room::Room;
 
 use address::Address;
 pub use address::InvalidAddress;
-pub use keys::InvalidPrefix;
 use control::Control;
+pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
 use leases::Leases;
 use link::Link;
@@ -313,6 +313,10 @@ impl Broker for RedisBroker {
         drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
     }
 
+    fn settle(&self) -> Option<Answer<'_, ()>> {
+        Some(Box::pin(async { while leases::send(&self.shared, self.control()).await {} }))
+    }
+
     fn maintain(&self) {}
 }
 
@@ -325,7 +329,7 @@ impl Drop for RedisBroker {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
         drop(self.shared.runtime.spawn(async move {
             shared.nodes.leave(&link).await;
-            leases::send(&shared, &link).await;
+            while leases::send(&shared, &link).await {}
         }));
     }
 }

@@ -84,10 +84,7 @@ pub(super) async fn give(link: &Arc<Link>, order: Order<'_>) -> Result<(), Contr
 }
 
 /// Reads and does what was stored since the last time.
-pub(super) async fn catch_up(
-    shared: &Shared,
-    connection: &mut impl ConnectionLike,
-) -> Result<(), CallError> {
+pub(super) async fn catch_up(shared: &Shared, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
     for (list, name) in LISTS.iter().enumerate() {
         let keys = shared.keyspace.orders(name);
         loop {
@@ -150,18 +147,16 @@ fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
 pub(super) async fn follow(shared: Arc<Shared>, link: Arc<Link>) {
     let mut poll_at = Instant::now();
     loop {
-        let announced = tokio::time::timeout_at(poll_at, shared.orders.announced.notified()).await.is_ok();
-        if !announced {
-            poll_at = Instant::now() + POLL_INTERVAL;
-        }
+        let _ = tokio::time::timeout_at(poll_at, shared.orders.announced.notified()).await;
         let connected = link.connection_made().await;
+        poll_at = Instant::now() + POLL_INTERVAL;
         let mut connection = connected.connection.clone();
-        if let Err(error) = catch_up(&shared, &mut connection).await {
+        let read = catch_up(&shared, &mut connection).await;
+        // It is late by itself; the link is to know what else was wrong.
+        if let Err(error) = link.call(&connected, std::future::ready(read)).await {
             // The next round reads on from there.
             debug!(%error, "what every node has to do was not read");
         }
-        if !announced {
-            shared.nodes.stay(&link, &connected).await;
-        }
+        shared.nodes.stay(&link, &connected).await;
     }
 }

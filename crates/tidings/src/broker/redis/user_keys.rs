@@ -35,7 +35,10 @@ impl Keyspace {
 
     /// What is to be done about users and tokens, of one list.
     pub(super) fn orders(&self, list: &str) -> Pair {
-        Pair([format!("{}{{%control}}:{list}", self.head), format!("{}{{%control}}:{list}:values", self.head)])
+        Pair([
+            format!("{}{{%control}}:{list}", self.head),
+            format!("{}{{%control}}:{list}:values", self.head),
+        ])
     }
 
     /// The nodes that there are.
