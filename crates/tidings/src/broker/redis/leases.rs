@@ -222,7 +222,7 @@ pub(super) async fn send(shared: &Arc<Shared>, link: &Arc<Link>) -> bool {
     while work.peek().is_some() {
         let mut calls = JoinSet::new();
         while calls.len() < CALLS_MAX && work.peek().is_some() {
-            let of_one_call: Vec<_> = work.by_ref().take(shared.rooms_per_call(CALL_USERS_MAX)).collect();
+            let of_one_call: Vec<_> = work.by_ref().take(CALL_USERS_MAX).collect();
             let (shared, link) = (Arc::clone(shared), Arc::clone(link));
             calls.spawn(async move { send_one(&shared, &link, of_one_call).await });
         }
