@@ -1,6 +1,7 @@
 //! What holds for all nodes that share a real Redis: how often a user is connected, who is sent away, which nodes there are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
 mod redis_servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::future::join_all;
+use log_capture::TestHub;
 use redis_servers::{Forwarder, RedisServer, url_of};
 use serde_json::{Value, json};
 use tidings::auth::{Identity, Jwt, UserId, mint_hs256};
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::limits::ConnectionLimitPolicy;
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{ControlError, HandshakeRefusal, Hub, HubBuilder, Limits, Redis, RoomRules, SessionId};
 
 const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
@@ -406,6 +408,34 @@ async fn as_many_revocations_as_may_be_are_for_all_nodes_together() {
 }
 
 #[tokio::test]
+async fn what_was_revoked_is_known_to_who_starts_after_redis_has_lost_it() {
+    let server = RedisServer::start().await;
+    let (one, two) = (node(with_tokens(), redis(&server)), node(with_tokens(), redis(&server)));
+    let (anns, bobs) = (token("ann", "1"), token("bob", "2"));
+    let (mut ann, mut bob) =
+        (connect_with(&two, &anns).await.unwrap(), connect_with(&two, &bobs).await.unwrap());
+    one.hub().revoke_user("ann").await.unwrap();
+    one.hub().revoke_token("2").await.unwrap();
+    assert_eq!(one.hub().disconnect_user("cid").await, Ok(0));
+    for client in [&mut ann, &mut bob] {
+        closed_with(client, CloseCode::TOKEN_INVALID).await;
+    }
+    drop(one);
+    let () = server.run(&["FLUSHALL"]).await;
+    until("it is stored again", EVERYWHERE_MAX, async || {
+        let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
+        (stored == 2).then_some(())
+    })
+    .await;
+    let later = node(with_tokens(), redis(&server));
+    for revoked in [&anns, &bobs] {
+        assert_eq!(connect_with(&later, revoked).await.unwrap_err().code(), "token_claims");
+    }
+    let disconnected: usize = server.run(&["EXISTS", "tidings:1:{%control}:disconnected"]).await;
+    assert_eq!(disconnected, 0, "that would be about later connections");
+}
+
+#[tokio::test]
 async fn an_event_for_a_user_reaches_his_connections_on_other_nodes() {
     let server = RedisServer::start().await;
     let (one, two) = (node(open(), redis(&server)), node(open(), redis(&server)));
@@ -451,7 +481,9 @@ async fn nodes_are_listed_until_they_are_drained_or_gone() {
     is_left(&nodes[0], 1).await;
     assert_eq!(told(&nodes[1], "bob").await, (503, "draining".into()));
     keys(&server).await;
-    drop(nodes);
+    let bob = connect(&nodes[0], identity("bob")).await.unwrap();
+    // Without a goodbye to anybody.
+    drop((nodes, bob));
     until("nothing is left", EVERYWHERE_MAX, async || {
         let keys: Vec<String> = server.run(&["KEYS", "*"]).await;
         keys.is_empty().then_some(())

@@ -1,7 +1,8 @@
 -- Stores what every node has to do for a user or a token, until the last node that may have missed it has read it.
 --
 -- KEYS: order (id -> when, never twice the same), values (id -> value)
--- ARGV: lineage mode, id, value (a number, of which the highest counts, or nothing), age_max_ms, max
+-- ARGV: lineage mode, id, value (a number, of which the highest counts, or nothing), age_max_ms, max, `missing` if it is
+--       stored only where it is not, or nothing
 -- Reply: when, or `f` where as many are stored as may be
 
 local order, values = KEYS[1], KEYS[2]
@@ -20,7 +21,11 @@ for _, old in ipairs(redis.call('ZRANGE', order, '-inf', text(now - age_max_ms),
   redis.call('ZREM', order, old)
   redis.call('HDEL', values, old)
 end
-if not redis.call('ZSCORE', order, id) and redis.call('ZCARD', order) >= max then
+local stored = redis.call('ZSCORE', order, id)
+if stored and ARGV[6] == 'missing' then
+  return text(tonumber(stored))
+end
+if not stored and redis.call('ZCARD', order) >= max then
   return 'f'
 end
 -- Whoever has read up to the newest must find this one behind it, whatever the clock says.

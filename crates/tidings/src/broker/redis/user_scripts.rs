@@ -52,6 +52,19 @@ pub(super) enum Taken {
 /// A session's place: when it was taken if it is kept, none if it is given back.
 pub(super) type Kept = (SessionId, Option<u64>);
 
+/// An order that is to be stored.
+#[derive(Clone, Copy)]
+pub(super) struct ToStore<'a> {
+    pub(super) id: &'a str,
+    /// Of several under one id the highest counts.
+    pub(super) value: Option<u64>,
+    pub(super) age_max: Duration,
+    /// So many are stored at most.
+    pub(super) max: usize,
+    /// Whether it stays as it is where it is stored already.
+    pub(super) only_if_missing: bool,
+}
+
 /// One stored order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stored {
@@ -140,15 +153,13 @@ impl UserScripts {
         &self,
         connection: &mut impl ConnectionLike,
         keys: &Pair,
-        id: &str,
-        value: Option<u64>,
-        age_max: Duration,
-        max: usize,
+        order: &ToStore<'_>,
     ) -> Result<bool, CallError> {
         let answer = self.order.call(connection, |command| {
-            command.arg(2).arg(&keys.0[..]).arg(self.lineage).arg(id);
-            command.arg(value.map_or_else(String::new, |value| value.to_string()));
-            command.arg(ms(age_max)).arg(max);
+            command.arg(2).arg(&keys.0[..]).arg(self.lineage).arg(order.id);
+            command.arg(order.value.map_or_else(String::new, |value| value.to_string()));
+            command.arg(ms(order.age_max)).arg(order.max);
+            command.arg(if order.only_if_missing { "missing" } else { "" });
         });
         match answer.await? {
             Value::BulkString(text) => Ok(text != b"f"),
