@@ -298,6 +298,26 @@ async fn while_redis_is_away_nobody_is_let_in_and_nobody_is_sent_away() {
     }
 }
 
+#[tokio::test]
+async fn a_place_that_was_taken_too_late_is_given_back() {
+    let server = RedisServer::start().await;
+    let one = node(at_most(1, ConnectionLimitPolicy::RefuseNewest), redis(&server));
+    drop(connect(&one, identity("ann")).await.unwrap());
+    until("her place is given back", EVERYWHERE_MAX, async || {
+        (places(&server, "ann").await == 0).then_some(())
+    })
+    .await;
+    server.pause();
+    let began = Instant::now();
+    let refused = connect(&one, identity("ann")).await.unwrap_err();
+    assert_eq!((refused.status().as_u16(), refused.code()), (503, "broker_unavailable"));
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    // Now Redis does what it was asked.
+    server.go_on();
+    until("there is a place", Duration::from_secs(10), async || connect(&one, identity("ann")).await.ok())
+        .await;
+}
+
 // What is done everywhere.
 
 fn with_tokens() -> HubBuilder {
