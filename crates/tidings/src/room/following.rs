@@ -278,7 +278,7 @@ impl Room {
         event: Carried<Bytes>,
     ) -> (Arc<Publication>, Option<crate::newest::Key>) {
         let position = Position { epoch, offset: event.offset };
-        match Draft::from_record(event.record) {
+        match Draft::from_record(&event.record) {
             Some(mut draft) => {
                 let about = draft.about.take();
                 (Arc::new(draft.publish(&self.id, position, event.at_ms)), about)

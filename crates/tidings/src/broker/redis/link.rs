@@ -159,6 +159,7 @@ impl Link {
             }
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
+            #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
             tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
@@ -318,7 +319,7 @@ impl Link {
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
-        let ask = carried::take(&self.shared, &room, message);
+        let ask = carried::take(&self.shared, &room, &message);
         self.ask(&room, ask);
     }
 
@@ -353,6 +354,7 @@ impl Link {
                 Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
                 Err(error) => {
                     debug!(room = %room.id, %error, "a room could not be read");
+                    #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
                     tokio::time::sleep(CALL_MAX / 4).await;
                     room.read_failed(ask.read)
                 }
