@@ -14,19 +14,23 @@ mod log;
 mod message;
 mod probe;
 mod publishing;
+mod routes;
 mod script;
+mod slots;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redis::{ClientTlsConfig, TlsCertificates};
 use sha2::{Digest as _, Sha256};
 use tidings_protocol::event_id::Epoch;
 use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{Broker, Completion};
@@ -36,16 +40,17 @@ use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
 
 use address::Address;
-pub use address::InvalidAddress;
+pub use address::{InvalidAddress, InvalidCertificate};
 pub use check::{RedisFault, RedisReport};
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
-use link::Link;
 use publishing::Pending;
+use routes::Routes;
 use script::{Channels, Lineage, Scripts};
 
-/// Connections to Redis of a node, each with its share of the rooms.
+/// Connections of a node to each master, each with its share of the rooms.
 const CONNECTIONS_DEFAULT: usize = 2;
+const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// How a hub reaches Redis.
 ///
@@ -63,11 +68,18 @@ pub struct Redis {
     keyspace: Keyspace,
     connections: usize,
     lineage: Lineage,
+    certificates: TlsCertificates,
 }
 
 impl Redis {
-    /// Redis at an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` with TLS, or several such hosts
-    /// joined by `,`, of which the one that is the master is used.
+    /// Redis at an address:
+    ///
+    /// - `redis://[user:password@]host[:port][/db]`: a server, or several hosts joined by `,`, of which the one that is
+    ///   the master is used;
+    /// - `redis+sentinel://[user:password@]host[:port],host[:port]/name[/db]`: the master of that name, as these
+    ///   sentinels know it;
+    /// - `redis+cluster://[user:password@]host[:port],host[:port]`: the cluster that these servers are of;
+    /// - each with `rediss` in the place of `redis`: with TLS.
     ///
     /// # Errors
     /// [`InvalidAddress`].
@@ -77,6 +89,7 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
+            certificates: TlsCertificates { client_tls: None, root_cert: None },
         })
     }
 
@@ -89,11 +102,35 @@ impl Redis {
         Ok(self)
     }
 
-    /// Connections of a node, each with its share of the rooms. 2.
+    /// Connections of a node, each with its share of the rooms; in a cluster so many to each master. 2.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
+    }
+
+    /// Believes servers whose certificates come from one of these authorities (PEM), and no others. Those of the system.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate`] if it is no PEM with a certificate, or the address is none of TLS.
+    pub fn ca_certificate(mut self, pem: &[u8]) -> Result<Self, InvalidCertificate> {
+        if !pem.windows(BEGIN_CERTIFICATE.len()).any(|window| window == BEGIN_CERTIFICATE) {
+            return Err(InvalidCertificate("there is none in it"));
+        }
+        self.certificates.root_cert = Some(pem.to_owned());
+        self.address.certify(&self.certificates)?;
+        Ok(self)
+    }
+
+    /// Shows servers this certificate with its chain, and has this key (both PEM), as Redis's `tls-auth-clients` asks.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate`] if either is no PEM, or the address is none of TLS.
+    pub fn client_certificate(mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, InvalidCertificate> {
+        let (client_cert, client_key) = (chain_pem.to_owned(), key_pem.to_owned());
+        self.certificates.client_tls = Some(ClientTlsConfig { client_cert, client_key });
+        self.address.certify(&self.certificates)?;
+        Ok(self)
     }
 
     /// Doesn't ask the server which history it goes on, for servers that don't tell. Then one event id may name two
@@ -114,7 +151,9 @@ impl fmt::Debug for Redis {
 
 /// What all connections of a node to Redis share.
 struct Shared {
-    address: Address,
+    /// Told when a cluster's slots may not be where they were.
+    slots_moved: Notify,
+    channels: Channels,
     keyspace: Keyspace,
     scripts: Scripts,
     /// This node, as it signs what it sends.
@@ -145,7 +184,7 @@ impl Shared {
 /// The broker of a node that shares its rooms with others.
 pub(crate) struct RedisBroker {
     shared: Arc<Shared>,
-    links: Vec<Arc<Link>>,
+    routes: Arc<Routes>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -157,9 +196,14 @@ impl RedisBroker {
         limits: Arc<Limits>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
+        let channels = match redis.address {
+            Address::One(_) => Channels::Classic,
+            Address::Cluster(_) => Channels::Sharded,
+        };
         let shared = Arc::new(Shared {
-            scripts: Scripts::new(redis.lineage, Channels::Classic),
-            address: redis.address,
+            slots_moved: Notify::new(),
+            channels,
+            scripts: Scripts::new(redis.lineage, channels),
             keyspace: redis.keyspace,
             node: env.random(),
             env,
@@ -167,17 +211,16 @@ impl RedisBroker {
             limits,
             runtime,
         });
-        let links: Vec<_> =
-            (0..redis.connections).map(|index| Link::new(Arc::clone(&shared), index)).collect();
-        let tasks = links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
-        Self { shared, links, tasks }
-    }
-
-    /// The link of a room: always the same, so that what is published to it keeps its order.
-    fn link(&self, room: &Room) -> &Arc<Link> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&room.id);
-        // There is one at least.
-        &self.links[hash as usize % self.links.len()]
+        let mut tasks = Vec::new();
+        let routes = match redis.address {
+            Address::One(place) => Routes::fixed(Arc::clone(&shared), redis.connections, &place),
+            Address::Cluster(seeds) => {
+                let routes = Routes::cluster(Arc::clone(&shared), redis.connections);
+                tasks.push(shared.runtime.spawn(Arc::clone(&routes).follow(seeds)));
+                routes
+            }
+        };
+        Self { shared, routes, tasks }
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -209,7 +252,7 @@ impl Broker for RedisBroker {
             record: Bytes::from(draft.record()),
             completion,
         };
-        self.link(room).publish(room, pending);
+        self.routes.publish(room, pending);
     }
 
     fn is_shared(&self) -> bool {
@@ -217,17 +260,20 @@ impl Broker for RedisBroker {
     }
 
     fn interest_changed(&self, room: &Arc<Room>) {
-        self.link(room).touch(room);
+        self.routes.touch(room);
     }
 
     fn read(&self, room: &Arc<Room>, ask: Ask) {
-        self.link(room).ask(room, Some(ask));
+        // Without a link it is read when there is one.
+        if let Some(link) = self.routes.link(room.id.as_str()) {
+            link.ask(room, Some(ask));
+        }
     }
 
     fn pass_on(&self, room: &Room, frame: &Bytes, except: Option<&Excluded>) {
+        let Some(link) = self.routes.link(room.id.as_str()) else { return };
         let channel = self.shared.keys_of(room).channel().to_owned();
-        let message = carried::ephemeral(self.shared.node, except, frame);
-        self.link(room).carry(channel, message);
+        link.carry(channel, carried::ephemeral(self.shared.node, except, frame));
     }
 
     fn fingerprint(&self, event: &str, data: &[u8]) -> Option<u64> {
@@ -236,8 +282,7 @@ impl Broker for RedisBroker {
     }
 
     fn is_ready(&self) -> bool {
-        let now = self.shared.env.now();
-        self.links.iter().all(|link| link.probe.is_ready(now))
+        self.routes.is_ready()
     }
 
     fn maintain(&self) {}
@@ -248,5 +293,6 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
+        self.routes.stop();
     }
 }

@@ -52,6 +52,15 @@ pub(crate) enum Channels {
     Sharded,
 }
 
+impl Channels {
+    pub(crate) fn publish_command(self) -> &'static str {
+        match self {
+            Self::Classic => "PUBLISH",
+            Self::Sharded => "SPUBLISH",
+        }
+    }
+}
+
 /// What a room may keep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RoomBounds {
@@ -124,10 +133,7 @@ impl Scripts {
                 Lineage::ReplicationId => "replid",
                 Lineage::None => "none",
             },
-            carry: match channels {
-                Channels::Classic => "PUBLISH",
-                Channels::Sharded => "SPUBLISH",
-            },
+            carry: channels.publish_command(),
         }
     }
 
