@@ -159,9 +159,19 @@ impl RedisCluster {
     }
 
     /// Promotes a replica without loss, and waits until it is the master.
-    pub async fn fail_over_to(&self, replica: usize) {
+    pub async fn fail_over(&self, master: usize, replica: usize) {
+        self.servers[replica].has_all_of(&self.servers[master]).await;
         let () = self.servers[replica].run(&["CLUSTER", "FAILOVER"]).await;
         self.is_master(replica).await;
+    }
+
+    /// Waits until all have heard that these have changed their places: before that they elect nobody again.
+    pub async fn know_of_failover(&self, master: usize, replica: usize) {
+        let is = |nodes: &str, server: usize, role: &str| {
+            nodes.lines().any(|line| line.starts_with(&*self.ids[server]) && line.contains(role))
+        };
+        self.until("all know who is the master", |nodes| is(nodes, replica, "master") && is(nodes, master, "slave"))
+            .await;
     }
 
     /// Waits until a server is a master.

@@ -82,11 +82,30 @@ impl Sentinels {
         }
     }
 
+    /// Waits until they have made a former master a replica of `master`: they close its clients' connections then.
+    pub async fn have_demoted(&self, former: &RedisServer, master: &RedisServer) {
+        let began = Instant::now();
+        while !follows(former.address(), master.address().port()).await {
+            assert!(began.elapsed() < PATIENCE, "the former master does not follow");
+            pause().await;
+        }
+        former.has_all_of(master).await;
+    }
+
     /// `kill -9` of one of them.
     pub fn kill(&mut self, sentinel: usize) {
         self.processes[sentinel].kill().unwrap();
         self.processes[sentinel].wait().unwrap();
     }
+}
+
+async fn follows(address: SocketAddr, master: u16) -> bool {
+    let Ok(mut connection) = connect_to(address).await else { return false };
+    let info: redis::RedisResult<String> =
+        redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+    info.is_ok_and(|info| {
+        info.contains(&format!("master_port:{master}\r")) && info.contains("master_link_status:up")
+    })
 }
 
 async fn knows_all(address: SocketAddr) -> bool {
