@@ -10,6 +10,7 @@ use redis::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use super::error::CallError;
+use super::sentinels::Sentinels;
 
 /// One server out of several has so long to say whether it is the master.
 const ASK_MAX: Duration = Duration::from_millis(500);
@@ -28,8 +29,8 @@ pub(super) enum Address {
 pub(super) enum Place {
     /// One of these is it.
     Servers(Vec<ConnectionInfo>),
-    /// These know where the master of this name is; it is reached as the last says.
-    Sentinels { sentinels: Vec<ConnectionInfo>, name: String, master: ConnectionInfo },
+    /// These know where it is.
+    Sentinels(Sentinels),
 }
 
 /// An address that is none.
@@ -88,12 +89,11 @@ impl Address {
                     let port = if has_port { "" } else { ":26379" };
                     info("", &format!("{host}{port}"), "")
                 });
-                Ok(Self::One(Place::Sentinels {
-                    sentinels: sentinels.collect::<Result<_, _>>()?,
+                Ok(Self::One(Place::Sentinels(Sentinels {
+                    servers: sentinels.collect::<Result<_, _>>()?,
                     name: name.to_owned(),
-                    // Its host is what the sentinels say.
                     master: info(&user, "sentinel.invalid", path)?,
-                }))
+                })))
             }
             _ => Err(invalid("after the scheme stands neither +sentinel nor +cluster")),
         }
@@ -103,8 +103,8 @@ impl Address {
     pub(super) fn certify(&mut self, certificates: &TlsCertificates) -> Result<(), InvalidCertificate> {
         let infos: Vec<&mut ConnectionInfo> = match self {
             Self::One(Place::Servers(servers)) | Self::Cluster(servers) => servers.iter_mut().collect(),
-            Self::One(Place::Sentinels { sentinels, master, .. }) => {
-                sentinels.iter_mut().chain([master]).collect()
+            Self::One(Place::Sentinels(Sentinels { servers, master, .. })) => {
+                servers.iter_mut().chain([master]).collect()
             }
         };
         for info in infos {
@@ -147,16 +147,10 @@ impl Place {
                     Err(CallError::Nowhere("none of the Redis servers says that it is the master"))
                 }
             },
-            Self::Sentinels { sentinels, name, master } => {
-                for sentinel in sentinels {
-                    if let Ok(Ok(Some((host, port)))) =
-                        tokio::time::timeout(ASK_MAX, ask_sentinel(sentinel, name)).await
-                    {
-                        return Ok(Client::open(at(master, host, port))?);
-                    }
-                }
-                Err(CallError::Nowhere("no sentinel knows the master of this name"))
-            }
+            Self::Sentinels(sentinels) => match sentinels.master().await {
+                Some(master) => Ok(Client::open(master)?),
+                None => Err(CallError::Nowhere("no sentinel knows the master of this name")),
+            },
         }
     }
 }
@@ -178,11 +172,6 @@ async fn is_master(server: &ConnectionInfo) -> RedisResult<bool> {
     Ok(info.contains("role:master"))
 }
 
-async fn ask_sentinel(sentinel: &ConnectionInfo, name: &str) -> RedisResult<Option<(String, u16)>> {
-    let mut connection = Client::open(sentinel.clone())?.get_multiplexed_async_connection().await?;
-    redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut connection).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +188,7 @@ mod tests {
         };
         assert_eq!(servers("redis://127.0.0.1"), ["127.0.0.1:6379"]);
         assert_eq!(servers("redis://ann:secret@a:1,b:2/3"), ["a:1", "b:2"]);
-        let Address::One(Place::Sentinels { sentinels, name, master }) =
+        let Address::One(Place::Sentinels(Sentinels { servers: sentinels, name, master })) =
             Address::parse("redis+sentinel://ann:secret@s1,s2:5/main/3").unwrap()
         else {
             panic!("sentinels");
@@ -220,8 +209,8 @@ mod tests {
         for address in ["rediss://a,b", "rediss+cluster://a,b", "rediss+sentinel://a,b/main"] {
             let infos = match Address::parse(address).unwrap() {
                 Address::One(Place::Servers(servers)) | Address::Cluster(servers) => servers,
-                Address::One(Place::Sentinels { sentinels, master, .. }) => {
-                    [sentinels, vec![at(&master, "found".to_owned(), 1)]].concat()
+                Address::One(Place::Sentinels(Sentinels { servers, master, .. })) => {
+                    [servers, vec![at(&master, "found".to_owned(), 1)]].concat()
                 }
             };
             assert!(infos.iter().all(is_tls), "{address}");

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
 use tokio::sync::Notify;
@@ -29,6 +29,7 @@ use super::error::CallError;
 use super::probe::Probe;
 use super::routes::Routes;
 use super::script::{Channels, READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::sentinels::is_same;
 use super::subscriptions::Change;
 use crate::room::Room;
 
@@ -79,6 +80,8 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     /// The same one, unless it is a cluster's.
     pub(super) subscriber: MultiplexedConnection,
+    /// Where it leads.
+    to: ConnectionAddr,
     number: u64,
     pub(super) health: Arc<Health>,
 }
@@ -137,6 +140,16 @@ impl Link {
     /// Ends: nothing leads to it any more.
     pub(super) fn retire(&self) {
         self.retired.notify_one();
+    }
+
+    /// Gives its connection up, if it leads to another server.
+    pub(super) fn leave_all_but(&self, master: &ConnectionAddr) {
+        if let Some(connected) = self.connected()
+            && !is_same(&connected.to, master)
+        {
+            connected.health.confused.store(true, Ordering::Relaxed);
+            self.broken.notify_one();
+        }
     }
 
     /// The connection, if there is one.
@@ -205,7 +218,8 @@ impl Link {
         self.shared.scripts.load(&mut connection).await?;
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
-        let connected = Connected { connection, subscriber, number, health };
+        let to = client.get_connection_info().addr().clone();
+        let connected = Connected { connection, subscriber, to, number, health };
         let refused = self.change(&connected, Change::Subscribe, &[self.probe.channel()]).await?;
         match refused.into_iter().next() {
             Some((_, error)) => Err(error),

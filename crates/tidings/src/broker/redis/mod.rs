@@ -16,6 +16,7 @@ mod probe;
 mod publishing;
 mod routes;
 mod script;
+mod sentinels;
 mod slots;
 mod subscriptions;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
 
-use address::Address;
+use address::{Address, Place};
 pub use address::{InvalidAddress, InvalidCertificate};
 pub use check::{RedisFault, RedisReport};
 pub use keys::InvalidPrefix;
@@ -213,7 +214,13 @@ impl RedisBroker {
         });
         let mut tasks = Vec::new();
         let routes = match redis.address {
-            Address::One(place) => Routes::fixed(Arc::clone(&shared), redis.connections, &place),
+            Address::One(place) => {
+                let routes = Routes::fixed(Arc::clone(&shared), redis.connections, &place);
+                if let Place::Sentinels(sentinels) = place {
+                    tasks.push(shared.runtime.spawn(sentinels.follow(Arc::clone(&routes))));
+                }
+                routes
+            }
             Address::Cluster(seeds) => {
                 let routes = Routes::cluster(Arc::clone(&shared), redis.connections);
                 tasks.push(shared.runtime.spawn(Arc::clone(&routes).follow(seeds)));

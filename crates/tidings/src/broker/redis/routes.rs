@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use redis::ConnectionInfo;
+use redis::{ConnectionAddr, ConnectionInfo};
 use tidings_protocol::event_id::RoomId;
 use tracing::{debug, info, warn};
 
@@ -127,6 +127,13 @@ impl Routes {
         };
         let now = self.shared.env.now();
         is_whole && table.links().iter().all(|link| link.probe.is_ready(now))
+    }
+
+    /// Every link to another server than this one connects anew.
+    pub(super) fn leave_all_but(&self, master: &ConnectionAddr) {
+        for link in self.table.read().links() {
+            link.leave_all_but(master);
+        }
     }
 
     /// Ends every link.
