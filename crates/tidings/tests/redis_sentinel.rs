@@ -19,8 +19,7 @@ async fn the_sentinels_master_is_used_and_after_a_failover_the_other() {
     let mut sentinels = Sentinels::of(&a).await;
     Redis::new(&sentinels.url()).unwrap().check().await.unwrap();
     let nodes = [node(&sentinels.url()).await, node(&sentinels.url()).await];
-    let mut readers =
-        [Reader::join(&nodes[0], "ann", "r").await, Reader::join(&nodes[1], "bob", "r").await];
+    let mut readers = [Reader::join(&nodes[0], "ann", "r").await, Reader::join(&nodes[1], "bob", "r").await];
     let mut publisher = Publisher::join(&nodes[0], "cid", "r").await;
     let mut names = Names::default();
     publisher.publish().await;
@@ -30,8 +29,10 @@ async fn the_sentinels_master_is_used_and_after_a_failover_the_other() {
     sentinels.fail_over_to(&b).await;
     let promoted = began.elapsed();
     // The nodes ask the sentinels, and don't wait for the old master's demotion: what it took until then would be lost.
-    until("the nodes have left it", || nodes.iter().all(|node| node.hub().metrics().broker_connections_lost >= 2))
-        .await;
+    until("the nodes have left it", || {
+        nodes.iter().all(|node| node.hub().metrics().broker_connections_lost >= 2)
+    })
+    .await;
     let last = publisher.publish().await;
     for reader in &mut readers {
         reader.read_to(&last, &mut names).await;

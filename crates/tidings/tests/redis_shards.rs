@@ -25,7 +25,8 @@ struct World {
 impl World {
     async fn before(cluster: &RedisCluster, room: &str) -> Self {
         let nodes = [node(&cluster.url(&[0, 1, 2])).await, node(&cluster.url(&[2, 1, 0])).await];
-        let readers = [Reader::join(&nodes[0], "ann", room).await, Reader::join(&nodes[1], "bob", room).await];
+        let readers =
+            [Reader::join(&nodes[0], "ann", room).await, Reader::join(&nodes[1], "bob", room).await];
         let publisher = Publisher::join(&nodes[0], "cid", room).await;
         let mut world = Self { nodes, readers, publisher, names: Names::default() };
         world.publish(5).await;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use super::{PATIENCE, RedisServer, free_port, pause};
+use super::{PATIENCE, RedisServer, pause};
 
 /// Masters that have a third of the slots each, and then a replica of each, if there are any.
 pub struct RedisCluster {
@@ -37,15 +37,14 @@ impl RedisCluster {
     async fn start(count: usize) -> Self {
         let (mut servers, mut ids, mut bus_ports) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=count {
-            let bus_port = free_port().to_string();
-            let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus_port];
+            let arguments = ["--cluster-enabled", "yes"];
             let timing = ["--cluster-node-timeout", "1500", "--cluster-replica-validity-factor", "0"];
             let steady = ["--cluster-allow-replica-migration", "no"];
             let server = RedisServer::start_with(&[&arguments[..], &timing, &steady].concat()).await;
             let () = server.run(&["CLUSTER", "SET-CONFIG-EPOCH", &number.to_string()]).await;
             ids.push(server.run::<String>(&["CLUSTER", "MYID"]).await);
+            bus_ports.push(server.arguments.last().unwrap().clone());
             servers.push(server);
-            bus_ports.push(bus_port);
         }
         for (server, slots) in servers.iter().zip(SLOTS) {
             let (first, last) = (slots.start().to_string(), slots.end().to_string());
@@ -56,11 +55,12 @@ impl RedisCluster {
             let () = servers[0].run(&["CLUSTER", "MEET", "127.0.0.1", &port, bus_port]).await;
         }
         let cluster = Self { servers, ids };
-        cluster.until("all know each other", |nodes| {
-            nodes.lines().filter(|line| line.contains(" connected")).count() == count
-                && !nodes.contains("handshake")
-        })
-        .await;
+        cluster
+            .until("all know each other", |nodes| {
+                nodes.lines().filter(|line| line.contains(" connected")).count() == count
+                    && !nodes.contains("handshake")
+            })
+            .await;
         for server in &cluster.servers {
             let began = Instant::now();
             while !server.run::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok") {
@@ -170,8 +170,10 @@ impl RedisCluster {
         let is = |nodes: &str, server: usize, role: &str| {
             nodes.lines().any(|line| line.starts_with(&*self.ids[server]) && line.contains(role))
         };
-        self.until("all know who is the master", |nodes| is(nodes, replica, "master") && is(nodes, master, "slave"))
-            .await;
+        self.until("all know who is the master", |nodes| {
+            is(nodes, replica, "master") && is(nodes, master, "slave")
+        })
+        .await;
     }
 
     /// Waits until a server is a master.

@@ -36,7 +36,8 @@ impl Sentinels {
             std::fs::write(&file, lines.join("\n")).unwrap();
             let mut command = Command::new("redis-sentinel");
             command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let process = command.spawn().expect("these tests need sentinels: apt-get install redis-sentinel");
+            let process =
+                command.spawn().expect("these tests need sentinels: apt-get install redis-sentinel");
             sentinels.processes.push(process);
             sentinels.addresses.push(([127, 0, 0, 1], port).into());
         }

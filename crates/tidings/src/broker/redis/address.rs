@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use redis::io::tcp::TcpSettings;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult,
     TlsCertificates,
@@ -71,7 +72,9 @@ impl Address {
             let info = format!("{scheme}://{user}{host}{path}").into_connection_info();
             let info = info.map_err(|_| invalid("a host, a port or the database is none"))?;
             let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            Ok(info.set_redis_settings(settings))
+            // Small messages are not to wait for one another's acknowledgement.
+            let tcp = TcpSettings::default().set_nodelay(true);
+            Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
         };
         let servers =
             |path: &str| hosts.split(',').map(|host| info(&user, host, path)).collect::<Result<Vec<_>, _>>();
@@ -121,7 +124,16 @@ impl Address {
 
 /// Certificates or a key that can't be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InvalidCertificate(pub(super) &'static str);
+pub struct InvalidCertificate(&'static str);
+
+impl InvalidCertificate {
+    /// What has no certificate at all would be read as a list of none.
+    pub(super) fn unless_in(pem: &[u8]) -> Result<(), Self> {
+        const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+        let has_one = pem.windows(BEGIN.len()).any(|window| window == BEGIN);
+        if has_one { Ok(()) } else { Err(Self("there is none in it")) }
+    }
+}
 
 impl fmt::Display for InvalidCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,7 +217,8 @@ mod tests {
 
     #[test]
     fn with_tls_every_server_is_reached_so() {
-        let is_tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { insecure: false, .. });
+        let is_tls =
+            |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { insecure: false, .. });
         for address in ["rediss://a,b", "rediss+cluster://a,b", "rediss+sentinel://a,b/main"] {
             let infos = match Address::parse(address).unwrap() {
                 Address::One(Place::Servers(servers)) | Address::Cluster(servers) => servers,

@@ -180,7 +180,8 @@ impl Redis {
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.map_err(of_connecting)?;
         let version = self.version(&mut connection).await?;
-        let is_cluster = ask(&mut connection, "cluster", "cluster_enabled").await?.is_some_and(|is| is == "1");
+        let is_cluster =
+            ask(&mut connection, "cluster", "cluster_enabled").await?.is_some_and(|is| is == "1");
         if is_cluster && channels == Channels::Classic {
             return Err(RedisFault::IsCluster);
         }
@@ -206,8 +207,7 @@ impl Redis {
         let scripts = Scripts::new(self.lineage, channels);
         scripts.load(connection).await?;
         let room = [keys.channel()];
-        let mut refused =
-            subscriptions::change_at(connection, channels, Change::Subscribe, &room).await?;
+        let mut refused = subscriptions::change_at(connection, channels, Change::Subscribe, &room).await?;
         if let Some((_, error)) = refused.pop() {
             return Err(error.into());
         }

@@ -9,8 +9,8 @@
 //! before anything is concluded from it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::Shared;
@@ -45,6 +45,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const PIPELINE_REQUESTS_MAX: usize = 4096;
 /// A room's position is compared with the broker's this long after its last event, give or take a quarter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(8);
+/// So many reads are under way at once: what Redis has to hold for a connection that subscribes is bounded, and it ends one
+/// that is over it (`client-output-buffer-limit pubsub`, 8 MiB for a minute).
+const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
 const CHECK_TICK: Duration = Duration::from_secs(1);
 /// One call compares so many rooms.
@@ -64,6 +67,7 @@ pub(super) struct Link {
     /// Told when there is to be no connection any more.
     retired: Notify,
     connections_made: AtomicU64,
+    reads: Semaphore,
     pub(super) probe: Probe,
 }
 
@@ -118,6 +122,7 @@ impl Link {
             broken: Notify::new(),
             retired: Notify::new(),
             connections_made: AtomicU64::new(0),
+            reads: Semaphore::new(READS_MAX),
             probe,
         })
     }
@@ -339,6 +344,8 @@ impl Link {
         let shared = &self.shared;
         let keys = shared.keys_of(room);
         loop {
+            // It is never closed.
+            let Ok(_one_of_few) = self.reads.acquire().await else { return };
             let mut connection = connected.connection.clone();
             let after = (ask.after > 0).then_some(ask.after);
             let call = shared.scripts.read(

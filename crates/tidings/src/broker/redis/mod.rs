@@ -51,7 +51,6 @@ use script::{Channels, Lineage, Scripts};
 
 /// Connections of a node to each master, each with its share of the rooms.
 const CONNECTIONS_DEFAULT: usize = 2;
-const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// How a hub reaches Redis.
 ///
@@ -115,9 +114,7 @@ impl Redis {
     /// # Errors
     /// [`InvalidCertificate`] if it is no PEM with a certificate, or the address is none of TLS.
     pub fn ca_certificate(mut self, pem: &[u8]) -> Result<Self, InvalidCertificate> {
-        if !pem.windows(BEGIN_CERTIFICATE.len()).any(|window| window == BEGIN_CERTIFICATE) {
-            return Err(InvalidCertificate("there is none in it"));
-        }
+        InvalidCertificate::unless_in(pem)?;
         self.certificates.root_cert = Some(pem.to_owned());
         self.address.certify(&self.certificates)?;
         Ok(self)
@@ -127,7 +124,12 @@ impl Redis {
     ///
     /// # Errors
     /// [`InvalidCertificate`] if either is no PEM, or the address is none of TLS.
-    pub fn client_certificate(mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, InvalidCertificate> {
+    pub fn client_certificate(
+        mut self,
+        chain_pem: &[u8],
+        key_pem: &[u8],
+    ) -> Result<Self, InvalidCertificate> {
+        InvalidCertificate::unless_in(chain_pem)?;
         let (client_cert, client_key) = (chain_pem.to_owned(), key_pem.to_owned());
         self.certificates.client_tls = Some(ClientTlsConfig { client_cert, client_key });
         self.address.certify(&self.certificates)?;

@@ -88,7 +88,8 @@ impl Routes {
     }
 
     fn open(self: &Arc<Self>, place: &Place, tag: Option<&str>) -> Vec<Arc<Link>> {
-        let link = |index| Link::new(Arc::clone(&self.shared), Arc::downgrade(self), place.clone(), index, tag);
+        let link =
+            |index| Link::new(Arc::clone(&self.shared), Arc::downgrade(self), place.clone(), index, tag);
         let links: Vec<_> = (0..self.connections).map(link).collect();
         for link in &links {
             drop(self.shared.runtime.spawn(Arc::clone(link).run()));
@@ -206,19 +207,26 @@ impl Routes {
         if *map == new {
             return;
         }
-        let is_kept = |server: &Server, shard: &mut Shard| new.master(slots::slot_of(&shard.tag)) != Some(server);
+        let is_kept =
+            |server: &Server, shard: &mut Shard| new.master(slots::slot_of(&shard.tag)) != Some(server);
         let gone: Vec<_> = shards.extract_if(is_kept).collect();
         for server in new.masters() {
             if shards.contains_key(&server) {
                 continue;
             }
-            let Some(tag) = new.tag_at(&server, (0..).map(|number: u64| number.to_string())) else { continue };
+            let Some(tag) = new.tag_at(&server, (0..).map(|number: u64| number.to_string())) else {
+                continue;
+            };
             let place = Place::Servers(vec![server.info(like)]);
             let links = self.open(&place, Some(&tag));
             shards.insert(server, Shard { tag, links });
         }
         *map = new;
-        info!(masters = shards.len(), slots_without_master = map.slots_without_master(), "a cluster's slots are known");
+        info!(
+            masters = shards.len(),
+            slots_without_master = map.slots_without_master(),
+            "a cluster's slots are known"
+        );
         let mut moved = Vec::new();
         for link in gone.iter().flat_map(|(_, shard)| &shard.links) {
             moved.extend(link.give_up(|_| true));
@@ -226,9 +234,8 @@ impl Routes {
         }
         let table = &*table;
         for link in table.links() {
-            let is_elsewhere = |room: &Room| {
-                table.link(room.id.as_str()).is_none_or(|carries| !Arc::ptr_eq(carries, &link))
-            };
+            let is_elsewhere =
+                |room: &Room| table.link(room.id.as_str()).is_none_or(|carries| !Arc::ptr_eq(carries, &link));
             moved.extend(link.give_up(is_elsewhere));
         }
         // While nobody can take them up elsewhere yet: what comes after this is that.

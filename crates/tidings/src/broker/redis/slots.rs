@@ -187,15 +187,10 @@ mod tests {
         ]);
         let map = SlotMap::parse(INFO, slots, "asked").unwrap();
         let host = |slot| map.master(slot).map(|server| &*server.host);
-        assert_eq!([0, 5, 6, 7, 8, 10, 16383].map(host), [
-            Some("a"),
-            Some("a"),
-            None,
-            Some("asked"),
-            None,
-            Some("b"),
-            Some("b")
-        ]);
+        assert_eq!(
+            [0, 5, 6, 7, 8, 10, 16383].map(host),
+            [Some("a"), Some("a"), None, Some("asked"), None, Some("b"), Some("b")]
+        );
         assert_eq!((map.masters().len(), map.slots_without_master(), map.is_up, map.epoch), (3, 3, true, 6));
     }
 

@@ -85,8 +85,7 @@ impl Link {
     ) -> Result<Vec<(usize, CallError)>, CallError> {
         let is_changing = &connected.health.is_changing;
         is_changing.store(true, Ordering::Relaxed);
-        let changed =
-            change_at(&connected.subscriber, self.shared.channels, change, channels).await;
+        let changed = change_at(&connected.subscriber, self.shared.channels, change, channels).await;
         is_changing.store(false, Ordering::Relaxed);
         changed
     }
@@ -128,6 +127,7 @@ pub(super) async fn change_at(
         commands.cmd(command).arg(channel);
     }
     let answers: Vec<RedisResult<Value>> = in_time(commands.query_async(&mut connection)).await?;
-    let refused = answers.into_iter().enumerate().filter_map(|(index, answer)| Some((index, answer.err()?.into())));
+    let refused =
+        answers.into_iter().enumerate().filter_map(|(index, answer)| Some((index, answer.err()?.into())));
     Ok(refused.collect())
 }
