@@ -31,7 +31,7 @@ pub(super) enum Place {
     /// One of these is it.
     Servers(Vec<ConnectionInfo>),
     /// These know where it is.
-    Sentinels(Sentinels),
+    Sentinels(Box<Sentinels>),
 }
 
 /// An address that is none.
@@ -92,11 +92,11 @@ impl Address {
                     let port = if has_port { "" } else { ":26379" };
                     info("", &format!("{host}{port}"), "")
                 });
-                Ok(Self::One(Place::Sentinels(Sentinels {
+                Ok(Self::One(Place::Sentinels(Box::new(Sentinels {
                     servers: sentinels.collect::<Result<_, _>>()?,
                     name: name.to_owned(),
                     master: info(&user, "sentinel.invalid", path)?,
-                })))
+                }))))
             }
             _ => Err(invalid("after the scheme stands neither +sentinel nor +cluster")),
         }
@@ -106,8 +106,8 @@ impl Address {
     pub(super) fn certify(&mut self, certificates: &TlsCertificates) -> Result<(), InvalidCertificate> {
         let infos: Vec<&mut ConnectionInfo> = match self {
             Self::One(Place::Servers(servers)) | Self::Cluster(servers) => servers.iter_mut().collect(),
-            Self::One(Place::Sentinels(Sentinels { servers, master, .. })) => {
-                servers.iter_mut().chain([master]).collect()
+            Self::One(Place::Sentinels(sentinels)) => {
+                sentinels.servers.iter_mut().chain([&mut sentinels.master]).collect()
             }
         };
         for info in infos {
@@ -200,11 +200,12 @@ mod tests {
         };
         assert_eq!(servers("redis://127.0.0.1"), ["127.0.0.1:6379"]);
         assert_eq!(servers("redis://ann:secret@a:1,b:2/3"), ["a:1", "b:2"]);
-        let Address::One(Place::Sentinels(Sentinels { servers: sentinels, name, master })) =
+        let Address::One(Place::Sentinels(sentinels)) =
             Address::parse("redis+sentinel://ann:secret@s1,s2:5/main/3").unwrap()
         else {
             panic!("sentinels");
         };
+        let Sentinels { servers: sentinels, name, master } = *sentinels;
         assert_eq!((addresses(&sentinels), &*name), (vec!["s1:26379".to_owned(), "s2:5".to_owned()], "main"));
         assert_eq!(master.redis_settings().db(), 3);
         assert_eq!(master.redis_settings().username(), Some("ann"));
@@ -222,8 +223,8 @@ mod tests {
         for address in ["rediss://a,b", "rediss+cluster://a,b", "rediss+sentinel://a,b/main"] {
             let infos = match Address::parse(address).unwrap() {
                 Address::One(Place::Servers(servers)) | Address::Cluster(servers) => servers,
-                Address::One(Place::Sentinels(Sentinels { servers, master, .. })) => {
-                    [servers, vec![at(&master, "found".to_owned(), 1)]].concat()
+                Address::One(Place::Sentinels(sentinels)) => {
+                    [sentinels.servers, vec![at(&sentinels.master, "found".to_owned(), 1)]].concat()
                 }
             };
             assert!(infos.iter().all(is_tls), "{address}");

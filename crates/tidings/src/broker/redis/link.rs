@@ -194,6 +194,10 @@ impl Link {
             self.shared.slots_moved.notify_one();
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a server that is not there is not to be asked at once"
+            )]
             tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
@@ -285,7 +289,7 @@ impl Link {
                 if let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
                     (data.next(), data.next())
                 {
-                    self.take_message(&channel, message.into());
+                    self.take_message(&channel, &message.into());
                 }
             }
             PushKind::Unsubscribe | PushKind::SUnsubscribe => {
@@ -311,9 +315,9 @@ impl Link {
         }
     }
 
-    fn take_message(self: &Arc<Self>, channel: &[u8], message: Bytes) {
+    fn take_message(self: &Arc<Self>, channel: &[u8], message: &Bytes) {
         if channel == self.probe.channel().as_bytes() {
-            return self.probe.came_back(&message, self.shared.env.now());
+            return self.probe.came_back(message, self.shared.env.now());
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
@@ -361,6 +365,7 @@ impl Link {
                 Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
                 Err(error) => {
                     debug!(room = %room.id, %error, "a room could not be read");
+                    #[expect(clippy::disallowed_methods, reason = "what can't be read now can't be at once")]
                     tokio::time::sleep(CALL_MAX / 4).await;
                     room.read_failed(ask.read)
                 }

@@ -165,6 +165,7 @@ impl Routes {
             for room in homeless.values() {
                 self.touch(room);
             }
+            #[expect(clippy::disallowed_methods, reason = "not more often, however many ask for it")]
             tokio::time::sleep(ASK_INTERVAL).await;
             let moved = self.shared.slots_moved.notified();
             if self.is_well() {

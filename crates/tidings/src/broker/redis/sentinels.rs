@@ -72,6 +72,10 @@ impl Sentinels {
     pub(super) async fn follow(self, routes: Arc<Routes>) {
         let mut kept = Kept::new();
         loop {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "who is asked again and again is asked at intervals"
+            )]
             tokio::time::sleep(ASK_INTERVAL).await;
             if let Some(master) = self.ask(&mut kept).await {
                 routes.leave_all_but(master.addr());

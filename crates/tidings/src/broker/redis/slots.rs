@@ -118,7 +118,8 @@ fn parse_range(range: Value, asked: &str) -> Option<(usize, usize, Server)> {
 /// Asks several servers at once, and believes the one that has seen the most changes.
 pub(super) async fn ask(servers: &[ConnectionInfo]) -> Result<SlotMap, CallError> {
     let mut asked = JoinSet::new();
-    for server in servers.iter().take(ASKED_MAX).cloned() {
+    for server in servers.iter().take(ASKED_MAX) {
+        let server = server.clone();
         asked.spawn(async move {
             let answer = tokio::time::timeout(ASK_MAX, ask_one(&server)).await;
             answer.unwrap_or(Err(CallError::Late))
