@@ -12,7 +12,7 @@ use log_capture::TestHub;
 use redis_nodes::{Names, PATIENCE, Publisher, Reader, node, node_with, rule, until};
 use redis_servers::{RedisCluster, RedisServer, SLOTS};
 use serde_json::{Value, json};
-use tidings::{Redis, RedisFault};
+use tidings::{Redis, RedisFault, RoomId};
 
 /// Two nodes of a cluster, and in a room a reader at each and a publisher.
 struct World {
@@ -134,6 +134,30 @@ async fn a_slot_that_moves_loses_nothing_and_disturbs_no_other() {
         world.has_all(5 + 6 * (round as u64 + 1));
         assert_eq!(channels(&cluster.servers[to]).await.len(), 1);
         assert_eq!(channels(&cluster.servers[from]).await.len(), 0);
+    }
+    // Many at once, without waiting for one before the next: what is stored keeps their order.
+    let hub = world.nodes[0].hub();
+    let room = hub.room(&RoomId::parse(&room).unwrap());
+    let publishing = futures_util::future::join_all((1000..1500).map(|number| {
+        let room = room.clone();
+        async move { room.broadcast("number", &json!(number)).await.is_ok().then_some(number) }
+    }));
+    let moving = async {
+        cluster.begin_move(slot, 0, 1).await;
+        while cluster.move_key(slot, 0, 1).await {}
+        cluster.end_move(slot, 0, 1).await;
+    };
+    let (published, ()) = futures_util::join!(publishing, moving);
+    let published: Vec<_> = published.into_iter().flatten().collect();
+    println!("{} of 500 were stored at once", published.len());
+    let before = world.readers[0].events.len();
+    world.publish(1).await;
+    for reader in &world.readers {
+        let (_, read) = reader.events[before..].split_last().unwrap();
+        let read: Vec<_> = read.iter().map(|number| number.as_u64().unwrap()).collect();
+        assert!(read.is_sorted_by(|one, other| one < other), "{read:?}");
+        assert!(published.iter().all(|number| read.contains(number)), "none that was acked is missing");
+        assert!(reader.resets.is_empty());
     }
     assert_eq!(world.connections_lost(), lost, "nobody else's subscription is touched");
 }

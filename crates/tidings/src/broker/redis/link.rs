@@ -241,8 +241,12 @@ impl Link {
         info!(connection = connected.number, "connected to Redis");
         *self.connection.lock() = Some(connected.clone());
         self.shared.metrics.broker_connections.add(1);
-        let all: Vec<_> = std::mem::take(&mut self.rooms.lock().by_channel).into_values().collect();
-        self.rooms.lock().touched.extend(all);
+        {
+            // In one step, so that whoever moves rooms to another link finds them all.
+            let mut rooms = self.rooms.lock();
+            let all = std::mem::take(&mut rooms.by_channel);
+            rooms.touched.extend(all.into_values());
+        }
         self.touched.notify_one();
         let mut checks = tokio::time::interval(CHECK_TICK);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -266,8 +270,8 @@ impl Link {
         }
         self.disconnected();
         warn!(connection = connected.number, "the connection to Redis is lost: connecting anew");
-        let rooms: Vec<_> = self.rooms.lock().by_channel.values().cloned().collect();
-        for room in rooms {
+        // Under the lock: one that another link carries by now may be subscribed to there.
+        for room in self.rooms.lock().by_channel.values() {
             room.disconnected();
         }
     }

@@ -22,6 +22,8 @@ use crate::room::Room;
 
 /// A cluster is not asked for its slots more often, whatever happens.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
+/// So often in a row an older map is not believed: those who know better may be slow. After that it is another cluster.
+const DOUBTS_MAX: u32 = 20;
 /// And at least so often while something is amiss.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -147,12 +149,13 @@ impl Routes {
     /// Keeps the links in line with a cluster's slots.
     pub(super) async fn follow(self: Arc<Self>, seeds: Vec<ConnectionInfo>) {
         let Some(like) = seeds.first().cloned() else { return };
-        let mut told = false;
+        let (mut told, mut doubts) = (false, 0);
         loop {
             let asked = self.servers(&seeds, &like);
             match slots::ask(&asked).await {
+                Ok(map) if doubts < DOUBTS_MAX && self.knows_better(&map) => doubts += 1,
                 Ok(map) => {
-                    told = false;
+                    (told, doubts) = (false, 0);
                     self.take(map, &like);
                 }
                 Err(error) if !told => {
@@ -168,7 +171,7 @@ impl Routes {
             #[expect(clippy::disallowed_methods, reason = "not more often, however many ask for it")]
             tokio::time::sleep(ASK_INTERVAL).await;
             let moved = self.shared.slots_moved.notified();
-            if self.is_well() {
+            if doubts == 0 && self.is_well() {
                 moved.await;
             } else {
                 // Whether it was told or has waited long enough.
@@ -191,6 +194,10 @@ impl Routes {
         let first = self.shared.env.random() as usize % servers.len().max(1);
         servers.rotate_left(first);
         servers
+    }
+
+    fn knows_better(&self, map: &SlotMap) -> bool {
+        matches!(&*self.table.read(), Table::Cluster { map: known, .. } if map.is_older_than(known))
     }
 
     fn is_well(&self) -> bool {

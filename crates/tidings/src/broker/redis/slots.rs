@@ -67,6 +67,11 @@ impl SlotMap {
         masters
     }
 
+    /// Whether this is how the cluster was before.
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
+        self.epoch < other.epoch
+    }
+
     /// How many slots have no master.
     pub(super) fn slots_without_master(&self) -> usize {
         SLOTS - self.ranges.iter().map(|(first, last, _)| last - first + 1).sum::<usize>().min(SLOTS)

@@ -92,9 +92,11 @@ impl Link {
 
     /// A subscription has ended, or was refused: another server of the cluster has the room's slot.
     pub(super) fn lose(&self, channel: &[u8]) {
-        let room = self.rooms.lock().by_channel.remove(channel);
-        if let (Some(room), Some(routes)) = (room, self.routes.upgrade()) {
-            room.disconnected();
+        let lost = {
+            let mut rooms = self.rooms.lock();
+            rooms.by_channel.remove(channel).inspect(|room| room.disconnected())
+        };
+        if let (Some(room), Some(routes)) = (lost, self.routes.upgrade()) {
             routes.stray(room);
         }
     }
