@@ -318,15 +318,15 @@ mod tests {
 
     #[test]
     fn a_brokers_certificates_are_read_from_their_files() {
-        let redis = |section: &str| {
+        let fault = |section: &str| {
             let section: Result<broker::BrokerSection, _> = toml::from_str(section);
-            section.unwrap().redis(None, Path::new("nowhere/tidings.toml")).map(drop)
+            format!("{:?}", section.unwrap().redis(None, Path::new("nowhere/tidings.toml")).unwrap_err())
         };
-        let missing = redis("url = \"rediss+cluster://a,b\"\nca_file = \"ca.pem\"").unwrap_err().to_string();
+        let missing = fault("url = \"rediss+cluster://a,b\"\nca_file = \"ca.pem\"");
         assert!(missing.contains("broker.ca_file nowhere/ca.pem"), "{missing}");
-        let alone = redis("url = \"rediss://a\"\nkey_file = \"a.key\"").unwrap_err().to_string();
+        let alone = fault("url = \"rediss://a\"\nkey_file = \"a.key\"");
         assert!(alone.contains("go together"), "{alone}");
-        let none = redis("url = \"rediss://a\"\nca_file = \"/dev/null\"").unwrap_err().to_string();
+        let none = fault("url = \"rediss://a\"\nca_file = \"/dev/null\"");
         assert!(none.contains("broker.ca_file: ") && none.contains("there is none in it"), "{none}");
     }
 
