@@ -25,7 +25,9 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::address::Place;
 use super::carried;
+use super::control;
 use super::error::CallError;
+use super::orders;
 use super::probe::Probe;
 use super::routes::Routes;
 use super::script::{Channels, READ_BYTES_MAX, READ_EVENTS_MAX};
@@ -67,6 +69,10 @@ pub(super) struct Link {
     /// Told when there is to be no connection any more.
     retired: Notify,
     connections_made: AtomicU64,
+    /// Told when there is a connection.
+    made: Notify,
+    /// Where nodes tell each other what is no room's; one link of a node listens.
+    control_channel: Option<String>,
     reads: Semaphore,
     pub(super) probe: Probe,
 }
@@ -112,6 +118,9 @@ impl Link {
         tag: Option<&str>,
     ) -> Arc<Self> {
         let probe = Probe::new(&shared, index, tag);
+        // A cluster has no place for what is no room's yet.
+        let has_control = index == 0 && shared.channels == Channels::Classic;
+        let control_channel = has_control.then(|| shared.keyspace.control_channel());
         Arc::new(Self {
             shared,
             routes,
@@ -122,6 +131,8 @@ impl Link {
             broken: Notify::new(),
             retired: Notify::new(),
             connections_made: AtomicU64::new(0),
+            made: Notify::new(),
+            control_channel,
             reads: Semaphore::new(READS_MAX),
             probe,
         })
@@ -162,6 +173,19 @@ impl Link {
         self.connection.lock().clone()
     }
 
+    /// Waits for one.
+    pub(super) async fn connection_made(&self) -> Connected {
+        loop {
+            let mut made = std::pin::pin!(self.made.notified());
+            // Before it is looked for, so that none is missed.
+            made.as_mut().enable();
+            if let Some(connected) = self.connected() {
+                return connected;
+            }
+            made.await;
+        }
+    }
+
     /// Keeps a connection until the link is retired.
     pub(super) async fn run(self: Arc<Self>) {
         tokio::select! {
@@ -194,10 +218,7 @@ impl Link {
             self.shared.slots_moved.notify_one();
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a server that is not there is not to be asked at once"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
             tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
@@ -229,17 +250,24 @@ impl Link {
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         let to = client.get_connection_info().addr().clone();
         let connected = Connected { connection, subscriber, to, number, health };
-        let refused = self.change(&connected, Change::Subscribe, &[self.probe.channel()]).await?;
-        match refused.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(connected),
+        let channels: Vec<_> =
+            std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
+        if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
+            return Err(error);
         }
+        if self.control_channel.is_some() {
+            // Before anybody is let in through it: what was revoked meanwhile must be known.
+            orders::read_all_again(&self.shared);
+            orders::catch_up(&self.shared, &mut connected.connection.clone()).await?;
+        }
+        Ok(connected)
     }
 
     /// Uses a connection until it is of no more use.
     async fn serve(self: &Arc<Self>, connected: Connected) {
         info!(connection = connected.number, "connected to Redis");
         *self.connection.lock() = Some(connected.clone());
+        self.made.notify_waiters();
         self.shared.metrics.broker_connections.add(1);
         {
             // In one step, so that whoever moves rooms to another link finds them all.
@@ -323,6 +351,9 @@ impl Link {
         if channel == self.probe.channel().as_bytes() {
             return self.probe.came_back(message, self.shared.env.now());
         }
+        if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
+            return control::take(&self.shared, message);
+        }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
         let ask = carried::take(&self.shared, &room, message);
@@ -369,7 +400,7 @@ impl Link {
                 Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
                 Err(error) => {
                     debug!(room = %room.id, %error, "a room could not be read");
-                    #[expect(clippy::disallowed_methods, reason = "what can't be read now can't be at once")]
+                    #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
                     tokio::time::sleep(CALL_MAX / 4).await;
                     room.read_failed(ask.read)
                 }

@@ -7,11 +7,16 @@ mod address;
 mod answer;
 mod carried;
 mod check;
+mod control;
 mod error;
 mod keys;
+mod leases;
 mod link;
 mod log;
 mod message;
+mod nodes;
+mod orders;
+mod places;
 mod probe;
 mod publishing;
 mod routes;
@@ -21,9 +26,12 @@ mod slots;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod user_keys;
+mod user_scripts;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -34,17 +42,24 @@ use tidings_protocol::limits::Limits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{Broker, Completion};
+use super::{Answer, Broker, Completion, ControlError, NoPlace, NodeInfo, Order, Place, Wanted};
+use crate::auth::UserId;
 use crate::env::Env;
+use crate::local_users::LocalUsers;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
 
-use address::{Address, Place};
+use address::{Address, Place as Whereabouts};
 pub use address::{InvalidAddress, InvalidCertificate};
 pub use check::{RedisFault, RedisReport};
+use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
+use leases::Leases;
+use link::Link;
+use nodes::OwnEntry;
+use orders::Orders;
 use publishing::Pending;
 use routes::Routes;
 use script::{Channels, Lineage, Scripts};
@@ -69,6 +84,7 @@ pub struct Redis {
     connections: usize,
     lineage: Lineage,
     certificates: TlsCertificates,
+    lease: Duration,
 }
 
 impl Redis {
@@ -90,6 +106,7 @@ impl Redis {
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
             certificates: TlsCertificates { client_tls: None, root_cert: None },
+            lease: leases::LEASE_DEFAULT,
         })
     }
 
@@ -136,6 +153,14 @@ impl Redis {
         Ok(self)
     }
 
+    /// How long the places of a node's connections in their users' limits outlive the node, and by how long a limit may
+    /// be exceeded after Redis has lost what it held. Between a second and ten minutes, and the same on every node. 70 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.clamp(leases::LEASE_MIN, leases::LEASE_MAX);
+        self
+    }
+
     /// Doesn't ask the server which history it goes on, for servers that don't tell. Then one event id may name two
     /// events after a failover that lost some.
     #[must_use]
@@ -165,6 +190,10 @@ struct Shared {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     runtime: tokio::runtime::Handle,
+    local_users: Arc<LocalUsers>,
+    leases: Arc<Leases>,
+    orders: Orders,
+    nodes: OwnEntry,
 }
 
 impl Shared {
@@ -188,12 +217,16 @@ impl Shared {
 pub(crate) struct RedisBroker {
     shared: Arc<Shared>,
     routes: Arc<Routes>,
+    /// The link of what is no room's, so that it keeps its order. None in a cluster, where that has no place yet.
+    control: Option<Arc<Link>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl RedisBroker {
     pub(crate) fn start(
         redis: Redis,
+        id: u64,
+        local_users: Arc<LocalUsers>,
         env: Arc<dyn Env>,
         metrics: Arc<Metrics>,
         limits: Arc<Limits>,
@@ -208,7 +241,11 @@ impl RedisBroker {
             channels,
             scripts: Scripts::new(redis.lineage, channels),
             keyspace: redis.keyspace,
-            node: env.random(),
+            node: id,
+            local_users,
+            leases: Leases::new(redis.lease, Arc::clone(&metrics)),
+            orders: Orders::default(),
+            nodes: OwnEntry::new(env.unix_ms(), env.now()),
             env,
             metrics,
             limits,
@@ -218,7 +255,7 @@ impl RedisBroker {
         let routes = match redis.address {
             Address::One(place) => {
                 let routes = Routes::fixed(Arc::clone(&shared), redis.connections, &place);
-                if let Place::Sentinels(sentinels) = place {
+                if let Whereabouts::Sentinels(sentinels) = place {
                     tasks.push(shared.runtime.spawn(sentinels.follow(Arc::clone(&routes))));
                 }
                 routes
@@ -229,7 +266,12 @@ impl RedisBroker {
                 routes
             }
         };
-        Self { shared, routes, tasks }
+        if let Some(link) = routes.first() {
+            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(&link))));
+            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(&link))));
+        }
+        let control = routes.first();
+        Self { shared, routes, control, tasks }
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -294,6 +336,43 @@ impl Broker for RedisBroker {
         self.routes.is_ready()
     }
 
+    fn take_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
+        Some(Box::pin(places::take(&self.shared, self.control.as_ref()?, wanted)))
+    }
+
+    fn find_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
+        Some(Box::pin(places::find(&self.shared, self.control.as_ref()?, wanted)))
+    }
+
+    fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
+        match &self.control {
+            Some(link) => Some(Box::pin(orders::give(link, order))),
+            // There are other nodes, and they don't learn of it.
+            None => Some(Box::pin(std::future::ready(Err(ControlError::Unavailable)))),
+        }
+    }
+
+    fn send_to_user(&self, user: &UserId, frame: &Bytes) {
+        if let Some(link) = &self.control {
+            link.tell(&Control::Event { user: user.clone(), frame: frame.clone() });
+        }
+    }
+
+    fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
+        Some(Box::pin(nodes::list(&self.shared, self.control.as_ref()?)))
+    }
+
+    fn leave(&self) {
+        let Some(link) = self.control.clone() else { return };
+        let shared = Arc::clone(&self.shared);
+        drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
+    }
+
+    fn settle(&self) -> Option<Answer<'_, ()>> {
+        let link = self.control.as_ref()?;
+        Some(Box::pin(async move { while leases::send(&self.shared, link).await {} }))
+    }
+
     fn maintain(&self) {}
 }
 
@@ -302,6 +381,17 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
-        self.routes.stop();
+        if let Some(link) = &self.control {
+            // Its places and its entry would end with their time.
+            let (shared, link, routes) =
+                (Arc::clone(&self.shared), Arc::clone(link), Arc::clone(&self.routes));
+            drop(self.shared.runtime.spawn(async move {
+                shared.nodes.leave(&link).await;
+                while leases::send(&shared, &link).await {}
+                routes.stop();
+            }));
+        } else {
+            self.routes.stop();
+        }
     }
 }

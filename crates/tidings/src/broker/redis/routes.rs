@@ -105,6 +105,14 @@ impl Routes {
         self.table.read().link(tag).cloned()
     }
 
+    /// The first of a few fixed links.
+    pub(super) fn first(&self) -> Option<Arc<Link>> {
+        match &*self.table.read() {
+            Table::Fixed(links) => links.first().cloned(),
+            Table::Cluster { .. } => None,
+        }
+    }
+
     /// A room is held now, or is not any more.
     pub(super) fn touch(&self, room: &Arc<Room>) {
         // Held meanwhile, so that a link which is let go of has nobody new.
