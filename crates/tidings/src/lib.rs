@@ -57,7 +57,7 @@ pub struct Readme;
 pub use access::{Access, AccessError, ClaimRule};
 pub use broker::{ControlError, NodeInfo};
 #[cfg(feature = "redis")]
-pub use broker::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
+pub use broker::{InvalidAddress, InvalidCertificate, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};

@@ -48,7 +48,7 @@ impl Serve {
             for rule in config.rules() {
                 hub = hub.rule(rule);
             }
-            if let Some(redis) = config.broker.redis(self.broker.as_deref())? {
+            if let Some(redis) = config.redis(self.broker.as_deref())? {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, RoomRules};
+use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::failure::Failure;
 
@@ -44,7 +44,7 @@ pub(crate) struct Config {
     limits: limits::LimitsSection,
     /// What nodes share rooms through; without it a node is alone.
     #[serde(default)]
-    pub(crate) broker: broker::BrokerSection,
+    broker: broker::BrokerSection,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
@@ -142,6 +142,14 @@ impl Config {
     /// When one has not exactly one of a schema and `binary`, or its schema is not to be read.
     pub(crate) fn declare_events(&self, hub: HubBuilder) -> Result<HubBuilder, Failure> {
         self.events.iter().try_fold(hub, |hub, event| event.declare(hub, &self.path))
+    }
+
+    /// The Redis of the file, or of the command line; none if neither names one.
+    ///
+    /// # Errors
+    /// When it can't be addressed as it says, or a certificate's file is none.
+    pub(crate) fn redis(&self, url: Option<&str>) -> Result<Option<Redis>, Failure> {
+        self.broker.redis(url, &self.path)
     }
 
     /// Why the hub was not built: a schema's fault names its file.
@@ -300,12 +308,26 @@ mod tests {
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.declare_events(tidings::Hub::builder()).is_ok());
         assert!(config.verifier().is_ok());
-        assert!(config.broker.redis(None).unwrap().is_some());
+        assert!(config.redis(None).unwrap().is_some());
         let printed = format!("{config:?}");
         assert!(
             !printed.contains("0123456789abcdef") && !printed.contains("a-password"),
             "a secret does not print"
         );
+    }
+
+    #[test]
+    fn a_brokers_certificates_are_read_from_their_files() {
+        let fault = |section: &str| {
+            let section: Result<broker::BrokerSection, _> = toml::from_str(section);
+            format!("{:?}", section.unwrap().redis(None, Path::new("nowhere/tidings.toml")).unwrap_err())
+        };
+        let missing = fault("url = \"rediss+cluster://a,b\"\nca_file = \"ca.pem\"");
+        assert!(missing.contains("broker.ca_file nowhere/ca.pem"), "{missing}");
+        let alone = fault("url = \"rediss://a\"\nkey_file = \"a.key\"");
+        assert!(alone.contains("go together"), "{alone}");
+        let none = fault("url = \"rediss://a\"\nca_file = \"/dev/null\"");
+        assert!(none.contains("broker.ca_file: ") && none.contains("there is none in it"), "{none}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) use memory::MemoryBroker;
 #[cfg(feature = "redis")]
 pub(crate) use redis::RedisBroker;
 #[cfg(feature = "redis")]
-pub use redis::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
+pub use redis::{InvalidAddress, InvalidCertificate, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub(crate) use together::{Answer, NoPlace, Order, Place, Wanted};
 pub use together::{ControlError, NodeInfo};
 

@@ -227,7 +227,7 @@ impl Room {
                 let epoch = state.log.top().epoch;
                 for event in events {
                     let at_ms = event.at_ms;
-                    let (publication, about) = self.publication(epoch, event);
+                    let (publication, about) = self.publication(epoch, &event);
                     state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
                     state.hand_on(&publication, metrics);
                 }
@@ -259,7 +259,7 @@ impl Room {
         }
         for event in events {
             let at_ms = event.at_ms;
-            let (publication, about) = self.publication(log.epoch, event);
+            let (publication, about) = self.publication(log.epoch, &event);
             state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
         }
         let top = state.log.top();
@@ -275,7 +275,7 @@ impl Room {
     fn publication(
         &self,
         epoch: Epoch,
-        event: Carried<Bytes>,
+        event: &Carried<Bytes>,
     ) -> (Arc<Publication>, Option<crate::newest::Key>) {
         let position = Position { epoch, offset: event.offset };
         match Draft::from_record(&event.record) {

@@ -27,9 +27,18 @@ pub async fn node(url: &str) -> TestHub {
 
 /// The same with a rule of its own.
 pub async fn node_with(url: &str, rule: RoomRules) -> TestHub {
+    node_of(Redis::new(url).unwrap(), rule).await
+}
+
+/// One more node at a Redis that a test has configured itself.
+pub async fn node_at(redis: Redis) -> TestHub {
+    node_of(redis, rule()).await
+}
+
+async fn node_of(redis: Redis, rule: RoomRules) -> TestHub {
     static NODES: AtomicU64 = AtomicU64::new(1);
     let seed = NODES.fetch_add(1, Ordering::Relaxed);
-    let builder = Hub::builder().rule(rule).broker(Redis::new(url).unwrap());
+    let builder = Hub::builder().rule(rule).broker(redis);
     let hub = TestHub::start_seeded(builder, seed).unwrap();
     until("the node is ready", || hub.hub().is_ready()).await;
     hub

@@ -7,7 +7,10 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod cluster;
 mod forwarder;
+mod sentinels;
+mod tls;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -17,9 +20,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, ToRedisArgs};
+use redis::{FromRedisValue, IntoConnectionInfo as _, ToRedisArgs};
 
+pub use cluster::{RedisCluster, SLOTS};
 pub use forwarder::Forwarder;
+pub use sentinels::Sentinels;
+pub use tls::Certificates;
 
 /// How long a server may take to start, to stop or to follow another.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,6 +115,14 @@ impl RedisServer {
     /// A new connection.
     pub async fn connect(&self) -> MultiplexedConnection {
         connect_to(self.address()).await.unwrap()
+    }
+
+    /// A new connection of the default user, by a password.
+    pub async fn connect_as(&self, password: &str) -> MultiplexedConnection {
+        let info = url_of(self.address()).into_connection_info().unwrap();
+        let settings = info.redis_settings().clone().set_password(password);
+        let client = redis::Client::open(info.set_redis_settings(settings)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
     }
 
     /// Runs one command: `server.run(&["SET", "key", "value"])`.

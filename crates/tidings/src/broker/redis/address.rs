@@ -1,23 +1,37 @@
-//! Where Redis is: one server, several of which one is the master, or the sentinels that know which.
+//! Where Redis is: one server, several of which one is the master, the sentinels that know which, or a cluster.
 
 use std::fmt;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult,
+    TlsCertificates,
+};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use super::error::CallError;
+use super::sentinels::Sentinels;
 
 /// One server out of several has so long to say whether it is the master.
 const ASK_MAX: Duration = Duration::from_millis(500);
 
-/// Where the master is to be found.
+/// What an address leads to.
 #[derive(Clone)]
 pub(super) enum Address {
-    /// One of these is the master.
+    /// One master has everything.
+    One(Place),
+    /// These are some of a cluster's servers: each master has a part of the slots.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+/// Where one master is to be found.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// One of these is it.
     Servers(Vec<ConnectionInfo>),
-    /// These know where the master of this name is; it is reached as the last says.
-    Sentinels { sentinels: Vec<ConnectionInfo>, name: String, master: ConnectionInfo },
+    /// These know where it is.
+    Sentinels(Box<Sentinels>),
 }
 
 /// An address that is none.
@@ -28,7 +42,7 @@ impl fmt::Display for InvalidAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "not an address of Redis: {}; it looks like redis://[user:password@]host[:port][/db], rediss://... with TLS, or redis+sentinel://host[:port],host[:port]/name",
+            "not an address of Redis: {}; it looks like redis://[user:password@]host[:port][/db], redis+sentinel://host[:port],host[:port]/name or redis+cluster://host[:port],host[:port], and with TLS rediss://...",
             self.0
         )
     }
@@ -45,7 +59,15 @@ impl Address {
             Some((user, hosts)) => (format!("{user}@"), hosts),
             None => (String::new(), authority),
         };
-        let info = |scheme: &str, user: &str, host: &str, path: &str| {
+        let (scheme, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        if !matches!(scheme, "redis" | "rediss") {
+            return Err(invalid("the scheme is neither redis nor rediss"));
+        }
+        if scheme == "rediss" && CryptoProvider::get_default().is_none() {
+            // The client library takes the process's choice. If somebody has just made one, that is it.
+            let _ = aws_lc_rs::default_provider().install_default();
+        }
+        let info = |user: &str, host: &str, path: &str| {
             // What is wrong with it may quote the password, so it is not handed on.
             let info = format!("{scheme}://{user}{host}{path}").into_connection_info();
             let info = info.map_err(|_| invalid("a host, a port or the database is none"))?;
@@ -54,31 +76,74 @@ impl Address {
             let tcp = TcpSettings::default().set_nodelay(true);
             Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
         };
-        let scheme_of_servers = scheme.strip_suffix("+sentinel").unwrap_or(scheme);
-        if !matches!(scheme_of_servers, "redis" | "rediss") {
-            return Err(invalid("the scheme is neither redis, rediss nor either with +sentinel"));
+        let servers =
+            |path: &str| hosts.split(',').map(|host| info(&user, host, path)).collect::<Result<Vec<_>, _>>();
+        match kind {
+            "" => Ok(Self::One(Place::Servers(servers(path)?))),
+            "cluster" if matches!(path, "" | "/") => Ok(Self::Cluster(servers("")?)),
+            "cluster" => Err(invalid("a cluster has no database but the first")),
+            "sentinel" => {
+                let (name, path) = match path.trim_start_matches('/') {
+                    "" => return Err(invalid("it has no name of a master behind the sentinels")),
+                    path => path.split_at(path.find('/').unwrap_or(path.len())),
+                };
+                let sentinels = hosts.split(',').map(|host| {
+                    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+                    let port = if has_port { "" } else { ":26379" };
+                    info("", &format!("{host}{port}"), "")
+                });
+                Ok(Self::One(Place::Sentinels(Box::new(Sentinels {
+                    servers: sentinels.collect::<Result<_, _>>()?,
+                    name: name.to_owned(),
+                    master: info(&user, "sentinel.invalid", path)?,
+                }))))
+            }
+            _ => Err(invalid("after the scheme stands neither +sentinel nor +cluster")),
         }
-        if scheme == scheme_of_servers {
-            let servers = hosts.split(',').map(|host| info(scheme, &user, host, path));
-            return Ok(Self::Servers(servers.collect::<Result<_, _>>()?));
-        }
-        let (name, path) = match path.trim_start_matches('/') {
-            "" => return Err(invalid("it has no name of a master behind the sentinels")),
-            path => path.split_at(path.find('/').unwrap_or(path.len())),
-        };
-        let sentinels = hosts.split(',').map(|host| {
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            let port = if has_port { "" } else { ":26379" };
-            info(scheme_of_servers, "", &format!("{host}{port}"), "")
-        });
-        Ok(Self::Sentinels {
-            sentinels: sentinels.collect::<Result<_, _>>()?,
-            name: name.to_owned(),
-            // Its host is what the sentinels say.
-            master: info(scheme_of_servers, &user, "sentinel.invalid", path)?,
-        })
     }
 
+    /// Every server of it is believed, and convinced, by these.
+    pub(super) fn certify(&mut self, certificates: &TlsCertificates) -> Result<(), InvalidCertificate> {
+        let infos: Vec<&mut ConnectionInfo> = match self {
+            Self::One(Place::Servers(servers)) | Self::Cluster(servers) => servers.iter_mut().collect(),
+            Self::One(Place::Sentinels(sentinels)) => {
+                sentinels.servers.iter_mut().chain([&mut sentinels.master]).collect()
+            }
+        };
+        for info in infos {
+            if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+                return Err(InvalidCertificate("the address is none of TLS: it begins with rediss"));
+            }
+            let client = Client::build_with_tls(info.clone(), certificates.clone());
+            let client = client.map_err(|_| InvalidCertificate("it can't be read as PEM"))?;
+            *info = client.get_connection_info().clone();
+        }
+        Ok(())
+    }
+}
+
+/// Certificates or a key that can't be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvalidCertificate(&'static str);
+
+impl InvalidCertificate {
+    /// What has no certificate at all would be read as a list of none.
+    pub(super) fn unless_in(pem: &[u8]) -> Result<(), Self> {
+        const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+        let has_one = pem.windows(BEGIN.len()).any(|window| window == BEGIN);
+        if has_one { Ok(()) } else { Err(Self("there is none in it")) }
+    }
+}
+
+impl fmt::Display for InvalidCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the certificate for Redis is of no use: {}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidCertificate {}
+
+impl Place {
     /// The client of the server that is the master now.
     pub(super) async fn master(&self) -> Result<Client, CallError> {
         match self {
@@ -94,25 +159,23 @@ impl Address {
                     Err(CallError::Nowhere("none of the Redis servers says that it is the master"))
                 }
             },
-            Self::Sentinels { sentinels, name, master } => {
-                for sentinel in sentinels {
-                    if let Ok(Ok(Some((host, port)))) =
-                        tokio::time::timeout(ASK_MAX, ask_sentinel(sentinel, name)).await
-                    {
-                        let addr = match master.addr() {
-                            redis::ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                                let (insecure, tls_params) = (*insecure, tls_params.clone());
-                                redis::ConnectionAddr::TcpTls { host, port, insecure, tls_params }
-                            }
-                            _ => redis::ConnectionAddr::Tcp(host, port),
-                        };
-                        return Ok(Client::open(master.clone().set_addr(addr))?);
-                    }
-                }
-                Err(CallError::Nowhere("no sentinel knows the master of this name"))
-            }
+            Self::Sentinels(sentinels) => match sentinels.master().await {
+                Some(master) => Ok(Client::open(master)?),
+                None => Err(CallError::Nowhere("no sentinel knows the master of this name")),
+            },
         }
     }
+}
+
+/// Another server that is reached as `like` is.
+pub(super) fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    like.clone().set_addr(match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    })
 }
 
 async fn is_master(server: &ConnectionInfo) -> RedisResult<bool> {
@@ -121,37 +184,64 @@ async fn is_master(server: &ConnectionInfo) -> RedisResult<bool> {
     Ok(info.contains("role:master"))
 }
 
-async fn ask_sentinel(sentinel: &ConnectionInfo, name: &str) -> RedisResult<Option<(String, u16)>> {
-    let mut connection = Client::open(sentinel.clone())?.get_multiplexed_async_connection().await?;
-    redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut connection).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn addresses(servers: &[ConnectionInfo]) -> Vec<String> {
+        servers.iter().map(|info| info.addr().to_string()).collect()
+    }
+
     #[test]
-    fn an_address_is_one_server_several_or_sentinels() {
+    fn an_address_is_one_server_several_sentinels_or_a_cluster() {
         let servers = |address| match Address::parse(address).unwrap() {
-            Address::Servers(servers) => servers.iter().map(|info| info.addr().to_string()).collect(),
-            Address::Sentinels { .. } => Vec::new(),
+            Address::One(Place::Servers(servers)) => addresses(&servers),
+            _ => Vec::new(),
         };
         assert_eq!(servers("redis://127.0.0.1"), ["127.0.0.1:6379"]);
         assert_eq!(servers("redis://ann:secret@a:1,b:2/3"), ["a:1", "b:2"]);
-        let Address::Sentinels { sentinels, name, master } =
+        let Address::One(Place::Sentinels(sentinels)) =
             Address::parse("redis+sentinel://ann:secret@s1,s2:5/main/3").unwrap()
         else {
             panic!("sentinels");
         };
-        let sentinels: Vec<_> = sentinels.iter().map(|info| info.addr().to_string()).collect();
-        assert_eq!((sentinels, &*name), (vec!["s1:26379".to_owned(), "s2:5".to_owned()], "main"));
+        let Sentinels { servers: sentinels, name, master } = *sentinels;
+        assert_eq!((addresses(&sentinels), &*name), (vec!["s1:26379".to_owned(), "s2:5".to_owned()], "main"));
         assert_eq!(master.redis_settings().db(), 3);
         assert_eq!(master.redis_settings().username(), Some("ann"));
+        let Address::Cluster(servers) = Address::parse("redis+cluster://ann:secret@a,b:2").unwrap() else {
+            panic!("a cluster");
+        };
+        assert_eq!(addresses(&servers), ["a:6379", "b:2"]);
+        assert!(servers.iter().all(|server| server.redis_settings().username() == Some("ann")));
+    }
+
+    #[test]
+    fn with_tls_every_server_is_reached_so() {
+        let is_tls =
+            |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { insecure: false, .. });
+        for address in ["rediss://a,b", "rediss+cluster://a,b", "rediss+sentinel://a,b/main"] {
+            let infos = match Address::parse(address).unwrap() {
+                Address::One(Place::Servers(servers)) | Address::Cluster(servers) => servers,
+                Address::One(Place::Sentinels(sentinels)) => {
+                    [sentinels.servers, vec![at(&sentinels.master, "found".to_owned(), 1)]].concat()
+                }
+            };
+            assert!(infos.iter().all(is_tls), "{address}");
+        }
     }
 
     #[test]
     fn what_is_no_address_is_told_without_its_password() {
-        for bad in ["", "localhost", "http://a", "redis://ann:secret@host:port", "redis+sentinel://s1"] {
+        for bad in [
+            "",
+            "localhost",
+            "http://a",
+            "redis://ann:secret@host:port",
+            "redis+sentinel://s1",
+            "redis+cluster://ann:secret@a/1",
+            "redis+tls://ann:secret@a",
+        ] {
             let Err(error) = Address::parse(bad) else { panic!("{bad}") };
             assert!(!error.to_string().contains("secret"), "{error}");
         }

@@ -1,6 +1,7 @@
 //! Whether a Redis can be what rooms are stored in: asked once before a node starts, with what to do if it can't.
 //!
 //! It does what a node does later, on keys of its own that it deletes again: so whatever is not permitted is found now.
+//! Of a cluster, every master is asked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,14 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushInfo, PushKind, RedisResult};
 use tidings_protocol::event_id::Epoch;
 use tidings_protocol::room_log::LogBounds;
 use tokio::sync::Notify;
 
 use super::Redis;
+use super::address::Address;
 use super::error::CallError;
+use super::keys::check_tag;
 use super::script::{Channels, RoomBounds, Scripts, Submitted};
+use super::slots::{self, SLOTS, SlotMap};
+use super::subscriptions::{self, Change};
 
 /// The whole check takes so long at most.
 const CHECK_MAX: Duration = Duration::from_secs(5);
@@ -27,7 +32,7 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RedisReport {
-    /// Its version, as it says.
+    /// Its version, as it says; of a cluster the oldest that a master has.
     pub version: String,
     /// What works, and will not always: each a sentence that says what to do.
     pub warnings: Vec<String>,
@@ -45,6 +50,12 @@ pub enum RedisFault {
     TooOld(String),
     /// It does what it is asked, and nothing of it arrives where it should.
     Deaf,
+    /// It is a server of a cluster, and the address says otherwise.
+    IsCluster,
+    /// It is no server of a cluster, and the address says otherwise.
+    IsNoCluster,
+    /// The cluster does not take commands, or not all of its slots have a master.
+    NotWhole(String),
 }
 
 impl RedisFault {
@@ -52,21 +63,28 @@ impl RedisFault {
     pub fn fix(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => {
-                "start it, or correct the address: redis://[user:password@]host[:port][/db], several hosts joined by a comma, or redis+sentinel://host,host/name"
+                "start it, or correct the address: redis://[user:password@]host[:port][/db], several hosts joined by a comma, redis+sentinel://host,host/name, or redis+cluster://host,host; with TLS rediss in the place of redis"
             }
             Self::Refused(_) => {
-                "give the user what a node needs: ACL SETUSER <user> on ><password> ~tidings:* &tidings:* +@read +@write +@scripting +@pubsub +@connection +info +time (with another prefix, that one)"
+                "give the user what a node needs: ACL SETUSER <user> on ><password> ~tidings:* &tidings:* +@read +@write +@scripting +@pubsub +@connection +info +time, and in a cluster +cluster|slots +cluster|info (with another prefix, that one)"
             }
             Self::TooOld(_) => "run Redis 7.0 or later, or Valkey 8",
             Self::Deaf => {
                 "what is published there does not come back on its channel: let the user subscribe (ACL &tidings:*), and let nothing between here and there filter channels"
+            }
+            Self::IsCluster => "address it as a cluster: redis+cluster://host[:port],host[:port]",
+            Self::IsNoCluster => {
+                "address it as one server, redis://host[:port], or let it be of a cluster: cluster-enabled yes"
+            }
+            Self::NotWhole(_) => {
+                "ask redis-cli --cluster check <host>:<port> what is amiss, and let redis-cli --cluster fix mend it"
             }
         }
     }
 
     /// Whether it may go away by itself.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::NotWhole(_))
     }
 }
 
@@ -77,6 +95,9 @@ impl fmt::Display for RedisFault {
             Self::Refused(what) => write!(f, "Redis refuses what a node does: {what}"),
             Self::TooOld(version) => write!(f, "Redis {version} is too old"),
             Self::Deaf => f.write_str("Redis delivers nothing of what is published"),
+            Self::IsCluster => f.write_str("this Redis is a server of a cluster"),
+            Self::IsNoCluster => f.write_str("this Redis is not a server of a cluster"),
+            Self::NotWhole(what) => write!(f, "the cluster is not whole: {what}"),
         }
     }
 }
@@ -103,42 +124,95 @@ impl Redis {
     }
 
     async fn check_now(&self) -> Result<RedisReport, RedisFault> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| RedisFault::Unreachable(error.to_string()))?;
+        let random = u64::from_le_bytes(random);
+        match &self.address {
+            Address::One(place) => {
+                let client = place.master().await?;
+                self.check_server(&client, Channels::Classic, &check_tag(random)).await
+            }
+            Address::Cluster(seeds) => self.check_cluster(seeds, random).await,
+        }
+    }
+
+    async fn check_cluster(&self, seeds: &[ConnectionInfo], random: u64) -> Result<RedisReport, RedisFault> {
+        let Some(like) = seeds.first() else { return Err(RedisFault::IsNoCluster) };
+        let map = match slots::ask(seeds).await {
+            Err(CallError::Refused(error)) if error.to_string().contains("cluster support disabled") => {
+                return Err(RedisFault::IsNoCluster);
+            }
+            map => whole(map?)?,
+        };
+        let mut all: Option<RedisReport> = None;
+        for server in map.masters() {
+            let tags = (0..).map(|more| check_tag(random.wrapping_add(more)));
+            let Some(tag) = map.tag_at(&server, tags) else { continue };
+            let client = Client::open(server.info(like)).map_err(CallError::from)?;
+            let report = self.check_server(&client, Channels::Sharded, &tag).await?;
+            let of_it = format!("at {}:{}: ", server.host, server.port);
+            let warnings = report.warnings.iter().map(|warning| format!("{of_it}{warning}"));
+            let all = all.get_or_insert_with(|| RedisReport { warnings: Vec::new(), ..report.clone() });
+            all.warnings.extend(warnings);
+            if numbers(&report.version) < numbers(&all.version) {
+                all.version = report.version;
+            }
+        }
+        all.ok_or_else(|| RedisFault::NotWhole("it has no master".to_owned()))
+    }
+
+    async fn check_server(
+        &self,
+        client: &Client,
+        channels: Channels,
+        tag: &str,
+    ) -> Result<RedisReport, RedisFault> {
         let heard = Arc::new(Heard::default());
         let hears = Arc::clone(&heard);
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Message {
+                if matches!(push.kind, PushKind::Message | PushKind::SMessage) {
                     hears.messages.lock().push(());
                     hears.came.notify_one();
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.address.master().await?;
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.map_err(of_connecting)?;
         let version = self.version(&mut connection).await?;
+        let is_cluster =
+            ask(&mut connection, "cluster", "cluster_enabled").await?.is_some_and(|is| is == "1");
+        if is_cluster && channels == Channels::Classic {
+            return Err(RedisFault::IsCluster);
+        }
         let warnings = warnings(&mut connection).await?;
-        self.try_out(&mut connection, &heard).await?;
+        self.try_out(&mut connection, &heard, channels, tag).await?;
         Ok(RedisReport { version, warnings })
     }
 
     async fn version(&self, connection: &mut MultiplexedConnection) -> Result<String, RedisFault> {
         let version = ask(connection, "server", "redis_version").await?.unwrap_or_default();
-        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
-        let known = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        if known < VERSION_MIN { Err(RedisFault::TooOld(version)) } else { Ok(version) }
+        if numbers(&version) < VERSION_MIN { Err(RedisFault::TooOld(version)) } else { Ok(version) }
     }
 
     /// Publishes to a room that no node has, and hears of it.
-    async fn try_out(&self, connection: &mut MultiplexedConnection, heard: &Heard) -> Result<(), RedisFault> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| RedisFault::Unreachable(error.to_string()))?;
-        let random = u64::from_le_bytes(random);
-        let keys = self.keyspace.check(random);
-        let scripts = Scripts::new(self.lineage, Channels::Classic);
+    async fn try_out(
+        &self,
+        connection: &mut MultiplexedConnection,
+        heard: &Heard,
+        channels: Channels,
+        tag: &str,
+    ) -> Result<(), RedisFault> {
+        let keys = self.keyspace.check(tag);
+        let scripts = Scripts::new(self.lineage, channels);
         scripts.load(connection).await?;
-        connection.subscribe(keys.channel()).await.map_err(CallError::from)?;
-        let epoch = Epoch::from_random(random);
+        let room = [keys.channel()];
+        let mut refused = subscriptions::change_at(connection, channels, Change::Subscribe, &room).await?;
+        if let Some((_, error)) = refused.pop() {
+            return Err(error.into());
+        }
+        // It is gone in a moment.
+        let epoch = Epoch::from_random(0);
         let log = LogBounds { age_max: CHECK_MAX, events_max: 1, bytes_max: 1000 };
         let bounds = RoomBounds { log, ids_max: 1 };
         let id = [1; 16];
@@ -154,6 +228,20 @@ impl Redis {
             }
         };
         tokio::time::timeout(CHECK_MAX / 4, came).await.map_err(|_| RedisFault::Deaf)
+    }
+}
+
+fn numbers(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+}
+
+/// A cluster's slots, if it takes commands.
+fn whole(map: SlotMap) -> Result<SlotMap, RedisFault> {
+    match map.slots_without_master() {
+        0 if map.is_up => Ok(map),
+        0 => Err(RedisFault::NotWhole("it says that it is down".to_owned())),
+        without => Err(RedisFault::NotWhole(format!("{without} of its {SLOTS} slots have no master"))),
     }
 }
 

@@ -24,6 +24,14 @@ pub(crate) enum CallError {
     Nowhere(&'static str),
 }
 
+impl CallError {
+    /// Whether what is known of a cluster's slots is wrong, or will soon be.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let Self::Unavailable(error) = self else { return false };
+        matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::ClusterDown))
+    }
+}
+
 impl From<RedisError> for CallError {
     fn from(error: RedisError) -> Self {
         match error.kind() {

@@ -50,16 +50,23 @@ impl Keyspace {
         RoomKeys { channel: format!("{}{{{room}}}", self.head).into() }
     }
 
-    /// Where a node's connection probes whether what is published comes back. No room's channel looks like it.
-    pub(crate) fn probe(&self, node: u64, connection: usize) -> String {
-        format!("{}probe:{node:016x}:{connection}", self.head)
+    /// Where a node's connection probes whether what is published comes back, in the slot of `tag` if there is one. No
+    /// room's channel looks like it.
+    pub(crate) fn probe(&self, node: u64, connection: usize, tag: Option<&str>) -> String {
+        let tag = tag.map_or_else(String::new, |tag| format!(":{{{tag}}}"));
+        format!("{}probe:{node:016x}:{connection}{tag}", self.head)
     }
 
-    /// The keys and the channel of a room that no node has, to try out what is permitted.
-    pub(crate) fn check(&self, random: u64) -> RoomKeys {
-        // No room's name holds a slash.
-        RoomKeys { channel: format!("{}{{/check:{random:016x}}}", self.head).into() }
+    /// The keys and the channel of a room that no node has, to try out what is permitted: `tag` is a [`check_tag`].
+    pub(crate) fn check(&self, tag: &str) -> RoomKeys {
+        RoomKeys { channel: format!("{}{{{tag}}}", self.head).into() }
     }
+}
+
+/// A hash tag for [`Keyspace::check`].
+pub(crate) fn check_tag(random: u64) -> String {
+    // No room's name holds a slash.
+    format!("/check:{random:016x}")
 }
 
 /// The keys of one room.

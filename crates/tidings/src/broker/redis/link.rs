@@ -3,29 +3,36 @@
 //! Commands and subscriptions share it, so that they keep their order: what a read brings was read after the
 //! subscription was confirmed, and a publication's own message is taken before its publisher is told. Whenever it was
 //! lost every room on it heals.
+//!
+//! In a cluster it is two: a server that gives a slot away ends the subscriptions there unasked, which the client library
+//! would take for an answer to whatever waits. So commands have a connection of their own, and an answer is waited for
+//! before anything is concluded from it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::address::Place;
 use super::carried;
 use super::control;
 use super::error::CallError;
 use super::orders;
 use super::probe::Probe;
-use super::publishing::Publishing;
-use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::routes::Routes;
+use super::script::{Channels, READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::sentinels::is_same;
+use super::subscriptions::Change;
 use crate::room::Room;
 
 /// A call that has no answer by then has failed, though it may have been carried out.
@@ -45,69 +52,88 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(8);
 const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
 const CHECK_TICK: Duration = Duration::from_secs(1);
-/// One call compares so many rooms, subscribes to so many.
+/// One call compares so many rooms.
 const CHECK_ROOMS_MAX: usize = 64;
-const SUBSCRIBE_ROOMS_MAX: usize = 500;
 
 /// A connection and what hangs on it.
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
-    rooms: Mutex<Rooms>,
+    pub(super) routes: Weak<Routes>,
+    place: Place,
+    pub(super) rooms: Mutex<Rooms>,
     /// Told when a room is held now, or is not any more.
     touched: Notify,
     connection: Mutex<Option<Connected>>,
     /// Told when the connection is of no more use.
     broken: Notify,
+    /// Told when there is to be no connection any more.
+    retired: Notify,
     connections_made: AtomicU64,
     /// Told when there is a connection.
     made: Notify,
     /// Where nodes tell each other what is no room's; one link of a node listens.
     control_channel: Option<String>,
     reads: Semaphore,
-    pub(super) publishing: Publishing,
     pub(super) probe: Probe,
 }
 
 #[derive(Default)]
-struct Rooms {
+pub(super) struct Rooms {
     /// Those whose channels are subscribed to, or are about to be.
-    by_channel: HashMap<Box<[u8]>, Arc<Room>>,
-    touched: Vec<Arc<Room>>,
+    pub(super) by_channel: HashMap<Box<[u8]>, Arc<Room>>,
+    pub(super) touched: Vec<Arc<Room>>,
 }
 
 /// A connection that answers.
 #[derive(Clone)]
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
+    /// The same one, unless it is a cluster's.
+    pub(super) subscriber: MultiplexedConnection,
+    /// Where it leads.
+    to: ConnectionAddr,
     number: u64,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
 }
 
 #[derive(Default)]
-struct Health {
+pub(super) struct Health {
     /// Calls in a row that had no answer in time.
     silent_calls: AtomicU64,
     /// It said something that nobody had asked for: which answer is whose can't be told any more.
     confused: AtomicBool,
     /// Channels that are being unsubscribed from.
-    leaving: AtomicU64,
+    pub(super) leaving: Mutex<HashSet<Box<[u8]>>>,
+    /// The subscriber waits for answers.
+    pub(super) is_changing: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Arc<Self> {
-        let probe = Probe::new(&shared, index);
-        let control_channel = (index == 0).then(|| shared.keyspace.control_channel());
+    /// `tag` is a hash tag of the master there, where it has a part of the slots.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        routes: Weak<Routes>,
+        place: Place,
+        index: usize,
+        tag: Option<&str>,
+    ) -> Arc<Self> {
+        let probe = Probe::new(&shared, index, tag);
+        // A cluster has no place for what is no room's yet.
+        let has_control = index == 0 && shared.channels == Channels::Classic;
+        let control_channel = has_control.then(|| shared.keyspace.control_channel());
         Arc::new(Self {
             shared,
+            routes,
+            place,
             rooms: Mutex::default(),
             touched: Notify::new(),
             connection: Mutex::new(None),
             broken: Notify::new(),
+            retired: Notify::new(),
             connections_made: AtomicU64::new(0),
             made: Notify::new(),
             control_channel,
             reads: Semaphore::new(READS_MAX),
-            publishing: Publishing::default(),
             probe,
         })
     }
@@ -116,6 +142,30 @@ impl Link {
     pub(super) fn touch(&self, room: &Arc<Room>) {
         self.rooms.lock().touched.push(Arc::clone(room));
         self.touched.notify_one();
+    }
+
+    /// Lets go of those rooms that another link carries.
+    pub(super) fn give_up(&self, is_elsewhere: impl Fn(&Room) -> bool) -> Vec<Arc<Room>> {
+        let mut rooms = self.rooms.lock();
+        let held = rooms.by_channel.extract_if(|_, room| is_elsewhere(room));
+        let mut gone: Vec<_> = held.map(|(_, room)| room).collect();
+        gone.extend(rooms.touched.extract_if(.., |room| is_elsewhere(room)));
+        gone
+    }
+
+    /// Ends: nothing leads to it any more.
+    pub(super) fn retire(&self) {
+        self.retired.notify_one();
+    }
+
+    /// Gives its connection up, if it leads to another server.
+    pub(super) fn leave_all_but(&self, master: &ConnectionAddr) {
+        if let Some(connected) = self.connected()
+            && !is_same(&connected.to, master)
+        {
+            connected.health.confused.store(true, Ordering::Relaxed);
+            self.broken.notify_one();
+        }
     }
 
     /// The connection, if there is one.
@@ -136,8 +186,15 @@ impl Link {
         }
     }
 
-    /// Keeps a connection for as long as somebody holds the link.
+    /// Keeps a connection until the link is retired.
     pub(super) async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.keep_connected() => {}
+            () = self.retired.notified() => self.disconnected(),
+        }
+    }
+
+    async fn keep_connected(self: &Arc<Self>) {
         let mut wait = BACKOFF.0;
         let mut told = false;
         loop {
@@ -157,6 +214,8 @@ impl Link {
                 }
                 Err(error) => debug!(%error, "Redis can't be reached"),
             }
+            // Perhaps because another server is the master now.
+            self.shared.slots_moved.notify_one();
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
             #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
@@ -180,19 +239,28 @@ impl Link {
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.shared.address.master().await?;
+        let client = self.place.master().await?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let subscriber = match self.shared.channels {
+            Channels::Classic => connection.clone(),
+            Channels::Sharded => client.get_multiplexed_async_connection_with_config(&config).await?,
+        };
         self.shared.scripts.load(&mut connection).await?;
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
-        connection.subscribe(self.probe.channel()).await?;
-        if let Some(channel) = &self.control_channel {
-            connection.subscribe(channel).await?;
+        let to = client.get_connection_info().addr().clone();
+        let connected = Connected { connection, subscriber, to, number, health };
+        let channels: Vec<_> =
+            std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
+        if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
+            return Err(error);
+        }
+        if self.control_channel.is_some() {
             // Before anybody is let in through it: what was revoked meanwhile must be known.
             orders::read_all_again(&self.shared);
-            orders::catch_up(&self.shared, &mut connection).await?;
+            orders::catch_up(&self.shared, &mut connected.connection.clone()).await?;
         }
-        Ok(Connected { connection, number, health })
+        Ok(connected)
     }
 
     /// Uses a connection until it is of no more use.
@@ -201,8 +269,12 @@ impl Link {
         *self.connection.lock() = Some(connected.clone());
         self.made.notify_waiters();
         self.shared.metrics.broker_connections.add(1);
-        let all: Vec<_> = std::mem::take(&mut self.rooms.lock().by_channel).into_values().collect();
-        self.rooms.lock().touched.extend(all);
+        {
+            // In one step, so that whoever moves rooms to another link finds them all.
+            let mut rooms = self.rooms.lock();
+            let all = std::mem::take(&mut rooms.by_channel);
+            rooms.touched.extend(all.into_values());
+        }
         self.touched.notify_one();
         let mut checks = tokio::time::interval(CHECK_TICK);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -224,61 +296,22 @@ impl Link {
                 }
             }
         }
-        *self.connection.lock() = None;
-        self.shared.metrics.broker_connections.subtract(1);
-        self.probe.lost();
+        self.disconnected();
         warn!(connection = connected.number, "the connection to Redis is lost: connecting anew");
-        let rooms: Vec<_> = self.rooms.lock().by_channel.values().cloned().collect();
-        for room in rooms {
+        // Under the lock: one that another link carries by now may be subscribed to there.
+        for room in self.rooms.lock().by_channel.values() {
             room.disconnected();
         }
     }
 
-    // Subscriptions.
-
-    /// Brings the subscriptions in line with who is held.
-    async fn subscribe_touched(self: &Arc<Self>, connected: &Connected) -> Result<(), CallError> {
-        let (mut wanted, mut unwanted, mut confirmed) = (Vec::new(), Vec::new(), Vec::new());
-        {
-            let mut rooms = self.rooms.lock();
-            for room in std::mem::take(&mut rooms.touched) {
-                let channel = self.shared.keys_of(&room).channel().as_bytes().into();
-                match (room.is_held(), rooms.by_channel.contains_key(&channel)) {
-                    (true, false) => {
-                        wanted.push(room.clone());
-                        rooms.by_channel.insert(channel, room);
-                    }
-                    (false, true) => {
-                        rooms.by_channel.remove(&channel);
-                        unwanted.push(room);
-                    }
-                    // It was let go of and taken up again: its subscription has never ended.
-                    (true, true) => confirmed.push(room),
-                    (false, false) => {}
-                }
-            }
+    fn disconnected(&self) {
+        if self.connection.lock().take().is_some() {
+            self.shared.metrics.broker_connections.subtract(1);
+            self.probe.lost();
         }
-        for rooms in unwanted.chunks(SUBSCRIBE_ROOMS_MAX) {
-            let channels: Vec<_> = rooms.iter().map(|room| self.shared.keys_of(room)).collect();
-            let channels: Vec<_> = channels.iter().map(|keys| keys.channel()).collect();
-            connected.health.leaving.fetch_add(channels.len() as u64, Ordering::Relaxed);
-            let mut connection = connected.connection.clone();
-            in_time(connection.unsubscribe(channels)).await?;
-        }
-        for rooms in wanted.chunks(SUBSCRIBE_ROOMS_MAX) {
-            let channels: Vec<_> = rooms.iter().map(|room| self.shared.keys_of(room)).collect();
-            let channels: Vec<_> = channels.iter().map(|keys| keys.channel()).collect();
-            let mut connection = connected.connection.clone();
-            in_time(connection.subscribe(channels)).await?;
-            for room in rooms {
-                self.ask(room, room.subscribed());
-            }
-        }
-        for room in confirmed.into_iter().filter(|room| room.waits_for_subscription()) {
-            self.ask(&room, room.subscribed());
-        }
-        Ok(())
     }
+
+    // What comes.
 
     /// What the connection pushes, in the order in which the server sent it.
     fn take(self: &Arc<Self>, push: PushInfo, number: u64, health: &Arc<Health>) {
@@ -288,17 +321,21 @@ impl Link {
                 if let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
                     (data.next(), data.next())
                 {
-                    self.take_message(&channel, message.into());
+                    self.take_message(&channel, &message.into());
                 }
             }
             PushKind::Unsubscribe | PushKind::SUnsubscribe => {
-                let asked = health
-                    .leaving
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |leaving| leaving.checked_sub(1));
-                if asked.is_err() {
-                    // The server has ended a subscription. The client library takes that for an answer.
+                let Some(Value::BulkString(channel)) = push.data.into_iter().next() else { return };
+                if health.leaving.lock().remove(&channel[..]) {
+                    return;
+                }
+                // The server has ended a subscription. The client library takes that for an answer, if it waits for one.
+                let waits = push.kind == PushKind::Unsubscribe || health.is_changing.load(Ordering::Relaxed);
+                if waits || channel == self.probe.channel().as_bytes() {
                     health.confused.store(true, Ordering::Relaxed);
                     self.broken.notify_one();
+                } else {
+                    self.lose(&channel);
                 }
             }
             PushKind::Disconnection => {
@@ -310,16 +347,16 @@ impl Link {
         }
     }
 
-    fn take_message(self: &Arc<Self>, channel: &[u8], message: Bytes) {
+    fn take_message(self: &Arc<Self>, channel: &[u8], message: &Bytes) {
         if channel == self.probe.channel().as_bytes() {
-            return self.probe.came_back(&message, self.shared.env.now());
+            return self.probe.came_back(message, self.shared.env.now());
         }
         if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
-            return control::take(&self.shared, &message);
+            return control::take(&self.shared, message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
-        let ask = carried::take(&self.shared, &room, &message);
+        let ask = carried::take(&self.shared, &room, message);
         self.ask(&room, ask);
     }
 
@@ -327,9 +364,18 @@ impl Link {
 
     /// Sends a read that a room's follower asks for, if it does.
     pub(super) fn ask(self: &Arc<Self>, room: &Arc<Room>, ask: Option<Ask>) {
-        let (Some(ask), Some(connected)) = (ask, self.connected()) else { return };
-        let (link, room) = (Arc::clone(self), Arc::clone(room));
+        let Some(ask) = ask else { return };
+        let link = self.carrier(room).unwrap_or_else(|| Arc::clone(self));
+        let (Some(connected), room) = (link.connected(), Arc::clone(room)) else { return };
         drop(self.shared.runtime.spawn(async move { link.read(&room, &connected, ask).await }));
+    }
+
+    /// The link that carries a room now, if it is another one.
+    fn carrier(self: &Arc<Self>, room: &Room) -> Option<Arc<Self>> {
+        if self.shared.channels == Channels::Classic {
+            return None;
+        }
+        self.routes.upgrade()?.link(room.id.as_str()).filter(|link| !Arc::ptr_eq(link, self))
     }
 
     /// Reads until the room asks for no more. A connection that is lost meanwhile makes it ask anew.
@@ -360,6 +406,7 @@ impl Link {
                 }
             };
             match next {
+                Some(next) if self.carrier(room).is_some() => return self.ask(room, Some(next)),
                 Some(next) if !connected.is_useless() => ask = next,
                 _ => return,
             }
@@ -379,7 +426,12 @@ impl Link {
                 Some((room, ours))
             })
             .collect();
-        for due in due.chunks(CHECK_ROOMS_MAX) {
+        let together = match shared.channels {
+            Channels::Classic => CHECK_ROOMS_MAX,
+            // They may be of different slots.
+            Channels::Sharded => 1,
+        };
+        for due in due.chunks(together) {
             let (link, connected, due) = (Arc::clone(self), connected.clone(), due.to_vec());
             drop(shared.runtime.spawn(async move { link.compare(&connected, &due).await }));
         }
@@ -420,7 +472,7 @@ impl Link {
         let link = Arc::clone(self);
         drop(self.shared.runtime.spawn(async move {
             let mut connection = connected.connection.clone();
-            let mut command = redis::cmd("PUBLISH");
+            let mut command = redis::cmd(link.shared.channels.publish_command());
             command.arg(channel).arg(message);
             let call = async { Ok(command.query_async::<()>(&mut connection).await?) };
             if let Err(error) = link.call(&connected, call).await {
@@ -452,6 +504,10 @@ impl Link {
                 health.confused.store(true, Ordering::Relaxed);
                 self.broken.notify_one();
             }
+            Err(error) if error.is_elsewhere() => {
+                health.silent_calls.store(0, Ordering::Relaxed);
+                self.shared.slots_moved.notify_one();
+            }
             Ok(_) | Err(CallError::Unavailable(_) | CallError::Refused(_) | CallError::Nowhere(_)) => {
                 health.silent_calls.store(0, Ordering::Relaxed);
             }
@@ -467,7 +523,7 @@ impl Connected {
     }
 }
 
-async fn in_time(call: impl Future<Output = redis::RedisResult<()>>) -> Result<(), CallError> {
+pub(super) async fn in_time<T>(call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, CallError> {
     match tokio::time::timeout(CONNECT_MAX, call).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(CallError::Late),

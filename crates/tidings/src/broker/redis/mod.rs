@@ -19,22 +19,27 @@ mod orders;
 mod places;
 mod probe;
 mod publishing;
+mod routes;
 mod script;
+mod sentinels;
+mod slots;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod user_keys;
 mod user_scripts;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::{ClientTlsConfig, TlsCertificates};
 use sha2::{Digest as _, Sha256};
 use tidings_protocol::event_id::Epoch;
 use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{Answer, Broker, Completion, ControlError, NoPlace, NodeInfo, Order, Place, Wanted};
@@ -45,8 +50,8 @@ use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
 
-use address::Address;
-pub use address::InvalidAddress;
+use address::{Address, Place as Whereabouts};
+pub use address::{InvalidAddress, InvalidCertificate};
 pub use check::{RedisFault, RedisReport};
 use control::Control;
 pub use keys::InvalidPrefix;
@@ -56,9 +61,10 @@ use link::Link;
 use nodes::OwnEntry;
 use orders::Orders;
 use publishing::Pending;
+use routes::Routes;
 use script::{Channels, Lineage, Scripts};
 
-/// Connections to Redis of a node, each with its share of the rooms.
+/// Connections of a node to each master, each with its share of the rooms.
 const CONNECTIONS_DEFAULT: usize = 2;
 
 /// How a hub reaches Redis.
@@ -77,12 +83,19 @@ pub struct Redis {
     keyspace: Keyspace,
     connections: usize,
     lineage: Lineage,
+    certificates: TlsCertificates,
     lease: Duration,
 }
 
 impl Redis {
-    /// Redis at an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` with TLS, or several such hosts
-    /// joined by `,`, of which the one that is the master is used.
+    /// Redis at an address:
+    ///
+    /// - `redis://[user:password@]host[:port][/db]`: a server, or several hosts joined by `,`, of which the one that is
+    ///   the master is used;
+    /// - `redis+sentinel://[user:password@]host[:port],host[:port]/name[/db]`: the master of that name, as these
+    ///   sentinels know it;
+    /// - `redis+cluster://[user:password@]host[:port],host[:port]`: the cluster that these servers are of;
+    /// - each with `rediss` in the place of `redis`: with TLS.
     ///
     /// # Errors
     /// [`InvalidAddress`].
@@ -92,6 +105,7 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
+            certificates: TlsCertificates { client_tls: None, root_cert: None },
             lease: leases::LEASE_DEFAULT,
         })
     }
@@ -105,11 +119,38 @@ impl Redis {
         Ok(self)
     }
 
-    /// Connections of a node, each with its share of the rooms. 2.
+    /// Connections of a node, each with its share of the rooms; in a cluster so many to each master. 2.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
+    }
+
+    /// Believes servers whose certificates come from one of these authorities (PEM), and no others. Those of the system.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate`] if it is no PEM with a certificate, or the address is none of TLS.
+    pub fn ca_certificate(mut self, pem: &[u8]) -> Result<Self, InvalidCertificate> {
+        InvalidCertificate::unless_in(pem)?;
+        self.certificates.root_cert = Some(pem.to_owned());
+        self.address.certify(&self.certificates)?;
+        Ok(self)
+    }
+
+    /// Shows servers this certificate with its chain, and has this key (both PEM), as Redis's `tls-auth-clients` asks.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate`] if either is no PEM, or the address is none of TLS.
+    pub fn client_certificate(
+        mut self,
+        chain_pem: &[u8],
+        key_pem: &[u8],
+    ) -> Result<Self, InvalidCertificate> {
+        InvalidCertificate::unless_in(chain_pem)?;
+        let (client_cert, client_key) = (chain_pem.to_owned(), key_pem.to_owned());
+        self.certificates.client_tls = Some(ClientTlsConfig { client_cert, client_key });
+        self.address.certify(&self.certificates)?;
+        Ok(self)
     }
 
     /// How long the places of a node's connections in their users' limits outlive the node, and by how long a limit may
@@ -138,7 +179,9 @@ impl fmt::Debug for Redis {
 
 /// What all connections of a node to Redis share.
 struct Shared {
-    address: Address,
+    /// Told when a cluster's slots may not be where they were.
+    slots_moved: Notify,
+    channels: Channels,
     keyspace: Keyspace,
     scripts: Scripts,
     /// This node, as it signs what it sends.
@@ -173,7 +216,9 @@ impl Shared {
 /// The broker of a node that shares its rooms with others.
 pub(crate) struct RedisBroker {
     shared: Arc<Shared>,
-    links: Vec<Arc<Link>>,
+    routes: Arc<Routes>,
+    /// The link of what is no room's, so that it keeps its order. None in a cluster, where that has no place yet.
+    control: Option<Arc<Link>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -187,9 +232,14 @@ impl RedisBroker {
         limits: Arc<Limits>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
+        let channels = match redis.address {
+            Address::One(_) => Channels::Classic,
+            Address::Cluster(_) => Channels::Sharded,
+        };
         let shared = Arc::new(Shared {
-            scripts: Scripts::new(redis.lineage, Channels::Classic),
-            address: redis.address,
+            slots_moved: Notify::new(),
+            channels,
+            scripts: Scripts::new(redis.lineage, channels),
             keyspace: redis.keyspace,
             node: id,
             local_users,
@@ -201,28 +251,27 @@ impl RedisBroker {
             limits,
             runtime,
         });
-        let links: Vec<_> =
-            (0..redis.connections).map(|index| Link::new(Arc::clone(&shared), index)).collect();
-        let mut tasks: Vec<_> =
-            links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
-        if let Some(link) = links.first() {
-            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(link))));
-            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(link))));
+        let mut tasks = Vec::new();
+        let routes = match redis.address {
+            Address::One(place) => {
+                let routes = Routes::fixed(Arc::clone(&shared), redis.connections, &place);
+                if let Whereabouts::Sentinels(sentinels) = place {
+                    tasks.push(shared.runtime.spawn(sentinels.follow(Arc::clone(&routes))));
+                }
+                routes
+            }
+            Address::Cluster(seeds) => {
+                let routes = Routes::cluster(Arc::clone(&shared), redis.connections);
+                tasks.push(shared.runtime.spawn(Arc::clone(&routes).follow(seeds)));
+                routes
+            }
+        };
+        if let Some(link) = routes.first() {
+            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(&link))));
+            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(&link))));
         }
-        Self { shared, links, tasks }
-    }
-
-    /// The link of a room: always the same, so that what is published to it keeps its order.
-    fn link(&self, room: &Room) -> &Arc<Link> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&room.id);
-        // There is one at least.
-        &self.links[hash as usize % self.links.len()]
-    }
-
-    /// The link of what is no room's, so that it keeps its order.
-    fn control(&self) -> &Arc<Link> {
-        // There is one at least.
-        &self.links[0]
+        let control = routes.first();
+        Self { shared, routes, control, tasks }
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -254,7 +303,7 @@ impl Broker for RedisBroker {
             record: Bytes::from(draft.record()),
             completion,
         };
-        self.link(room).publish(room, pending);
+        self.routes.publish(room, pending);
     }
 
     fn is_shared(&self) -> bool {
@@ -262,17 +311,20 @@ impl Broker for RedisBroker {
     }
 
     fn interest_changed(&self, room: &Arc<Room>) {
-        self.link(room).touch(room);
+        self.routes.touch(room);
     }
 
     fn read(&self, room: &Arc<Room>, ask: Ask) {
-        self.link(room).ask(room, Some(ask));
+        // Without a link it is read when there is one.
+        if let Some(link) = self.routes.link(room.id.as_str()) {
+            link.ask(room, Some(ask));
+        }
     }
 
     fn pass_on(&self, room: &Room, frame: &Bytes, except: Option<&Excluded>) {
+        let Some(link) = self.routes.link(room.id.as_str()) else { return };
         let channel = self.shared.keys_of(room).channel().to_owned();
-        let message = carried::ephemeral(self.shared.node, except, frame);
-        self.link(room).carry(channel, message);
+        link.carry(channel, carried::ephemeral(self.shared.node, except, frame));
     }
 
     fn fingerprint(&self, event: &str, data: &[u8]) -> Option<u64> {
@@ -281,37 +333,44 @@ impl Broker for RedisBroker {
     }
 
     fn is_ready(&self) -> bool {
-        let now = self.shared.env.now();
-        self.links.iter().all(|link| link.probe.is_ready(now))
+        self.routes.is_ready()
     }
 
     fn take_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
-        Some(Box::pin(places::take(&self.shared, self.control(), wanted)))
+        Some(Box::pin(places::take(&self.shared, self.control.as_ref()?, wanted)))
     }
 
     fn find_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
-        Some(Box::pin(places::find(&self.shared, self.control(), wanted)))
+        Some(Box::pin(places::find(&self.shared, self.control.as_ref()?, wanted)))
     }
 
     fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
-        Some(Box::pin(orders::give(self.control(), order)))
+        match &self.control {
+            Some(link) => Some(Box::pin(orders::give(link, order))),
+            // There are other nodes, and they don't learn of it.
+            None => Some(Box::pin(std::future::ready(Err(ControlError::Unavailable)))),
+        }
     }
 
     fn send_to_user(&self, user: &UserId, frame: &Bytes) {
-        self.control().tell(&Control::Event { user: user.clone(), frame: frame.clone() });
+        if let Some(link) = &self.control {
+            link.tell(&Control::Event { user: user.clone(), frame: frame.clone() });
+        }
     }
 
     fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
-        Some(Box::pin(nodes::list(&self.shared, self.control())))
+        Some(Box::pin(nodes::list(&self.shared, self.control.as_ref()?)))
     }
 
     fn leave(&self) {
-        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
+        let Some(link) = self.control.clone() else { return };
+        let shared = Arc::clone(&self.shared);
         drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
     }
 
     fn settle(&self) -> Option<Answer<'_, ()>> {
-        Some(Box::pin(async { while leases::send(&self.shared, self.control()).await {} }))
+        let link = self.control.as_ref()?;
+        Some(Box::pin(async move { while leases::send(&self.shared, link).await {} }))
     }
 
     fn maintain(&self) {}
@@ -322,11 +381,17 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
-        // Its places and its entry would end with their time.
-        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
-        drop(self.shared.runtime.spawn(async move {
-            shared.nodes.leave(&link).await;
-            while leases::send(&shared, &link).await {}
-        }));
+        if let Some(link) = &self.control {
+            // Its places and its entry would end with their time.
+            let (shared, link, routes) =
+                (Arc::clone(&self.shared), Arc::clone(link), Arc::clone(&self.routes));
+            drop(self.shared.runtime.spawn(async move {
+                shared.nodes.leave(&link).await;
+                while leases::send(&shared, &link).await {}
+                routes.stop();
+            }));
+        } else {
+            self.routes.stop();
+        }
     }
 }

@@ -14,6 +14,7 @@ const READY_MAX: Duration = Duration::from_secs(5);
 /// The probes of one connection: a message to itself each second, on a channel of its own.
 pub(super) struct Probe {
     channel: String,
+    carry: &'static str,
     state: Mutex<State>,
 }
 
@@ -24,9 +25,10 @@ struct State {
 }
 
 impl Probe {
-    pub(super) fn new(shared: &Shared, index: usize) -> Self {
-        let channel = shared.keyspace.probe(shared.node, index);
-        Self { channel, state: Mutex::default() }
+    /// `tag` is a hash tag of the link's master, where it has a part of the slots.
+    pub(super) fn new(shared: &Shared, index: usize, tag: Option<&str>) -> Self {
+        let channel = shared.keyspace.probe(shared.node, index, tag);
+        Self { channel, carry: shared.channels.publish_command(), state: Mutex::default() }
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -36,7 +38,7 @@ impl Probe {
     /// The command that sends the next one.
     pub(super) fn command(&self, nonce: u64, now: Instant) -> Cmd {
         self.state.lock().sent = Some((now, nonce));
-        let mut command = redis::cmd("PUBLISH");
+        let mut command = redis::cmd(self.carry);
         command.arg(&self.channel).arg(&nonce.to_be_bytes()[..]);
         command
     }

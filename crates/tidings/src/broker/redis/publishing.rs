@@ -13,6 +13,7 @@ use tidings_protocol::event_id::RoomId;
 use super::answer::Outcome;
 use super::error::CallError;
 use super::link::{Connected, Link};
+use super::routes::Routes;
 use super::script::{RoomBounds, Submitted};
 use crate::broker::Completion;
 use crate::room::{PublishError, Receipt, Room};
@@ -98,31 +99,32 @@ impl Queue {
     }
 }
 
-impl Link {
+impl Routes {
     /// Sends a publication, behind those of the room that wait.
     pub(super) fn publish(self: &Arc<Self>, room: &Arc<Room>, pending: Pending) {
-        if self.connected().is_none() {
+        if self.link(room.id.as_str()).is_none_or(|link| link.connected().is_none()) {
             return pending.completion.complete(Err(PublishError::Unavailable));
         }
         match self.publishing.push(&room.id, pending) {
             Pushed::Behind => {}
             Pushed::First => {
-                let (link, room) = (Arc::clone(self), Arc::clone(room));
-                drop(self.shared.runtime.spawn(async move { link.send_all(&room).await }));
+                let (routes, room) = (Arc::clone(self), Arc::clone(room));
+                drop(self.shared.runtime.spawn(async move { routes.send_all(&room).await }));
             }
             Pushed::Full(completion) => completion.complete(Err(PublishError::Unavailable)),
         }
     }
 
-    /// Sends a room's publications until none wait.
+    /// Sends a room's publications until none wait: one call after the other, whichever links carry the room meanwhile.
     async fn send_all(self: &Arc<Self>, room: &Arc<Room>) {
         loop {
             let pending = self.publishing.next(&room.id);
             if pending.is_empty() {
                 return;
             }
-            let outcomes = match self.connected() {
-                Some(connected) => self.send(&connected, room, &pending).await,
+            let link = self.link(room.id.as_str());
+            let outcomes = match link.and_then(|link| Some((link.connected()?, link))) {
+                Some((connected, link)) => link.send(&connected, room, &pending).await,
                 None => Err(CallError::Late),
             };
             match outcomes {
@@ -141,6 +143,21 @@ impl Link {
         }
     }
 
+    fn told(&self, outcome: Outcome) -> Result<Receipt, PublishError> {
+        match outcome {
+            Outcome::Stored(position) => Ok(Receipt { position, duplicate: false }),
+            Outcome::Duplicate(position) => {
+                self.shared.metrics.duplicates.add(1);
+                Ok(Receipt { position, duplicate: true })
+            }
+            Outcome::Conflict => Err(PublishError::Conflict),
+            Outcome::Full => Err(PublishError::TooManyIds),
+        }
+    }
+}
+
+impl Link {
+    /// One call.
     async fn send(
         &self,
         connected: &Connected,
@@ -161,17 +178,5 @@ impl Link {
         let mut connection = connected.connection.clone();
         let call = shared.scripts.publish(&mut connection, &keys, shared.fresh_epoch(), &bounds, &submitted);
         Ok(self.call(connected, call).await?.outcomes)
-    }
-
-    fn told(&self, outcome: Outcome) -> Result<Receipt, PublishError> {
-        match outcome {
-            Outcome::Stored(position) => Ok(Receipt { position, duplicate: false }),
-            Outcome::Duplicate(position) => {
-                self.shared.metrics.duplicates.add(1);
-                Ok(Receipt { position, duplicate: true })
-            }
-            Outcome::Conflict => Err(PublishError::Conflict),
-            Outcome::Full => Err(PublishError::TooManyIds),
-        }
     }
 }

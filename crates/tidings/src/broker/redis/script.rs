@@ -53,6 +53,15 @@ pub(crate) enum Channels {
     Sharded,
 }
 
+impl Channels {
+    pub(crate) fn publish_command(self) -> &'static str {
+        match self {
+            Self::Classic => "PUBLISH",
+            Self::Sharded => "SPUBLISH",
+        }
+    }
+}
+
 /// What a room may keep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RoomBounds {
@@ -129,10 +138,7 @@ impl Scripts {
             positions: Script::new(POSITIONS),
             users: UserScripts::new(lineage),
             lineage,
-            carry: match channels {
-                Channels::Classic => "PUBLISH",
-                Channels::Sharded => "SPUBLISH",
-            },
+            carry: channels.publish_command(),
         }
     }
 
