@@ -3,9 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult,
+};
 
 use super::error::CallError;
+#[cfg(feature = "testing")]
+use super::in_memory;
 
 /// One server out of several has so long to say whether it is the master.
 const ASK_MAX: Duration = Duration::from_millis(500);
@@ -17,6 +22,9 @@ pub(super) enum Address {
     Servers(Vec<ConnectionInfo>),
     /// These know where the master of this name is; it is reached as the last says.
     Sentinels { sentinels: Vec<ConnectionInfo>, name: String, master: ConnectionInfo },
+    /// A server within the process of a test.
+    #[cfg(feature = "testing")]
+    InMemory(in_memory::Dial),
 }
 
 /// An address that is none.
@@ -76,6 +84,18 @@ impl Address {
         })
     }
 
+    /// A connection to the server that is the master now.
+    pub(super) async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, CallError> {
+        #[cfg(feature = "testing")]
+        if let Self::InMemory(dial) = self {
+            return dial.connect(config).await;
+        }
+        Ok(self.master().await?.get_multiplexed_async_connection_with_config(config).await?)
+    }
+
     /// The client of the server that is the master now.
     pub(super) async fn master(&self) -> Result<Client, CallError> {
         match self {
@@ -108,6 +128,8 @@ impl Address {
                 }
                 Err(CallError::Nowhere("no sentinel knows the master of this name"))
             }
+            #[cfg(feature = "testing")]
+            Self::InMemory(_) => Err(CallError::Nowhere("a server in memory has no address")),
         }
     }
 }
@@ -131,7 +153,7 @@ mod tests {
     fn an_address_is_one_server_several_or_sentinels() {
         let servers = |address| match Address::parse(address).unwrap() {
             Address::Servers(servers) => servers.iter().map(|info| info.addr().to_string()).collect(),
-            Address::Sentinels { .. } => Vec::new(),
+            _ => Vec::new(),
         };
         assert_eq!(servers("redis://127.0.0.1"), ["127.0.0.1:6379"]);
         assert_eq!(servers("redis://ann:secret@a:1,b:2/3"), ["a:1", "b:2"]);

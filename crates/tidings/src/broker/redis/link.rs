@@ -152,8 +152,7 @@ impl Link {
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.shared.address.master().await?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = self.shared.address.connect(&config).await?;
         self.shared.scripts.load(&mut connection).await?;
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;

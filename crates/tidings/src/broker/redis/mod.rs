@@ -8,6 +8,8 @@ mod answer;
 mod carried;
 mod check;
 mod error;
+#[cfg(feature = "testing")]
+mod in_memory;
 mod keys;
 mod link;
 mod log;
