@@ -79,6 +79,8 @@ pub(crate) struct Shell {
     published: u64,
     random: Random,
     trace: Trace,
+    /// Something was broken: what follows from it is nothing new.
+    is_broken: bool,
 }
 
 impl Shell {
@@ -110,6 +112,7 @@ impl Shell {
             published: 0,
             random,
             trace,
+            is_broken: false,
         }
     }
 
@@ -148,7 +151,10 @@ impl Shell {
         }
     }
 
-    fn broken(&self, what: String) {
+    fn broken(&mut self, what: &str) {
+        if std::mem::replace(&mut self.is_broken, true) {
+            return;
+        }
         self.note(format_args!("BROKEN {what}"));
         self.truth.lock().broken.push(format!("client {}: {what}", self.number));
     }
@@ -210,7 +216,7 @@ impl Shell {
             match action {
                 Action::Connect(url) => self.connect(url.session, url.resume_wait).await,
                 Action::Send(Encoding::Text, bytes) => self.send(Opcode::Text, &bytes),
-                Action::Send(..) => self.broken("a binary message".to_owned()),
+                Action::Send(..) => self.broken("a binary message"),
                 Action::Disconnect(code) => {
                     let mut frame = Vec::new();
                     put_masked_close(&mut frame, code, "", [1, 2, 3, 4]);
@@ -218,7 +224,7 @@ impl Shell {
                     self.end = None;
                 }
                 Action::Settled(id, outcome) => self.settled(id.as_str(), outcome),
-                Action::RoomLost(room, code) => self.broken(format!("{room} is lost: {code}")),
+                Action::RoomLost(room, code) => self.broken(&format!("{room} is lost: {code}")),
                 Action::StateChanged(state) => {
                     self.note(format_args!("{state:?}"));
                     let mut seen = self.seen.lock();
@@ -279,7 +285,7 @@ impl Shell {
             Outcome::Published(event_id) => Some(event_id),
             Outcome::Refused(refusal) => {
                 if refusal.code == ErrorCode::IdempotencyConflict {
-                    self.broken(format!("I6: a retry of {data} is refused: {refusal:?}"));
+                    self.broken(&format!("I6: a retry of {data} is refused: {refusal:?}"));
                 }
                 self.seen.lock().refused += 1;
                 return;
@@ -289,11 +295,11 @@ impl Shell {
                 return;
             }
         };
-        let Some(event_id) = event_id else { return self.broken(format!("an ack of {data} without an id")) };
+        let Some(event_id) = event_id else { return self.broken(&format!("an ack of {data} without an id")) };
         let place = place(event_id.position);
         let known = self.truth.lock().event(&room, &place).map(str::to_owned);
         if known.as_ref() != Some(&data) {
-            self.broken(format!("I5: {data} is acked as {event_id}, which is {known:?}"));
+            self.broken(&format!("I5: {data} is acked as {event_id}, which is {known:?}"));
         }
         self.seen.lock().acked.push((room, place, data));
     }
@@ -317,7 +323,7 @@ impl Shell {
                 Ok(Some(Frame::Pong)) => self.client.heard(now()),
                 Ok(Some(Frame::Close(code))) => return self.closed(code),
                 Err(fault) => {
-                    self.broken(format!("a broken frame: {fault}"));
+                    self.broken(&format!("a broken frame: {fault}"));
                     return self.closed(None);
                 }
             }
@@ -334,11 +340,11 @@ impl Shell {
     fn message(&mut self, text: &str) {
         self.note(format_args!("< {text}"));
         let Ok(message) = decode_server_text(text) else {
-            return self.broken(format!("a message that is none: {text}"));
+            return self.broken(&format!("a message that is none: {text}"));
         };
         let decision = self.client.receive(&message, now());
         if let Err(broken) = self.judge.see(&message, decision, self.client.positions()) {
-            self.broken(broken);
+            self.broken(&broken);
         }
     }
 }

@@ -84,9 +84,13 @@ impl Truth {
         self.rooms.get(room).map_or(0, |room| room.top)
     }
 
-    /// What was stored there.
+    /// What was stored there, or in the life that shares this offset.
     pub(crate) fn event(&self, room: &str, place: &Place) -> Option<&str> {
-        self.rooms.get(room)?.events.get(place).map(String::as_str)
+        let room = self.rooms.get(room)?;
+        let parents = room.parents.get(&place.0).into_iter().flatten();
+        let first = parents.filter(|(_, top)| place.1 <= *top).map(|(parent, _)| (parent.clone(), place.1));
+        let event = first.chain([place.clone()]).find_map(|place| room.events.get(&place));
+        event.map(String::as_str)
     }
 
     /// Whether the log of `epoch` has in it what was at `place`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use mlua::{Function, Lua, MultiValue, Table, Value};
+use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
 use sha1::{Digest as _, Sha1};
 
 use super::reply::Reply;
@@ -69,7 +69,7 @@ impl Interpreter {
                 let reply = commands.borrow_mut().call(&name, args.as_slice());
                 to_lua(lua, reply.map_err(mlua::Error::runtime)?)
             })?;
-            let error_reply = self.lua.create_function(|lua, error: mlua::String| {
+            let error_reply = self.lua.create_function(|lua, error: LuaString| {
                 let reply = lua.create_table()?;
                 reply.set("err", error)?;
                 Ok(reply)
@@ -130,7 +130,7 @@ fn from_lua(value: &Value) -> mlua::Result<Reply> {
         Value::Integer(number) => Reply::Number(*number),
         Value::Number(number) => Reply::Number(*number as i64),
         Value::String(text) => Reply::Text(Bytes::copy_from_slice(&text.as_bytes())),
-        Value::Table(table) => match table.raw_get::<Option<mlua::String>>("err")? {
+        Value::Table(table) => match table.raw_get::<Option<LuaString>>("err")? {
             Some(error) => Reply::Failed(error.to_string_lossy()),
             None => {
                 let values = table.sequence_values::<Value>();

@@ -5,6 +5,7 @@
 //! lost every room on it heals.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use siphasher::sip::SipHasher13;
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
 use tokio::sync::Notify;
@@ -58,11 +60,22 @@ pub(super) struct Link {
     pub(super) probe: Probe,
 }
 
-#[derive(Default)]
 struct Rooms {
     /// Those whose channels are subscribed to, or are about to be.
-    by_channel: HashMap<Box<[u8]>, Arc<Room>>,
+    by_channel: HashMap<Box<[u8]>, Arc<Room>, Keyed>,
     touched: Vec<Arc<Room>>,
+}
+
+/// Hashes under a key that is the environment's: rooms are gone through in an order that nobody can aim at, and that a
+/// simulation sees twice.
+struct Keyed(u64, u64);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
 }
 
 /// A connection that answers.
@@ -86,9 +99,11 @@ struct Health {
 impl Link {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Arc<Self> {
         let probe = Probe::new(&shared, index);
+        let keyed = Keyed(shared.env.random(), shared.env.random());
+        let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
         Arc::new(Self {
             shared,
-            rooms: Mutex::default(),
+            rooms: Mutex::new(rooms),
             touched: Notify::new(),
             connection: Mutex::new(None),
             broken: Notify::new(),
@@ -165,8 +180,10 @@ impl Link {
         info!(connection = connected.number, "connected to Redis");
         *self.connection.lock() = Some(connected.clone());
         self.shared.metrics.broker_connections.add(1);
-        let all: Vec<_> = std::mem::take(&mut self.rooms.lock().by_channel).into_values().collect();
-        self.rooms.lock().touched.extend(all);
+        {
+            let Rooms { by_channel, touched } = &mut *self.rooms.lock();
+            touched.extend(by_channel.drain().map(|(_, room)| room));
+        }
         self.touched.notify_one();
         let mut checks = tokio::time::interval(CHECK_TICK);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -175,16 +192,18 @@ impl Link {
                 break;
             }
             tokio::select! {
+                // What comes often comes last; and in this order also when a simulation sees it again.
+                biased;
                 () = self.broken.notified() => {}
+                _ = checks.tick() => {
+                    self.check_positions(&connected);
+                    self.send_probe(&connected);
+                }
                 () = self.touched.notified() => {
                     if let Err(error) = self.subscribe_touched(&connected).await {
                         warn!(%error, "rooms could not be subscribed to");
                         break;
                     }
-                }
-                _ = checks.tick() => {
-                    self.check_positions(&connected);
-                    self.send_probe(&connected);
                 }
             }
         }
