@@ -15,7 +15,7 @@ use tidings_protocol::event_id::{EventId, RoomId};
 use tidings_protocol::frame::{
     Inbound, MessageReader, Opcode, ReaderLimits, Role, put_masked_close, put_masked_frame,
 };
-use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom};
+use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom, ServerMessage};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -61,6 +61,13 @@ pub(crate) struct Seen {
     pub(crate) skips: u64,
 }
 
+enum Request {
+    /// Room and data.
+    Publish(String, String),
+    Join(String),
+    Leave,
+}
+
 pub(crate) struct Shell {
     number: usize,
     client: Client,
@@ -74,8 +81,8 @@ pub(crate) struct Shell {
     judge: Judge,
     seen: Arc<Mutex<Seen>>,
     truth: Arc<Mutex<Truth>>,
-    /// Room and data of publishes without an answer.
-    requests: BTreeMap<String, Option<(String, String)>>,
+    /// What has no answer.
+    requests: BTreeMap<String, Request>,
     published: u64,
     random: Random,
     trace: Trace,
@@ -171,16 +178,16 @@ impl Shell {
                     from: JoinFrom::Newest { history },
                 };
                 if let Ok(request) = self.client.request(message, now()) {
-                    self.requests.insert(request.as_str().to_owned(), None);
+                    self.requests.insert(request.as_str().to_owned(), Request::Join(room));
                 }
             }
             Order::Leave(room) => {
                 let id = room_of(&room);
                 let leave = |request| ClientMessage::Leave { room: id, id: Some(request) };
                 if let Ok(request) = self.client.request(leave, now()) {
-                    self.requests.insert(request.as_str().to_owned(), None);
+                    self.requests.insert(request.as_str().to_owned(), Request::Leave);
                 }
-                self.judge.left(&room);
+                self.judge.begins_anew(&room);
             }
             Order::Publish(room) => self.publish(room, "number", 'p'),
             Order::Tell(room) => self.publish(room, "tell", 't'),
@@ -206,7 +213,7 @@ impl Shell {
             })
         };
         if let Ok(request) = self.client.request(message, now()) {
-            self.requests.insert(request.as_str().to_owned(), Some((room, data)));
+            self.requests.insert(request.as_str().to_owned(), Request::Publish(room, data));
         }
     }
 
@@ -276,7 +283,7 @@ impl Shell {
     }
 
     fn settled(&mut self, id: &str, outcome: Outcome) {
-        let Some(Some((room, data))) = self.requests.remove(id) else {
+        let Some(Request::Publish(room, data)) = self.requests.remove(id) else {
             return self.note(format_args!("{id}: {outcome:?}"));
         };
         self.note(format_args!("{data}: {outcome:?}"));
@@ -343,6 +350,12 @@ impl Shell {
             return self.broken(&format!("a message that is none: {text}"));
         };
         let decision = self.client.receive(&message, now());
+        if let ServerMessage::Ack { id, .. } = &message
+            && let Some(Request::Join(room)) = self.requests.get(id.as_str())
+        {
+            // The application's own join begins where its answer says.
+            self.judge.begins_anew(&room.clone());
+        }
         if let Err(broken) = self.judge.see(&message, decision, self.client.positions()) {
             self.broken(&broken);
         }

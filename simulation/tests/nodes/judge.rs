@@ -21,8 +21,6 @@ pub(crate) struct Judge {
     unseen: String,
     truth: Arc<Mutex<Truth>>,
     rooms: BTreeMap<String, Followed>,
-    /// Resets of each room that only a loss explains.
-    resets: BTreeMap<String, usize>,
     pub(crate) events: u64,
     pub(crate) resets_seen: u64,
     pub(crate) epochs_seen: u64,
@@ -42,7 +40,6 @@ impl Judge {
             unseen: format!("t{client}-"),
             truth,
             rooms: BTreeMap::new(),
-            resets: BTreeMap::new(),
             events: 0,
             resets_seen: 0,
             epochs_seen: 0,
@@ -50,7 +47,8 @@ impl Judge {
         }
     }
 
-    pub(crate) fn left(&mut self, room: &str) {
+    /// What comes from now on is another membership's.
+    pub(crate) fn begins_anew(&mut self, room: &str) {
         self.rooms.remove(room);
     }
 
@@ -134,18 +132,17 @@ impl Judge {
         let room = id.room.as_str();
         let had = self.rooms.get(room).and_then(|followed| followed.at.clone());
         let truth = self.truth.lock();
-        let is_trimmed = reason == ResetReason::Expired
-            && room.starts_with(SMALL)
-            && had.as_ref().is_none_or(|had| truth.top(room) >= had.1 + SMALL_EVENTS as u64);
         let losses = truth.losses(room);
-        drop(truth);
-        if !is_trimmed {
-            let resets = self.resets.entry(room.to_owned()).or_default();
-            *resets += 1;
-            if *resets > losses {
-                return Err(format!("I3: reset {resets} ({reason:?}) to {id} from {had:?} after {losses} losses"));
+        if let Some(had) = &had {
+            let is_trimmed = truth.has_lost_log(room)
+                || room.starts_with(SMALL) && truth.top(room) >= had.1 + SMALL_EVENTS as u64;
+            let is_expired = reason == ResetReason::Expired && is_trimmed;
+            let goes_on = truth.holds(room, id.position.epoch.as_str(), had);
+            if !is_expired && (goes_on || losses == 0) {
+                return Err(format!("I3: a needless reset ({reason:?}) to {id} from {had:?}, {losses} losses"));
             }
         }
+        drop(truth);
         let followed = self.rooms.entry(room.to_owned()).or_default();
         followed.seen.clear();
         self.moved(id);

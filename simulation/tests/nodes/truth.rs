@@ -25,6 +25,8 @@ struct Room {
     losses: usize,
     /// Idempotency ids were lost.
     ids_lost: bool,
+    /// Stored events were lost and nothing else.
+    log_lost: bool,
     /// The newest offset that there ever was.
     top: u64,
 }
@@ -70,6 +72,22 @@ impl Truth {
     /// Ids of a room were lost.
     pub(crate) fn ids_lost(&mut self, room: &str) {
         self.room(room).ids_lost = true;
+    }
+
+    /// Events of a room are not stored any more.
+    pub(crate) fn log_lost(&mut self, room: &str) {
+        self.room(room).log_lost = true;
+    }
+
+    pub(crate) fn has_lost_log(&self, room: &str) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.log_lost)
+    }
+
+    /// A server has answered that a publication is there.
+    pub(crate) fn answered(&mut self, room: &str, epoch: &str, place: &Place) {
+        if !self.holds(room, epoch, place) {
+            self.broken.push(format!("I6: {place:?} is the answer to a publish, and not in {room}@{epoch}"));
+        }
     }
 
     pub(crate) fn losses(&self, room: &str) -> usize {

@@ -188,12 +188,12 @@ impl World {
         note!(self.trace, "redis", "{} is gone", String::from_utf8_lossy(key));
         if let Some(room) = room_of(key) {
             let mut truth = self.truth.lock();
-            if part.starts_with(":ids") {
-                truth.ids_lost(&room);
-            } else {
-                truth.lost(&room);
-                truth.ids_lost(&room);
+            match part {
+                ":log" => truth.log_lost(&room),
+                ":meta" => truth.lost(&room),
+                _ => {}
             }
+            truth.ids_lost(&room);
         }
     }
 }

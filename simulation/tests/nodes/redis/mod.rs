@@ -172,6 +172,9 @@ impl World {
         let reply = self.lua.run(sha, keys, argv, &mut running);
         let published = running.published;
         self.note_rooms(server, keys);
+        if let (true, Reply::Array(answers)) = (argv.len() > 8, &reply) {
+            self.note_answers(server, &keys[0], answers);
+        }
         for (channel, message) in published {
             self.publish(server, &channel, &message);
         }
@@ -203,6 +206,24 @@ impl World {
                 (room_of(key), data.field(key, "epoch"), data.field(key, "parents"))
             {
                 truth.epoch(&room, epoch, parents);
+            }
+        }
+    }
+
+    /// What a publish was answered, for the truth.
+    fn note_answers(&self, server: usize, meta: &Bytes, answers: &[Reply]) {
+        let room = room_of(meta);
+        let epoch = self.servers[server].data.field(meta, "epoch");
+        let (Some(room), Some(epoch)) = (room, epoch) else { return };
+        for answer in answers {
+            let Reply::Text(answer) = answer else { continue };
+            let answer = String::from_utf8_lossy(answer);
+            // `sEPOCH.OFFSET`, `dEPOCH.OFFSET`
+            if let Some((place, offset)) = answer.split_once('.')
+                && let Ok(offset) = offset.parse()
+            {
+                let epoch = String::from_utf8_lossy(epoch);
+                self.truth.lock().answered(&room, &epoch, &(place[1..].to_owned(), offset));
             }
         }
     }
