@@ -32,7 +32,10 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// What a client is told to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
-    Join { room: String, history: u32 },
+    Join {
+        room: String,
+        history: u32,
+    },
     Leave(String),
     /// To everybody in the room.
     Publish(String),
@@ -147,9 +150,8 @@ impl Shell {
     fn show(&self) {
         let mut seen = self.seen.lock();
         let positions = self.client.positions().iter();
-        seen.positions = positions
-            .map(|(room, position)| (room.as_str().to_owned(), position.map(place)))
-            .collect();
+        seen.positions =
+            positions.map(|(room, position)| (room.as_str().to_owned(), position.map(place))).collect();
         seen.waiting = self.requests.len();
         (seen.events, seen.resets) = (self.judge.events, self.judge.resets_seen);
         (seen.epochs, seen.skips) = (self.judge.epochs_seen, self.judge.skips_seen);
@@ -314,8 +316,11 @@ impl Shell {
     fn take(&mut self, piece: Option<Bytes>) {
         let Some(piece) = piece else { return self.closed(None) };
         self.unread.extend_from_slice(&piece);
-        let limits =
-            ReaderLimits { text_bytes_max: usize::MAX, binary_bytes_max: usize::MAX, fragments_max: u32::MAX };
+        let limits = ReaderLimits {
+            text_bytes_max: usize::MAX,
+            binary_bytes_max: usize::MAX,
+            fragments_max: u32::MAX,
+        };
         loop {
             let mut used = 0;
             let frame = self.reader.read(&mut self.unread, &mut used, &limits).map(|frame| frame.map(whole));

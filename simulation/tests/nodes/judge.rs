@@ -139,7 +139,9 @@ impl Judge {
             let is_expired = reason == ResetReason::Expired && is_trimmed;
             let goes_on = truth.holds(room, id.position.epoch.as_str(), had);
             if !is_expired && (goes_on || losses == 0) {
-                return Err(format!("I3: a needless reset ({reason:?}) to {id} from {had:?}, {losses} losses"));
+                return Err(format!(
+                    "I3: a needless reset ({reason:?}) to {id} from {had:?}, {losses} losses"
+                ));
             }
         }
         drop(truth);
@@ -166,7 +168,9 @@ impl Judge {
 
     fn at(&self, id: &EventId) -> Result<Place, String> {
         let followed = self.rooms.get(id.room.as_str());
-        followed.and_then(|followed| followed.at.clone()).ok_or_else(|| format!("I1: {id} before any position"))
+        followed
+            .and_then(|followed| followed.at.clone())
+            .ok_or_else(|| format!("I1: {id} before any position"))
     }
 
     fn moved(&mut self, id: &EventId) {

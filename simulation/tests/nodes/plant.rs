@@ -40,14 +40,17 @@ impl Plant {
     pub(crate) fn in_script(self, script: &str) -> String {
         let (sound, planted) = match self {
             Self::NoLineage => ("elseif lineage and room.lineage ~= lineage then", "elseif false then"),
-            Self::ParentTopPlusOne => {
-                ("with_parent(room.parents, room.epoch, room.seq)", "with_parent(room.parents, room.epoch, room.seq + 1)")
-            }
+            Self::ParentTopPlusOne => (
+                "with_parent(room.parents, room.epoch, room.seq)",
+                "with_parent(room.parents, room.epoch, room.seq + 1)",
+            ),
             Self::IdsOfForks => {
                 ("if value and counts(value:sub(1, 8), tonumber(value:sub(17))) then", "if value then")
             }
             Self::LogKept => ("redis.call('DEL', meta, log, ids0, ids1)", "redis.call('DEL', meta)"),
-            Self::GapTaken | Self::EpochIgnored | Self::OldReads | Self::NoPositions => return script.to_owned(),
+            Self::GapTaken | Self::EpochIgnored | Self::OldReads | Self::NoPositions => {
+                return script.to_owned();
+            }
         };
         script.replace(sound, planted)
     }

@@ -208,7 +208,8 @@ impl Scenario {
         note!(self.trace, "scenario", "calm");
         self.redis.set_calm(true);
         let since = Instant::now();
-        let told_until = since + TOLD_MAX + if self.redis.has_silent() { SILENCE_MAX } else { Duration::ZERO };
+        let told_until =
+            since + TOLD_MAX + if self.redis.has_silent() { SILENCE_MAX } else { Duration::ZERO };
         // Whoever is connected all the time is told by its node.
         let mut awaited = BTreeSet::new();
         for (index, member) in self.members.iter().enumerate() {
@@ -229,11 +230,16 @@ impl Scenario {
             });
             let mut broken = Vec::new();
             if now >= told_until {
-                broken = awaited.iter().map(|(index, room)| {
-                    let position = self.members[*index].seen.lock().positions.get(room).cloned();
-                    let master = self.redis.position(room);
-                    format!("I4: client {index} is at {position:?} in {room} and the broker at {master:?}")
-                }).collect();
+                broken = awaited
+                    .iter()
+                    .map(|(index, room)| {
+                        let position = self.members[*index].seen.lock().positions.get(room).cloned();
+                        let master = self.redis.position(room);
+                        format!(
+                            "I4: client {index} is at {position:?} in {room} and the broker at {master:?}"
+                        )
+                    })
+                    .collect();
             } else if now >= since + SETTLED_MAX {
                 broken = self.unsettled();
             }
@@ -256,7 +262,8 @@ impl Scenario {
             for (room, position) in &seen.positions {
                 let master = self.redis.position(room);
                 if *position != master {
-                    unsettled.push(format!("I4: client {index} ends at {position:?} in {room}, not {master:?}"));
+                    unsettled
+                        .push(format!("I4: client {index} ends at {position:?} in {room}, not {master:?}"));
                 }
             }
         }
@@ -283,7 +290,10 @@ impl Scenario {
                     broken.push(format!("I5: {data} was acked as {room} {place:?}, and is lost"));
                 }
                 if lives && log.get(&place.1).is_some_and(|stored| *stored != data) {
-                    broken.push(format!("I5: {data} was acked as {room} {place:?}, where {:?} is", log.get(&place.1)));
+                    broken.push(format!(
+                        "I5: {data} was acked as {room} {place:?}, where {:?} is",
+                        log.get(&place.1)
+                    ));
                 }
             }
         }

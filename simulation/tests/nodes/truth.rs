@@ -113,7 +113,9 @@ impl Truth {
 
     /// Whether the log of `epoch` has in it what was at `place`.
     pub(crate) fn holds(&self, room: &str, epoch: &str, place: &Place) -> bool {
-        let Some(parents) = self.rooms.get(room).and_then(|room| room.parents.get(epoch)) else { return false };
+        let Some(parents) = self.rooms.get(room).and_then(|room| room.parents.get(epoch)) else {
+            return false;
+        };
         place.0 == epoch || parents.iter().any(|(parent, top)| *parent == place.0 && place.1 <= *top)
     }
 

@@ -108,7 +108,11 @@ impl Data {
                 let low = match std::str::from_utf8(&args[1]).map_err(|error| error.to_string())? {
                     "-inf" => 0,
                     after => {
-                        after.strip_prefix('(').and_then(|after| after.parse::<u64>().ok()).ok_or_else(wrong)? + 1
+                        after
+                            .strip_prefix('(')
+                            .and_then(|after| after.parse::<u64>().ok())
+                            .ok_or_else(wrong)?
+                            + 1
                     }
                 };
                 let members = self.members(key).filter(|(score, _)| *score >= low);
@@ -123,7 +127,9 @@ impl Data {
                 }
                 Ok(Reply::Number(0))
             }
-            _ => Err(format!("ERR unknown command '{name}': teach simulation/tests/nodes/redis what it does")),
+            _ => {
+                Err(format!("ERR unknown command '{name}': teach simulation/tests/nodes/redis what it does"))
+            }
         }
     }
 

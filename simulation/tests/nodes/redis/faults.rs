@@ -169,10 +169,17 @@ impl World {
         for meta in old.keys_ending(":meta") {
             let Some(room) = room_of(&meta) else { continue };
             let log = key(&room, "log");
-            let has_all = old.position(&room) == new.position(&room) && old.members(&log).eq(new.members(&log));
+            let has_all =
+                old.position(&room) == new.position(&room) && old.members(&log).eq(new.members(&log));
             if !has_all {
                 self.truth.lock().lost(&room);
-                note!(self.trace, "redis", "{room}: {:?} became {:?}", old.position(&room), new.position(&room));
+                note!(
+                    self.trace,
+                    "redis",
+                    "{room}: {:?} became {:?}",
+                    old.position(&room),
+                    new.position(&room)
+                );
             }
         }
     }

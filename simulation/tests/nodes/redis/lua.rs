@@ -44,9 +44,14 @@ impl Interpreter {
         self.known.contains_key(sha)
     }
 
-    pub(crate) fn run(&self, sha: &str, keys: &[Bytes], argv: &[Bytes], commands: &mut dyn Commands) -> Reply {
-        self.try_run(sha, keys, argv, commands)
-            .unwrap_or_else(|error| Reply::Failed(format!("ERR {error}")))
+    pub(crate) fn run(
+        &self,
+        sha: &str,
+        keys: &[Bytes],
+        argv: &[Bytes],
+        commands: &mut dyn Commands,
+    ) -> Reply {
+        self.try_run(sha, keys, argv, commands).unwrap_or_else(|error| Reply::Failed(format!("ERR {error}")))
     }
 
     fn try_run(
@@ -101,7 +106,9 @@ fn argument(value: Value) -> mlua::Result<Bytes> {
         Value::String(text) => Ok(Bytes::copy_from_slice(&text.as_bytes())),
         Value::Integer(number) => Ok(number.to_string().into()),
         Value::Number(number) => Ok(number.to_string().into()),
-        other => Err(mlua::Error::runtime(format!("a command takes texts and numbers, not {}", other.type_name()))),
+        other => {
+            Err(mlua::Error::runtime(format!("a command takes texts and numbers, not {}", other.type_name())))
+        }
     }
 }
 
@@ -116,7 +123,8 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<Value> {
             Value::Table(table)
         }
         Reply::Array(replies) => {
-            let values = replies.into_iter().map(|reply| to_lua(lua, reply)).collect::<mlua::Result<Vec<_>>>()?;
+            let values =
+                replies.into_iter().map(|reply| to_lua(lua, reply)).collect::<mlua::Result<Vec<_>>>()?;
             Value::Table(lua.create_sequence_from(values)?)
         }
         other => return Err(mlua::Error::runtime(format!("no reply of a command: {other:?}"))),
