@@ -19,8 +19,28 @@ struct Kept {
 #[derive(Clone)]
 enum Value {
     Hash(BTreeMap<Bytes, Bytes>),
-    /// By score; scores are offsets.
-    Sorted(BTreeSet<(u64, Bytes)>),
+    Sorted(Sorted),
+}
+
+/// By score; a score is a whole number.
+#[derive(Clone, Default)]
+struct Sorted {
+    members: BTreeSet<(i64, Bytes)>,
+    scores: BTreeMap<Bytes, i64>,
+}
+
+impl Sorted {
+    fn remove(&mut self, member: &Bytes) {
+        if let Some(score) = self.scores.remove(member) {
+            self.members.remove(&(score, member.clone()));
+        }
+    }
+
+    fn add(&mut self, score: i64, member: &Bytes) {
+        self.remove(member);
+        self.members.insert((score, member.clone()));
+        self.scores.insert(member.clone(), score);
+    }
 }
 
 type Failed = String;
@@ -48,9 +68,9 @@ impl Data {
     }
 
     /// Every member of a sorted set, lowest first.
-    pub(crate) fn members(&self, key: &[u8]) -> impl Iterator<Item = &(u64, Bytes)> {
+    pub(crate) fn members(&self, key: &[u8]) -> impl Iterator<Item = &(i64, Bytes)> {
         let set = self.0.get(key).and_then(|kept| match &kept.value {
-            Value::Sorted(set) => Some(set),
+            Value::Sorted(set) => Some(&set.members),
             Value::Hash(_) => None,
         });
         set.into_iter().flatten()
@@ -67,8 +87,8 @@ impl Data {
                 let gone = args.iter().filter(|key| self.0.remove(*key).is_some()).count();
                 Ok(Reply::Number(gone as i64))
             }
-            "EXPIRE" => self.expire(key, now_ms + 1000 * number(args, 1)?),
-            "PEXPIRE" => self.expire(key, now_ms + number(args, 1)?),
+            "EXPIRE" => self.expire(key, now_ms + 1000 * number(args, 1)? as u64),
+            "PEXPIRE" => self.expire(key, now_ms + number(args, 1)? as u64),
             "HGET" | "HMGET" => {
                 let get = |field: &Bytes| {
                     let Some(Kept { value: Value::Hash(hash), .. }) = self.0.get(key) else {
@@ -92,45 +112,84 @@ impl Data {
                 }
                 Ok(Reply::Number(0))
             }
+            "HDEL" => {
+                let hash = self.hash(key)?;
+                args[1..].iter().for_each(|field| drop(hash.remove(field)));
+                Ok(Reply::Number(0))
+            }
             "ZADD" => {
-                let score = number(args, 1)?;
-                self.sorted(key)?.insert((score, args.get(2).ok_or_else(wrong)?.clone()));
+                let (score, member) = (number(args, 1)?, args.get(2).ok_or_else(wrong)?);
+                self.sorted(key)?.add(score, member);
                 Ok(Reply::Number(1))
             }
-            "ZCARD" => Ok(Reply::Number(self.members(key).count() as i64)),
-            "ZRANGE" if args.len() == 3 => {
-                let (first, last) = (number(args, 1)? as usize, number(args, 2)? as usize);
-                let members = self.members(key).skip(first).take((last + 1).saturating_sub(first));
-                Ok(Reply::Array(members.map(|(_, member)| Reply::Text(member.clone())).collect()))
-            }
-            // ZRANGE key low +inf BYSCORE LIMIT 0 count
-            "ZRANGE" if args.len() == 7 && args[2] == "+inf" && args[3] == "BYSCORE" => {
-                let low = match std::str::from_utf8(&args[1]).map_err(|error| error.to_string())? {
-                    "-inf" => 0,
-                    after => {
-                        after
-                            .strip_prefix('(')
-                            .and_then(|after| after.parse::<u64>().ok())
-                            .ok_or_else(wrong)?
-                            + 1
-                    }
-                };
-                let members = self.members(key).filter(|(score, _)| *score >= low);
-                let members = members.take(number(args, 6)? as usize);
-                Ok(Reply::Array(members.map(|(_, member)| Reply::Text(member.clone())).collect()))
-            }
-            "ZREMRANGEBYRANK" => {
-                let (first, last) = (number(args, 1)?, number(args, 2)?);
+            "ZREM" => {
                 let set = self.sorted(key)?;
-                for _ in first..=last {
-                    set.pop_first();
-                }
+                args[1..].iter().for_each(|member| set.remove(member));
                 Ok(Reply::Number(0))
+            }
+            "ZSCORE" => {
+                let member = args.get(1).ok_or_else(wrong)?;
+                let score = self.sorted(key)?.scores.get(member);
+                Ok(score.map_or(Reply::Null, |score| Reply::text(&score.to_string())))
+            }
+            "ZCARD" => Ok(Reply::Number(self.members(key).count() as i64)),
+            "ZCOUNT" => Ok(Reply::Number(self.range(key, args)?.len() as i64)),
+            "ZRANGE" => {
+                let with_scores = args.iter().any(|arg| arg == "WITHSCORES");
+                let by_score = args.iter().any(|arg| arg == "BYSCORE");
+                let mut found = if by_score { self.range(key, args)? } else { self.ranks(key, args)? };
+                if let Some(limit) = args.iter().position(|arg| arg == "LIMIT") {
+                    found.truncate(number(args, limit + 2)? as usize);
+                }
+                let mut reply = Vec::new();
+                for (score, member) in found {
+                    reply.push(Reply::Text(member));
+                    if with_scores {
+                        reply.push(Reply::text(&score.to_string()));
+                    }
+                }
+                Ok(Reply::Array(reply))
+            }
+            "ZREMRANGEBYRANK" | "ZREMRANGEBYSCORE" => {
+                let by_score = name == "ZREMRANGEBYSCORE";
+                let gone = if by_score { self.range(key, args)? } else { self.ranks(key, args)? };
+                let set = self.sorted(key)?;
+                gone.iter().for_each(|(_, member)| set.remove(member));
+                Ok(Reply::Number(gone.len() as i64))
             }
             _ => {
                 Err(format!("ERR unknown command '{name}': teach simulation/tests/nodes/redis what it does"))
             }
         }
+    }
+
+    /// The members between two scores, `args[1]` and `args[2]`.
+    fn range(&self, key: &Bytes, args: &[Bytes]) -> Result<Vec<(i64, Bytes)>, Failed> {
+        let bound = |index: usize, beside: i64| {
+            let text = args.get(index).and_then(|arg| std::str::from_utf8(arg).ok()).ok_or_else(wrong)?;
+            let parse = |text: &str| text.parse::<i64>().map_err(|_| wrong());
+            match text {
+                "-inf" => Ok(i64::MIN),
+                "+inf" => Ok(i64::MAX),
+                _ => match text.strip_prefix('(') {
+                    Some(text) => Ok(parse(text)? + beside),
+                    None => parse(text),
+                },
+            }
+        };
+        let (low, high) = (bound(1, 1)?, bound(2, -1)?);
+        Ok(self.members(key).filter(|(score, _)| (low..=high).contains(score)).cloned().collect())
+    }
+
+    /// The members between two ranks, which count from the other end with `REV`, and to the end with -1.
+    fn ranks(&self, key: &Bytes, args: &[Bytes]) -> Result<Vec<(i64, Bytes)>, Failed> {
+        let (first, last) = (number(args, 1)?, number(args, 2)?);
+        let mut members: Vec<_> = self.members(key).cloned().collect();
+        if args.iter().any(|arg| arg == "REV") {
+            members.reverse();
+        }
+        let end = if last < 0 { members.len() } else { members.len().min(last as usize + 1) };
+        Ok(members.get(first as usize..end).unwrap_or_default().to_vec())
     }
 
     fn expire(&mut self, key: &[u8], at_ms: u64) -> Answer {
@@ -146,8 +205,8 @@ impl Data {
         }
     }
 
-    fn sorted(&mut self, key: &Bytes) -> Result<&mut BTreeSet<(u64, Bytes)>, Failed> {
-        let new = || Kept { value: Value::Sorted(BTreeSet::new()), expires_at_ms: None };
+    fn sorted(&mut self, key: &Bytes) -> Result<&mut Sorted, Failed> {
+        let new = || Kept { value: Value::Sorted(Sorted::default()), expires_at_ms: None };
         match &mut self.0.entry(key.clone()).or_insert_with(new).value {
             Value::Sorted(set) => Ok(set),
             Value::Hash(_) => Err(wrong_type()),
@@ -163,7 +222,7 @@ fn wrong_type() -> Failed {
     "WRONGTYPE Operation against a key holding the wrong kind of value".to_owned()
 }
 
-fn number(args: &[Bytes], index: usize) -> Result<u64, Failed> {
+fn number(args: &[Bytes], index: usize) -> Result<i64, Failed> {
     let text = args.get(index).and_then(|arg| std::str::from_utf8(arg).ok());
     text.and_then(|text| text.parse().ok()).ok_or_else(|| "ERR value is not an integer".to_owned())
 }

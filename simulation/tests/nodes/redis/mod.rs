@@ -108,7 +108,9 @@ impl Redis {
         let world = self.0.lock();
         let key = key(room, "log");
         let members = world.servers[world.primary].data.members(&key);
-        members.filter_map(|(offset, member)| Some((*offset, crate::truth::data_of(member)?))).collect()
+        members
+            .filter_map(|(offset, member)| Some((*offset as u64, crate::truth::data_of(member)?)))
+            .collect()
     }
 }
 
@@ -161,7 +163,10 @@ impl World {
         let keys: usize = std::str::from_utf8(&rest[0]).unwrap().parse().unwrap();
         let (keys, argv) = rest[1..].split_at(keys);
         let is_read = argv.len() == 5 && keys.len() == 4;
-        if self.plant == Some(Plant::NoPositions) && argv.len() == 2 && !keys.is_empty() {
+        if self.plant == Some(Plant::NoPositions)
+            && argv.len() == 2
+            && keys.first().is_some_and(|key| key.ends_with(b":meta"))
+        {
             return Reply::Failed("ERR no positions".to_owned());
         }
         let now_ms = self.now_ms();
@@ -172,7 +177,7 @@ impl World {
         let reply = self.lua.run(sha, keys, argv, &mut running);
         let published = running.published;
         self.note_rooms(server, keys);
-        if let (true, Reply::Array(answers)) = (argv.len() > 8, &reply) {
+        if let (true, Reply::Array(answers)) = (keys.len() == 4 && argv.len() > 8, &reply) {
             self.note_answers(server, &keys[0], answers);
         }
         for (channel, message) in published {

@@ -12,6 +12,7 @@ use tokio::io::DuplexStream;
 
 use super::address::Address;
 use super::error::CallError;
+use super::leases::LEASE_DEFAULT;
 use super::{CONNECTIONS_DEFAULT, Keyspace, Lineage, Redis};
 
 /// A connection that is being made.
@@ -48,6 +49,7 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
+            lease: LEASE_DEFAULT,
         }
     }
 }

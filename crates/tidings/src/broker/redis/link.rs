@@ -17,12 +17,14 @@ use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use siphasher::sip::SipHasher13;
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::carried;
+use super::control;
 use super::error::CallError;
+use super::orders;
 use super::probe::Probe;
 use super::publishing::Publishing;
 use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
@@ -40,6 +42,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const PIPELINE_REQUESTS_MAX: usize = 4096;
 /// A room's position is compared with the broker's this long after its last event, give or take a quarter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(8);
+/// So many reads are under way at once: what Redis has to hold for a connection that subscribes is bounded, and it ends one
+/// that is over it (`client-output-buffer-limit pubsub`, 8 MiB for a minute).
+const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
 const CHECK_TICK: Duration = Duration::from_secs(1);
 /// One call compares so many rooms, subscribes to so many.
@@ -56,6 +61,11 @@ pub(super) struct Link {
     /// Told when the connection is of no more use.
     broken: Notify,
     connections_made: AtomicU64,
+    /// Told when there is a connection.
+    made: Notify,
+    /// Where nodes tell each other what is no room's; one link of a node listens.
+    control_channel: Option<String>,
+    reads: Semaphore,
     pub(super) publishing: Publishing,
     pub(super) probe: Probe,
 }
@@ -101,6 +111,7 @@ impl Link {
         let probe = Probe::new(&shared, index);
         let keyed = Keyed(shared.env.random(), shared.env.random());
         let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
+        let control_channel = (index == 0).then(|| shared.keyspace.control_channel());
         Arc::new(Self {
             shared,
             rooms: Mutex::new(rooms),
@@ -108,6 +119,9 @@ impl Link {
             connection: Mutex::new(None),
             broken: Notify::new(),
             connections_made: AtomicU64::new(0),
+            made: Notify::new(),
+            control_channel,
+            reads: Semaphore::new(READS_MAX),
             publishing: Publishing::default(),
             probe,
         })
@@ -122,6 +136,19 @@ impl Link {
     /// The connection, if there is one.
     pub(super) fn connected(&self) -> Option<Connected> {
         self.connection.lock().clone()
+    }
+
+    /// Waits for one.
+    pub(super) async fn connection_made(&self) -> Connected {
+        loop {
+            let mut made = std::pin::pin!(self.made.notified());
+            // Before it is looked for, so that none is missed.
+            made.as_mut().enable();
+            if let Some(connected) = self.connected() {
+                return connected;
+            }
+            made.await;
+        }
     }
 
     /// Keeps a connection for as long as somebody holds the link.
@@ -172,6 +199,12 @@ impl Link {
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         connection.subscribe(self.probe.channel()).await?;
+        if let Some(channel) = &self.control_channel {
+            connection.subscribe(channel).await?;
+            // Before anybody is let in through it: what was revoked meanwhile must be known.
+            orders::read_all_again(&self.shared);
+            orders::catch_up(&self.shared, &mut connection).await?;
+        }
         Ok(Connected { connection, number, health })
     }
 
@@ -179,6 +212,7 @@ impl Link {
     async fn serve(self: &Arc<Self>, connected: Connected) {
         info!(connection = connected.number, "connected to Redis");
         *self.connection.lock() = Some(connected.clone());
+        self.made.notify_waiters();
         self.shared.metrics.broker_connections.add(1);
         {
             let Rooms { by_channel, touched } = &mut *self.rooms.lock();
@@ -297,6 +331,9 @@ impl Link {
         if channel == self.probe.channel().as_bytes() {
             return self.probe.came_back(&message, self.shared.env.now());
         }
+        if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
+            return control::take(&self.shared, &message);
+        }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
         let ask = carried::take(&self.shared, &room, message);
@@ -317,6 +354,8 @@ impl Link {
         let shared = &self.shared;
         let keys = shared.keys_of(room);
         loop {
+            // It is never closed.
+            let Ok(_one_of_few) = self.reads.acquire().await else { return };
             let mut connection = connected.connection.clone();
             let after = (ask.after > 0).then_some(ask.after);
             let call = shared.scripts.read(

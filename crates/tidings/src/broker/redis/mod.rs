@@ -7,22 +7,30 @@ mod address;
 mod answer;
 mod carried;
 mod check;
+mod control;
 mod error;
 #[cfg(feature = "testing")]
 mod in_memory;
 mod keys;
+mod leases;
 mod link;
 mod log;
 mod message;
+mod nodes;
+mod orders;
+mod places;
 mod probe;
 mod publishing;
 mod script;
 #[cfg(test)]
 mod tests;
+mod user_keys;
+mod user_scripts;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -31,8 +39,10 @@ use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
 use tokio::task::JoinHandle;
 
-use super::{Broker, Completion};
+use super::{Answer, Broker, Completion, ControlError, NoPlace, NodeInfo, Order, Place, Wanted};
+use crate::auth::UserId;
 use crate::env::Env;
+use crate::local_users::LocalUsers;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
@@ -40,9 +50,13 @@ use crate::room::Room;
 use address::Address;
 pub use address::InvalidAddress;
 pub use check::{RedisFault, RedisReport};
+use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
+use leases::Leases;
 use link::Link;
+use nodes::OwnEntry;
+use orders::Orders;
 use publishing::Pending;
 use script::{Channels, Lineage, Scripts};
 
@@ -65,6 +79,7 @@ pub struct Redis {
     keyspace: Keyspace,
     connections: usize,
     lineage: Lineage,
+    lease: Duration,
 }
 
 impl Redis {
@@ -79,6 +94,7 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
+            lease: leases::LEASE_DEFAULT,
         })
     }
 
@@ -95,6 +111,14 @@ impl Redis {
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// How long the places of a node's connections in their users' limits outlive the node, and by how long a limit may
+    /// be exceeded after Redis has lost what it held. Between a second and ten minutes, and the same on every node. 70 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.clamp(leases::LEASE_MIN, leases::LEASE_MAX);
         self
     }
 
@@ -125,6 +149,10 @@ struct Shared {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     runtime: tokio::runtime::Handle,
+    local_users: Arc<LocalUsers>,
+    leases: Arc<Leases>,
+    orders: Orders,
+    nodes: OwnEntry,
 }
 
 impl Shared {
@@ -154,6 +182,8 @@ pub(crate) struct RedisBroker {
 impl RedisBroker {
     pub(crate) fn start(
         redis: Redis,
+        id: u64,
+        local_users: Arc<LocalUsers>,
         env: Arc<dyn Env>,
         metrics: Arc<Metrics>,
         limits: Arc<Limits>,
@@ -163,7 +193,11 @@ impl RedisBroker {
             scripts: Scripts::new(redis.lineage, Channels::Classic),
             address: redis.address,
             keyspace: redis.keyspace,
-            node: env.random(),
+            node: id,
+            local_users,
+            leases: Leases::new(redis.lease, Arc::clone(&metrics)),
+            orders: Orders::default(),
+            nodes: OwnEntry::new(env.unix_ms(), env.now()),
             env,
             metrics,
             limits,
@@ -171,7 +205,12 @@ impl RedisBroker {
         });
         let links: Vec<_> =
             (0..redis.connections).map(|index| Link::new(Arc::clone(&shared), index)).collect();
-        let tasks = links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
+        let mut tasks: Vec<_> =
+            links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
+        if let Some(link) = links.first() {
+            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(link))));
+            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(link))));
+        }
         Self { shared, links, tasks }
     }
 
@@ -180,6 +219,12 @@ impl RedisBroker {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&room.id);
         // There is one at least.
         &self.links[hash as usize % self.links.len()]
+    }
+
+    /// The link of what is no room's, so that it keeps its order.
+    fn control(&self) -> &Arc<Link> {
+        // There is one at least.
+        &self.links[0]
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -242,6 +287,35 @@ impl Broker for RedisBroker {
         self.links.iter().all(|link| link.probe.is_ready(now))
     }
 
+    fn take_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
+        Some(Box::pin(places::take(&self.shared, self.control(), wanted)))
+    }
+
+    fn find_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
+        Some(Box::pin(places::find(&self.shared, self.control(), wanted)))
+    }
+
+    fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
+        Some(Box::pin(orders::give(self.control(), order)))
+    }
+
+    fn send_to_user(&self, user: &UserId, frame: &Bytes) {
+        self.control().tell(&Control::Event { user: user.clone(), frame: frame.clone() });
+    }
+
+    fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
+        Some(Box::pin(nodes::list(&self.shared, self.control())))
+    }
+
+    fn leave(&self) {
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
+        drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
+    }
+
+    fn settle(&self) -> Option<Answer<'_, ()>> {
+        Some(Box::pin(async { while leases::send(&self.shared, self.control()).await {} }))
+    }
+
     fn maintain(&self) {}
 }
 
@@ -250,5 +324,11 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
+        // Its places and its entry would end with their time.
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
+        drop(self.shared.runtime.spawn(async move {
+            shared.nodes.leave(&link).await;
+            while leases::send(&shared, &link).await {}
+        }));
     }
 }

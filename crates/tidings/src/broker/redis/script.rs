@@ -16,6 +16,7 @@ use tidings_protocol::room_log::LogBounds;
 use super::answer::{self, Receipts};
 use super::error::CallError;
 use super::keys::RoomKeys;
+use super::user_scripts::UserScripts;
 
 /// Without `no-writes`, so that a replica refuses it.
 macro_rules! script {
@@ -69,13 +70,13 @@ pub(crate) struct Submitted<'a> {
     pub(crate) record: &'a [u8],
 }
 
-struct Script {
+pub(super) struct Script {
     body: &'static str,
     sha: String,
 }
 
 impl Script {
-    fn new(body: &'static str) -> Self {
+    pub(super) fn new(body: &'static str) -> Self {
         let mut sha = String::with_capacity(40);
         for byte in Sha1::digest(body.as_bytes()) {
             // A string takes everything.
@@ -84,7 +85,7 @@ impl Script {
         Self { body, sha }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         connection: &mut impl ConnectionLike,
         arguments: impl Fn(&mut Cmd),
@@ -110,20 +111,24 @@ pub(crate) struct Scripts {
     publish: Script,
     read: Script,
     positions: Script,
+    /// Those of what holds for all nodes.
+    pub(super) users: UserScripts,
     lineage: &'static str,
     carry: &'static str,
 }
 
 impl Scripts {
     pub(crate) fn new(lineage: Lineage, channels: Channels) -> Self {
+        let lineage = match lineage {
+            Lineage::ReplicationId => "replid",
+            Lineage::None => "none",
+        };
         Self {
             publish: Script::new(PUBLISH),
             read: Script::new(READ),
             positions: Script::new(POSITIONS),
-            lineage: match lineage {
-                Lineage::ReplicationId => "replid",
-                Lineage::None => "none",
-            },
+            users: UserScripts::new(lineage),
+            lineage,
             carry: match channels {
                 Channels::Classic => "PUBLISH",
                 Channels::Sharded => "SPUBLISH",
@@ -136,7 +141,7 @@ impl Scripts {
     /// # Errors
     /// [`CallError`]; also where a script does not compile, which is refused.
     pub(crate) async fn load(&self, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
-        for script in [&self.publish, &self.read, &self.positions] {
+        for script in [&self.publish, &self.read, &self.positions].into_iter().chain(self.users.all()) {
             let sha: String =
                 redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query_async(connection).await?;
             if sha != script.sha {
