@@ -363,7 +363,7 @@ impl Client {
                 Purpose::Resume => self.rejoin(&room, now),
                 Purpose::Join => self.positions.forget(&room),
                 Purpose::Rejoin | Purpose::Application | Purpose::Leave => {
-                    self.refused_room(&room, id, refusal.code, now)
+                    self.refused_room(&room, id, refusal.code, now);
                 }
             }
         }
