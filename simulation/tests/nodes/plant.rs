@@ -57,8 +57,8 @@ impl Plant {
 
     /// A message of a room's channel as a node with the bug takes it, which by its connection's last read stands at
     /// `(epoch, offset)`.
-    pub(crate) fn in_message(self, message: &Bytes, read: Option<&mut (Bytes, u64)>) -> Bytes {
-        let Some((epoch, top)) = read else { return message.clone() };
+    pub(crate) fn in_message(self, message: &Bytes, read: &mut (Bytes, u64)) -> Bytes {
+        let (epoch, top) = read;
         let Some(parts) = Parts::of(message) else { return message.clone() };
         let planted = match self {
             Self::GapTaken if parts.epoch == &epoch[..] => Parts { first: *top + 1, ..parts },

@@ -109,7 +109,7 @@ impl Scenario {
             drop(tokio::spawn(shell.run()));
             members.push(Member { line, orders, seen });
         }
-        let loses = seed % 3 != 0;
+        let loses = !seed.is_multiple_of(3);
         Self { random, truth, trace, redis, nodes, members, rooms, connections, loses, epochs: 0, faults: 0 }
     }
 

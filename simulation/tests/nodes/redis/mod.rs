@@ -250,9 +250,9 @@ impl World {
                 note!(self.trace, "redis", "a message is lost on its way to {}", connection.node);
                 continue;
             }
-            let message = match self.plant {
-                Some(plant) => plant.in_message(message, connection.read.get_mut(channel)),
-                None => message.clone(),
+            let message = match (self.plant, connection.read.get_mut(channel)) {
+                (Some(plant), Some(read)) => plant.in_message(message, read),
+                _ => message.clone(),
             };
             let push = [Reply::text("message"), Reply::Text(channel.clone()), Reply::Text(message)];
             connection.say(&Reply::Push(push.into()));
