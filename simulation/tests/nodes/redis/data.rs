@@ -1,14 +1,15 @@
 //! What a Redis server keeps, and the commands on it that the scripts use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::reply::Reply;
 
-/// Every key of a server.
+/// Every key of a server. A copy shares what neither has changed since.
 #[derive(Clone, Default)]
-pub(crate) struct Data(BTreeMap<Bytes, Kept>);
+pub(crate) struct Data(BTreeMap<Bytes, Arc<Kept>>);
 
 #[derive(Clone)]
 struct Kept {
@@ -91,7 +92,8 @@ impl Data {
             "PEXPIRE" => self.expire(key, now_ms + number(args, 1)? as u64),
             "HGET" | "HMGET" => {
                 let get = |field: &Bytes| {
-                    let Some(Kept { value: Value::Hash(hash), .. }) = self.0.get(key) else {
+                    let Some(Kept { value: Value::Hash(hash), .. }) = self.0.get(key).map(|kept| &**kept)
+                    else {
                         return Reply::Null;
                     };
                     hash.get(field).cloned().map_or(Reply::Null, Reply::Text)
@@ -100,7 +102,7 @@ impl Data {
                 if name == "HMGET" { Ok(Reply::Array(values)) } else { values.pop().ok_or_else(wrong) }
             }
             "HLEN" => {
-                let Some(Kept { value: Value::Hash(hash), .. }) = self.0.get(key) else {
+                let Some(Kept { value: Value::Hash(hash), .. }) = self.0.get(key).map(|kept| &**kept) else {
                     return Ok(Reply::Number(0));
                 };
                 Ok(Reply::Number(hash.len() as i64))
@@ -129,7 +131,10 @@ impl Data {
             }
             "ZSCORE" => {
                 let member = args.get(1).ok_or_else(wrong)?;
-                let score = self.sorted(key)?.scores.get(member);
+                let Some(Kept { value: Value::Sorted(set), .. }) = self.0.get(key).map(|kept| &**kept) else {
+                    return Ok(Reply::Null);
+                };
+                let score = set.scores.get(member);
                 Ok(score.map_or(Reply::Null, |score| Reply::text(&score.to_string())))
             }
             "ZCARD" => Ok(Reply::Number(self.members(key).count() as i64)),
@@ -193,21 +198,21 @@ impl Data {
     }
 
     fn expire(&mut self, key: &[u8], at_ms: u64) -> Answer {
-        let there = self.0.get_mut(key).map(|kept| kept.expires_at_ms = Some(at_ms));
+        let there = self.0.get_mut(key).map(|kept| Arc::make_mut(kept).expires_at_ms = Some(at_ms));
         Ok(Reply::Number(there.map_or(0, |()| 1)))
     }
 
     fn hash(&mut self, key: &Bytes) -> Result<&mut BTreeMap<Bytes, Bytes>, Failed> {
-        let new = || Kept { value: Value::Hash(BTreeMap::new()), expires_at_ms: None };
-        match &mut self.0.entry(key.clone()).or_insert_with(new).value {
+        let new = || Arc::new(Kept { value: Value::Hash(BTreeMap::new()), expires_at_ms: None });
+        match &mut Arc::make_mut(self.0.entry(key.clone()).or_insert_with(new)).value {
             Value::Hash(hash) => Ok(hash),
             Value::Sorted(_) => Err(wrong_type()),
         }
     }
 
     fn sorted(&mut self, key: &Bytes) -> Result<&mut Sorted, Failed> {
-        let new = || Kept { value: Value::Sorted(Sorted::default()), expires_at_ms: None };
-        match &mut self.0.entry(key.clone()).or_insert_with(new).value {
+        let new = || Arc::new(Kept { value: Value::Sorted(Sorted::default()), expires_at_ms: None });
+        match &mut Arc::make_mut(self.0.entry(key.clone()).or_insert_with(new)).value {
             Value::Sorted(set) => Ok(set),
             Value::Hash(_) => Err(wrong_type()),
         }
