@@ -231,6 +231,25 @@ fn a_refusal_for_now_holds_what_comes_later_to_that_room() {
 }
 
 #[test]
+fn a_leave_that_is_tried_again_does_not_undo_a_later_join() {
+    let mut shell = Shell::connected();
+    shell.join("r");
+    let leave = |id| ClientMessage::Leave { room: room("r"), id: Some(id) };
+    let left = shell.client.request(leave, shell.now).unwrap();
+    let join = |id| ClientMessage::Join { room: room("r"), id, from: JoinFrom::Newest { history: 0 } };
+    let joined = shell.client.request(join, shell.now).unwrap();
+    shell.sent.clear();
+    shell.act();
+    assert_eq!(shell.ids_sent(), [left.as_str()], "the join waits for what the leave comes to");
+    let refusal = json!({"code": "rate_limited", "message": "", "retry_after_ms": 350});
+    shell.receive(&json!({"event": "error", "id": left.as_str(), "data": refusal}));
+    shell.pass(Duration::from_millis(350));
+    assert_eq!(shell.ids_sent(), [left.as_str(), left.as_str()]);
+    shell.ack(left.as_str(), &json!({}));
+    assert_eq!(shell.ids_sent(), [left.as_str(), left.as_str(), joined.as_str()]);
+}
+
+#[test]
 fn a_retry_that_is_told_to_wait_for_ever_is_given_up() {
     let mut shell = Shell::connected();
     let id = shell.request("r");

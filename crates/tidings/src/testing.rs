@@ -75,6 +75,28 @@ impl TestHub {
         identity: Identity,
         options: ConnectOptions,
     ) -> Result<TestClient, HandshakeRefusal> {
+        let mut client = TestClient {
+            stream: self.connect_raw(identity, options).await?,
+            reader: MessageReader::new(Role::Client),
+            unread: Vec::new(),
+            kept: VecDeque::new(),
+            welcome: Value::Null,
+            answers_pings: true,
+            next_id: 0,
+        };
+        client.welcome = client.next_named("session.welcome").await;
+        Ok(client)
+    }
+
+    /// The same for a client of your own: what comes back carries the frames of both sides.
+    ///
+    /// # Errors
+    /// What a handshake may be refused with after its token.
+    pub async fn connect_raw(
+        &self,
+        identity: Identity,
+        options: ConnectOptions,
+    ) -> Result<DuplexStream, HandshakeRefusal> {
         let node = self.0.node();
         let takes_over = options.session.as_deref().and_then(SessionId::parse);
         let admitted = Admitted::new(node, identity, takes_over, options.last_event_id.as_ref()).await?;
@@ -88,17 +110,7 @@ impl TestHub {
             options.resume_wait,
             options.checkpoints,
         );
-        let mut client = TestClient {
-            stream: ours,
-            reader: MessageReader::new(Role::Client),
-            unread: Vec::new(),
-            kept: VecDeque::new(),
-            welcome: Value::Null,
-            answers_pings: true,
-            next_id: 0,
-        };
-        client.welcome = client.next_named("session.welcome").await;
-        Ok(client)
+        Ok(ours)
     }
 }
 

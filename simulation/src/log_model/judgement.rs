@@ -3,10 +3,8 @@
 //! Where a mutant bends the judgement itself or makes a log that no `RoomLog` can be, the model has its own, which is
 //! the same one otherwise (`the_models_judgement_is_the_servers` in the tests).
 
-use std::time::Duration;
-
 use tidings_protocol::event_id::{Epoch as RealEpoch, Position};
-use tidings_protocol::room_log::{LogBounds, Recovery, RoomLog};
+use tidings_protocol::room_log::{Recovery, RoomLog};
 
 use super::rules::{Mutant, Rules};
 use super::truth::{Epoch, Offset, Place};
@@ -67,16 +65,16 @@ pub fn judge_by_the_document(shape: &Shape<'_>, from: Place, rules: &Rules) -> V
 /// The judgement of a `RoomLog` of this shape; none where there can't be such a log.
 pub fn judge_by_room_log(shape: &Shape<'_>, from: Place) -> Option<Verdict> {
     let real = |epoch: Epoch| RealEpoch::from_random(u64::from(epoch));
-    let mut log = RoomLog::new(real(shape.parents.first().map_or(shape.epoch, |parent| parent.epoch)));
-    let epochs = shape.parents.iter().skip(1).map(|parent| parent.epoch).chain([shape.epoch]);
-    for (parent, next) in shape.parents.iter().zip(epochs) {
-        fill(&mut log, parent.offset)?;
-        log.begin_epoch(real(next));
+    let tops: Vec<_> = shape.parents.iter().map(|parent| parent.offset).chain([shape.top]).collect();
+    if !tops.is_sorted() {
+        return None;
     }
+    let position = |epoch, offset| Position { epoch: real(epoch), offset: u64::from(offset) };
+    let parents: Vec<_> = shape.parents.iter().map(|parent| position(parent.epoch, parent.offset)).collect();
+    let before = u64::from(shape.oldest.checked_sub(1)?);
+    let mut log = RoomLog::restored(real(shape.epoch), before, &parents);
     fill(&mut log, shape.top)?;
-    let events_max = usize::from((shape.top + 1).checked_sub(shape.oldest)?);
-    log.trim(&LogBounds { age_max: Duration::MAX, events_max, bytes_max: usize::MAX }, 0);
-    Some(match log.recover(Position { epoch: real(from.epoch), offset: u64::from(from.offset) }) {
+    Some(match log.recover(position(from.epoch, from.offset)) {
         Recovery::Replay { .. } => Verdict::Replay,
         Recovery::Moved { .. } => Verdict::Moved,
         Recovery::Reset(_) => Verdict::Reset,

@@ -113,7 +113,7 @@ impl Client {
             }
             ClientMessage::Leave { room, .. } => {
                 self.positions.forget(room);
-                Purpose::Application
+                Purpose::Leave
             }
             _ => Purpose::Application,
         };
@@ -362,7 +362,9 @@ impl Client {
                 // Room by room, so that each has its own answer.
                 Purpose::Resume => self.rejoin(&room, now),
                 Purpose::Join => self.positions.forget(&room),
-                Purpose::Rejoin | Purpose::Application => self.refused_room(&room, id, refusal.code, now),
+                Purpose::Rejoin | Purpose::Application | Purpose::Leave => {
+                    self.refused_room(&room, id, refusal.code, now);
+                }
             }
         }
         if request.purpose.is_the_applications() {

@@ -26,6 +26,8 @@ pub(super) enum Purpose {
     Application,
     /// The application's `room.join`.
     Join,
+    /// The application's `room.leave`.
+    Leave,
     /// The client's own `room.join`, after a hole.
     Rejoin,
     /// The client's own `session.resume`, before which nothing else is sent.
@@ -35,7 +37,12 @@ pub(super) enum Purpose {
 impl Purpose {
     /// Whether the application waits for the outcome.
     pub(super) fn is_the_applications(self) -> bool {
-        matches!(self, Self::Application | Self::Join)
+        matches!(self, Self::Application | Self::Join | Self::Leave)
+    }
+
+    /// Whether it decides who is in a room.
+    fn is_of_membership(self) -> bool {
+        matches!(self, Self::Join | Self::Leave | Self::Rejoin)
     }
 }
 
@@ -89,7 +96,7 @@ impl Pending {
             Purpose::Rejoin => {
                 self.requests.iter().take_while(|request| !request.purpose.is_the_applications()).count()
             }
-            Purpose::Application | Purpose::Join => self.requests.len(),
+            Purpose::Application | Purpose::Join | Purpose::Leave => self.requests.len(),
         };
         let frame = frame.into();
         let request =
@@ -134,8 +141,13 @@ impl Pending {
 
     /// The next request to send, which counts as sent from here on.
     pub(super) fn next_to_send(&mut self) -> Option<(Encoding, Bytes)> {
-        let mut held_rooms = BTreeSet::new();
+        let (mut held_rooms, mut moving_rooms) = (BTreeSet::new(), BTreeSet::new());
         for request in &mut self.requests {
+            // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
+            // after what was asked later.
+            if request.purpose.is_of_membership() && !moving_rooms.insert(request.room.clone()) {
+                held_rooms.insert(request.room.clone());
+            }
             match request.stage {
                 Stage::Unsent if !held_rooms.contains(&request.room) => {
                     request.stage = Stage::Sent;

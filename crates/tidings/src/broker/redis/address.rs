@@ -3,14 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult,
-    TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
+    RedisResult, TlsCertificates,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use super::error::CallError;
+#[cfg(feature = "testing")]
+use super::in_memory;
 use super::sentinels::Sentinels;
 
 /// One server out of several has so long to say whether it is the master.
@@ -32,6 +35,9 @@ pub(super) enum Place {
     Servers(Vec<ConnectionInfo>),
     /// These know where it is.
     Sentinels(Box<Sentinels>),
+    /// Within the process of a test.
+    #[cfg(feature = "testing")]
+    InMemory(in_memory::Dial),
 }
 
 /// An address that is none.
@@ -109,6 +115,8 @@ impl Address {
             Self::One(Place::Sentinels(sentinels)) => {
                 sentinels.servers.iter_mut().chain([&mut sentinels.master]).collect()
             }
+            #[cfg(feature = "testing")]
+            Self::One(Place::InMemory(_)) => Vec::new(),
         };
         for info in infos {
             if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -144,25 +152,64 @@ impl fmt::Display for InvalidCertificate {
 impl std::error::Error for InvalidCertificate {}
 
 impl Place {
-    /// The client of the server that is the master now.
-    pub(super) async fn master(&self) -> Result<Client, CallError> {
+    /// How the server that is the master now is reached.
+    pub(super) async fn master(&self) -> Result<Master, CallError> {
         match self {
+            #[cfg(feature = "testing")]
+            Self::InMemory(dial) => Ok(Master::InMemory(dial.clone())),
             Self::Servers(servers) => match &servers[..] {
                 // The scripts ask it.
-                [only] => Ok(Client::open(only.clone())?),
+                [only] => Ok(Master::Server(Client::open(only.clone())?)),
                 servers => {
                     for server in servers {
                         if let Ok(Ok(true)) = tokio::time::timeout(ASK_MAX, is_master(server)).await {
-                            return Ok(Client::open(server.clone())?);
+                            return Ok(Master::Server(Client::open(server.clone())?));
                         }
                     }
                     Err(CallError::Nowhere("none of the Redis servers says that it is the master"))
                 }
             },
             Self::Sentinels(sentinels) => match sentinels.master().await {
-                Some(master) => Ok(Client::open(master)?),
+                Some(master) => Ok(Master::Server(Client::open(master)?)),
                 None => Err(CallError::Nowhere("no sentinel knows the master of this name")),
             },
+        }
+    }
+}
+
+/// How a master is reached.
+pub(super) enum Master {
+    Server(Client),
+    #[cfg(feature = "testing")]
+    InMemory(in_memory::Dial),
+}
+
+impl Master {
+    pub(super) async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, CallError> {
+        match self {
+            Self::Server(client) => Ok(client.get_multiplexed_async_connection_with_config(config).await?),
+            #[cfg(feature = "testing")]
+            Self::InMemory(dial) => dial.connect(config).await,
+        }
+    }
+
+    pub(super) fn client(self) -> Result<Client, CallError> {
+        match self {
+            Self::Server(client) => Ok(client),
+            #[cfg(feature = "testing")]
+            Self::InMemory(_) => Err(CallError::Nowhere("a server in memory has no address")),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn addr(&self) -> ConnectionAddr {
+        match self {
+            Self::Server(client) => client.get_connection_info().addr().clone(),
+            #[cfg(feature = "testing")]
+            Self::InMemory(_) => ConnectionAddr::Tcp("here".to_owned(), 0),
         }
     }
 }

@@ -129,7 +129,7 @@ impl Redis {
         let random = u64::from_le_bytes(random);
         match &self.address {
             Address::One(place) => {
-                let client = place.master().await?;
+                let client = place.master().await?.client()?;
                 self.check_server(&client, Channels::Classic, &check_tag(random)).await
             }
             Address::Cluster(seeds) => self.check_cluster(seeds, random).await,

@@ -203,6 +203,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = leases.given_back.notified() => {}
             _ = ticks.tick() => {}
         }

@@ -9,6 +9,7 @@
 //! before anything is concluded from it.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
+use siphasher::sip::SipHasher13;
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
 use tokio::sync::{Notify, Semaphore};
@@ -77,11 +79,22 @@ pub(super) struct Link {
     pub(super) probe: Probe,
 }
 
-#[derive(Default)]
 pub(super) struct Rooms {
     /// Those whose channels are subscribed to, or are about to be.
-    pub(super) by_channel: HashMap<Box<[u8]>, Arc<Room>>,
+    pub(super) by_channel: HashMap<Box<[u8]>, Arc<Room>, Keyed>,
     pub(super) touched: Vec<Arc<Room>>,
+}
+
+/// Hashes under a key that is the environment's: rooms are gone through in an order that nobody can aim at, and that a
+/// simulation sees twice.
+pub(super) struct Keyed(u64, u64);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
 }
 
 /// A connection that answers.
@@ -121,11 +134,13 @@ impl Link {
         // A cluster has no place for what is no room's yet.
         let has_control = index == 0 && shared.channels == Channels::Classic;
         let control_channel = has_control.then(|| shared.keyspace.control_channel());
+        let keyed = Keyed(shared.env.random(), shared.env.random());
+        let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
         Arc::new(Self {
             shared,
             routes,
             place,
-            rooms: Mutex::default(),
+            rooms: Mutex::new(rooms),
             touched: Notify::new(),
             connection: Mutex::new(None),
             broken: Notify::new(),
@@ -189,6 +204,7 @@ impl Link {
     /// Keeps a connection until the link is retired.
     pub(super) async fn run(self: Arc<Self>) {
         tokio::select! {
+            biased;
             () = self.keep_connected() => {}
             () = self.retired.notified() => self.disconnected(),
         }
@@ -239,16 +255,16 @@ impl Link {
                 }
                 Ok::<(), ()>(())
             });
-        let client = self.place.master().await?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let master = self.place.master().await?;
+        let mut connection = master.connect(&config).await?;
         let subscriber = match self.shared.channels {
             Channels::Classic => connection.clone(),
-            Channels::Sharded => client.get_multiplexed_async_connection_with_config(&config).await?,
+            Channels::Sharded => master.connect(&config).await?,
         };
         self.shared.scripts.load(&mut connection).await?;
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
-        let to = client.get_connection_info().addr().clone();
+        let to = master.addr();
         let connected = Connected { connection, subscriber, to, number, health };
         let channels: Vec<_> =
             std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
@@ -271,9 +287,8 @@ impl Link {
         self.shared.metrics.broker_connections.add(1);
         {
             // In one step, so that whoever moves rooms to another link finds them all.
-            let mut rooms = self.rooms.lock();
-            let all = std::mem::take(&mut rooms.by_channel);
-            rooms.touched.extend(all.into_values());
+            let Rooms { by_channel, touched } = &mut *self.rooms.lock();
+            touched.extend(by_channel.drain().map(|(_, room)| room));
         }
         self.touched.notify_one();
         let mut checks = tokio::time::interval(CHECK_TICK);
@@ -283,16 +298,18 @@ impl Link {
                 break;
             }
             tokio::select! {
+                // What comes often comes last; and in this order also when a simulation sees it again.
+                biased;
                 () = self.broken.notified() => {}
+                _ = checks.tick() => {
+                    self.check_positions(&connected);
+                    self.send_probe(&connected);
+                }
                 () = self.touched.notified() => {
                     if let Err(error) = self.subscribe_touched(&connected).await {
                         warn!(%error, "rooms could not be subscribed to");
                         break;
                     }
-                }
-                _ = checks.tick() => {
-                    self.check_positions(&connected);
-                    self.send_probe(&connected);
                 }
             }
         }

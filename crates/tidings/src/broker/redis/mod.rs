@@ -9,6 +9,8 @@ mod carried;
 mod check;
 mod control;
 mod error;
+#[cfg(feature = "testing")]
+mod in_memory;
 mod keys;
 mod leases;
 mod link;
