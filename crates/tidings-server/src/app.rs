@@ -34,20 +34,33 @@ fn health(hub: &Hub, limits: &Limits) -> Router {
     Router::new().route("/health/live", get(|| async { "live\n" })).route(
         "/health/ready",
         get(move || {
-            let answer = readiness(ready.is_ready(), ready.metrics().connections, connections_max);
+            let state = match (ready.is_draining(), ready.is_ready()) {
+                (true, _) => State::Draining,
+                (false, false) => State::NoBroker,
+                (false, true) => State::Taking,
+            };
+            let answer = readiness(state, ready.metrics().connections, connections_max);
             async move { answer }
         }),
     )
 }
 
-/// A node that is on its way out, or full, asks to be left out of the balancer's round.
-fn readiness(takes_connections: bool, connections: u64, connections_max: u64) -> (StatusCode, &'static str) {
-    if !takes_connections {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if connections >= connections_max {
-        (StatusCode::SERVICE_UNAVAILABLE, "full\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+/// What a node can do for who comes.
+#[derive(Clone, Copy)]
+enum State {
+    Taking,
+    Draining,
+    /// What is published does not come back from the broker.
+    NoBroker,
+}
+
+/// A node that is on its way out, cut off, or full, asks to be left out of the balancer's round.
+fn readiness(state: State, connections: u64, connections_max: u64) -> (StatusCode, &'static str) {
+    match state {
+        State::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        State::NoBroker => (StatusCode::SERVICE_UNAVAILABLE, "the broker does not deliver\n"),
+        State::Taking if connections >= connections_max => (StatusCode::SERVICE_UNAVAILABLE, "full\n"),
+        State::Taking => (StatusCode::OK, "ready\n"),
     }
 }
 
@@ -57,8 +70,9 @@ mod tests {
 
     #[test]
     fn a_full_node_is_not_ready() {
-        assert_eq!(readiness(true, 99, 100).0, StatusCode::OK);
-        assert_eq!(readiness(true, 100, 100), (StatusCode::SERVICE_UNAVAILABLE, "full\n"));
-        assert_eq!(readiness(false, 0, 100), (StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
+        assert_eq!(readiness(State::Taking, 99, 100).0, StatusCode::OK);
+        assert_eq!(readiness(State::Taking, 100, 100), (StatusCode::SERVICE_UNAVAILABLE, "full\n"));
+        assert_eq!(readiness(State::Draining, 0, 100), (StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
+        assert_eq!(readiness(State::NoBroker, 0, 100).0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

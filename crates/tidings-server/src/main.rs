@@ -4,6 +4,7 @@
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
 
 mod app;
+mod broker;
 mod cli;
 mod config;
 mod dev_secret;

@@ -567,6 +567,11 @@ impl Hub {
         !self.node().is_draining() && self.node().broker.is_ready()
     }
 
+    /// Whether it sends everyone away.
+    pub fn is_draining(&self) -> bool {
+        self.node().is_draining()
+    }
+
     /// Sends everyone away in order: no new handshake is served, every client is told to come back (to another node)
     /// within the window, and is closed with 4200 at a random moment in it. Ends when nobody is left, at the latest
     /// a moment after the window; how many were still there then.

@@ -51,7 +51,7 @@ pub struct Readme;
 
 pub use access::{Access, AccessError, ClaimRule};
 #[cfg(feature = "redis")]
-pub use broker::{InvalidAddress, InvalidPrefix, Redis};
+pub use broker::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
 pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};

@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::{app, memory, open_files, run, span_of_time};
+use crate::{app, broker, memory, open_files, run, span_of_time};
 
 /// Serve what a configuration file says
 #[derive(Args, Debug)]
@@ -21,6 +21,10 @@ pub(crate) struct Serve {
     /// Another address than the configuration's `listen`
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// What nodes share rooms through, instead of the configuration's `[broker]`: `redis://host[:port]`. A password is
+    /// better in the file, since other users of this machine can read a command line
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
     /// How long clients have to move to another node at the end
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = span_of_time::parse)]
     drain_window: Duration,
@@ -43,6 +47,10 @@ impl Serve {
             }
             for rule in config.rules() {
                 hub = hub.rule(rule);
+            }
+            if let Some(redis) = config.broker.redis(self.broker.as_deref())? {
+                broker::check(&redis).await?;
+                hub = hub.broker(redis);
             }
             let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;

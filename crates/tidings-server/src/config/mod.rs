@@ -3,6 +3,7 @@
 
 mod access;
 mod auth;
+mod broker;
 mod events;
 mod fault;
 mod limits;
@@ -41,6 +42,9 @@ pub(crate) struct Config {
     events: Vec<events::Event>,
     #[serde(default)]
     limits: limits::LimitsSection,
+    /// What nodes share rooms through; without it a node is alone.
+    #[serde(default)]
+    pub(crate) broker: broker::BrokerSection,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
@@ -268,6 +272,11 @@ mod tests {
             presence_batch_from = 7
             presence_batch_interval_milliseconds = 500
             connections_per_user_policy = "close_oldest"
+            [broker]
+            url = "redis://ann:a-password-of-redis@127.0.0.1:6380"
+            prefix = "shop"
+            connections = 3
+            lineage = "none"
             [admin]
             listen = "127.0.0.1:7778"
             "#,
@@ -291,7 +300,12 @@ mod tests {
         assert_eq!(limits.silence_max, Limits::default().silence_max);
         assert!(config.declare_events(tidings::Hub::builder()).is_ok());
         assert!(config.verifier().is_ok());
-        assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret does not print");
+        assert!(config.broker.redis(None).unwrap().is_some());
+        let printed = format!("{config:?}");
+        assert!(
+            !printed.contains("0123456789abcdef") && !printed.contains("a-password"),
+            "a secret does not print"
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) use memory::MemoryBroker;
 #[cfg(feature = "redis")]
 pub(crate) use redis::RedisBroker;
 #[cfg(feature = "redis")]
-pub use redis::{InvalidAddress, InvalidPrefix, Redis};
+pub use redis::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
 
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {

@@ -155,6 +155,8 @@ impl Link {
         let client = self.shared.address.master().await?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         self.shared.scripts.load(&mut connection).await?;
+        // Of no room: only whether it is the master.
+        self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         connection.subscribe(self.probe.channel()).await?;
         Ok(Connected { connection, number, health })
     }
@@ -336,7 +338,7 @@ impl Link {
                 Some((room, ours))
             })
             .collect();
-        for due in due.chunks(shared.rooms_per_call(CHECK_ROOMS_MAX)) {
+        for due in due.chunks(CHECK_ROOMS_MAX) {
             let (link, connected, due) = (Arc::clone(self), connected.clone(), due.to_vec());
             drop(shared.runtime.spawn(async move { link.compare(&connected, &due).await }));
         }

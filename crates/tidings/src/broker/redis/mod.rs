@@ -6,6 +6,7 @@
 mod address;
 mod answer;
 mod carried;
+mod check;
 mod error;
 mod keys;
 mod link;
@@ -36,6 +37,7 @@ use crate::room::Room;
 
 use address::Address;
 pub use address::InvalidAddress;
+pub use check::{RedisFault, RedisReport};
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
 use link::Link;
@@ -137,11 +139,6 @@ impl Shared {
     fn ids_max(&self) -> usize {
         let window = self.limits.idempotency_window.as_secs();
         usize::try_from(u64::from(self.limits.publishes_per_second_per_room) * window).unwrap_or(usize::MAX)
-    }
-
-    /// One call may be about so many rooms.
-    fn rooms_per_call(&self, most: usize) -> usize {
-        most
     }
 }
 

@@ -1,0 +1,124 @@
+//! What one RESP3 connection does with a room's messages and with answers, in which order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+
+use super::redis_servers::Forwarder;
+use super::*;
+use crate::broker::redis::message::Published;
+
+/// What the push sender was given, in its order.
+type Seen = Arc<Mutex<Vec<PushInfo>>>;
+
+async fn listening(url: String) -> (MultiplexedConnection, Seen) {
+    let seen = Seen::default();
+    let pushes = seen.clone();
+    let config = AsyncConnectionConfig::new().set_push_sender(move |push: PushInfo| {
+        pushes.lock().push(push);
+        Ok::<_, redis::aio::SendError>(())
+    });
+    let client = redis::Client::open(url).unwrap();
+    (client.get_multiplexed_async_connection_with_config(&config).await.unwrap(), seen)
+}
+
+fn messages(seen: &Seen) -> Vec<Published> {
+    let seen = seen.lock();
+    let messages = seen.iter().filter(|push| matches!(push.kind, PushKind::Message | PushKind::SMessage));
+    messages
+        .map(|push| match &push.data[..] {
+            [Value::BulkString(channel), Value::BulkString(message)] => {
+                assert_eq!(channel, b"tidings:1:{chat:lobby}");
+                Published::parse(&Bytes::copy_from_slice(message)).unwrap()
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_call_stored_is_one_message_and_what_it_did_not_is_none() {
+    let server = RedisServer::start().await;
+    let mut desk = Desk::at(&server).await;
+    let (mut listener, seen) = listening(server.url()).await;
+    listener.subscribe(desk.keys.channel()).await.unwrap();
+    let records = ["a b\n", "", "\0"];
+    let at_ms = {
+        let call: Vec<_> = records.iter().map(|record| plain(record)).collect();
+        desk.submit(&call).await.unwrap().at_ms
+    };
+    let id = [1; 16];
+    desk.publish_as(&id, 1, "d").await;
+    desk.publish_as(&id, 1, "d").await;
+    desk.publish_as(&id, 2, "e").await;
+    // Whatever was pushed to this connection by now comes before this answer.
+    let _: String = redis::cmd("PING").query_async(&mut listener).await.unwrap();
+    let [batch, single] = &messages(&seen)[..] else { panic!("{:?}", seen.lock()) };
+    let read = desk.read_after(None).await;
+    assert_eq!(batch.first, Position { epoch: read.state.epoch, offset: 1 });
+    assert_eq!(batch.records, records.map(str::as_bytes));
+    assert_eq!((batch.at_ms, read.events[0].at_ms), (at_ms, at_ms));
+    assert_eq!((single.first.offset, &single.records[..]), (4, &[Bytes::from_static(b"d")][..]));
+    assert_eq!(single.at_ms, read.events[3].at_ms);
+}
+
+#[tokio::test]
+async fn a_sharded_channel_is_the_same_with_another_name() {
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
+    let () = server.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let (mut connection, seen) = listening(server.url()).await;
+    let scripts = Scripts::new(Lineage::ReplicationId, Channels::Sharded);
+    scripts.load(&mut connection).await.unwrap();
+    let keys = Keyspace::default().room(&RoomId::parse("chat:lobby").unwrap());
+    while !redis::cmd("CLUSTER")
+        .arg("INFO")
+        .query_async::<String>(&mut connection)
+        .await
+        .unwrap()
+        .contains("state:ok")
+    {}
+    // One channel a command: a confirmation more than there are answers would be taken for the next one.
+    let confirmed: Value =
+        redis::cmd("SSUBSCRIBE").arg(keys.channel()).query_async(&mut connection).await.unwrap();
+    assert!(matches!(confirmed, Value::Push { kind: PushKind::SSubscribe, .. }), "{confirmed:?}");
+    let receipts = scripts.publish(&mut connection, &keys, fresh(), &WIDE, &[plain("a")]).await.unwrap();
+    let _: String = redis::cmd("PING").query_async(&mut connection).await.unwrap();
+    let [message] = &messages(&seen)[..] else { panic!("{:?}", seen.lock()) };
+    assert_eq!(Outcome::Stored(message.first), receipts.outcomes[0]);
+    assert_eq!(scripts.positions(&mut connection, &[&keys], fresh()).await.unwrap(), [message.first]);
+    assert_eq!(scripts.read(&mut connection, &keys, fresh(), None, 10, 1000).await.unwrap().events.len(), 1);
+}
+
+/// Redis 7.0 sends a publisher's own message before the answer of its call, 7.2 and Valkey after it: nothing may
+/// depend on which, and so this tests only what holds for all.
+#[tokio::test]
+async fn what_others_stored_before_is_seen_before_the_answer() {
+    let server = RedisServer::start().await;
+    let (connection, seen) = listening(server.url()).await;
+    let mut desk = Desk { connection, ..Desk::at(&server).await };
+    let mut other = Desk::at(&server).await;
+    let channel = desk.keys.channel().to_owned();
+    desk.connection.subscribe(&channel).await.unwrap();
+    for round in 0..200_u64 {
+        other.publish(&["theirs"]).await;
+        let mine = desk.publish(&["mine"]).await[0];
+        let offsets: Vec<_> = messages(&seen).iter().map(|message| message.first.offset).collect();
+        assert_eq!(mine.offset, 2 * round + 2);
+        assert!(offsets.contains(&(mine.offset - 1)), "{offsets:?}");
+        assert!(offsets.is_sorted());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_connection_tells_its_push_sender_without_being_asked() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let (connection, seen) = listening(redis_servers::url_of(forwarder.address())).await;
+    forwarder.cut();
+    while seen.lock().last().is_none_or(|push| push.kind != PushKind::Disconnection) {
+        tokio::task::yield_now().await;
+    }
+    drop(connection);
+}
