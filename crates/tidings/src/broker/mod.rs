@@ -7,6 +7,7 @@ mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +17,10 @@ use tidings_protocol::follower::Ask;
 use tidings_protocol::message::MessageId;
 use tokio::sync::oneshot;
 
+use crate::auth::UserId;
 use crate::encode;
 use crate::inbox::{Entry, Inbox};
+use crate::presence::Info;
 use crate::publication::{Draft, Excluded};
 use crate::room::{Need, PublishError, Receipt, Room};
 use crate::users::ConnectionKey;
@@ -27,6 +30,9 @@ pub(crate) use memory::MemoryBroker;
 pub(crate) use redis::RedisBroker;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
+
+/// Who is in a room, sorted.
+pub(crate) type MembersFuture<'a> = Pin<Box<dyn Future<Output = Option<Vec<(UserId, Info)>>> + Send + 'a>>;
 
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {
@@ -49,6 +55,14 @@ pub(crate) trait Broker: Send + Sync + 'static {
 
     /// Carries an ephemeral event to the room's members on other nodes.
     fn pass_on(&self, _room: &Room, _frame: &Bytes, _except: Option<&Excluded>) {}
+
+    /// Somebody came into a room here, left it or shows something else, and the other nodes are to know.
+    fn presence_changed(&self, _room: &Arc<Room>) {}
+
+    /// Reads who is in a room that this node does not follow; none if there is no answer.
+    fn members<'a>(&'a self, _room: &'a Arc<Room>) -> MembersFuture<'a> {
+        Box::pin(std::future::ready(None))
+    }
 
     /// Whether what is published reaches other nodes.
     fn is_ready(&self) -> bool {

@@ -27,6 +27,6 @@ for index = 0, #KEYS / 6 - 1 do
     redis.call('EXPIRE', users, PRESENCE_TTL_S)
   end
   reply[#reply + 1] = room.epoch .. '.' .. text(presence.rev)
-  reply[#reply + 1] = dead_node(nodes, now_ms) and '1' or '0'
+  reply[#reply + 1] = dead_node(nodes, now_ms, node) and '1' or '0'
 end
 return reply

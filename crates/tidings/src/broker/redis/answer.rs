@@ -89,7 +89,7 @@ pub(super) fn positions(answer: Value, rooms: usize) -> Parsed<Vec<Position>> {
 }
 
 /// An array of nothing but texts.
-fn texts(answer: Value) -> Option<impl Iterator<Item = Bytes>> {
+pub(super) fn texts(answer: Value) -> Option<impl Iterator<Item = Bytes>> {
     let Value::Array(values) = answer else { return None };
     let texts: Option<Vec<_>> = values
         .into_iter()

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::carried;
+use super::deltas::DELTAS;
 use super::error::CallError;
 use super::probe::Probe;
 use super::publishing::Publishing;
@@ -39,7 +40,7 @@ const PIPELINE_REQUESTS_MAX: usize = 4096;
 /// A room's position is compared with the broker's this long after its last event, give or take a quarter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(8);
 /// How often rooms are looked through for those that are due.
-const CHECK_TICK: Duration = Duration::from_secs(1);
+pub(super) const CHECK_TICK: Duration = Duration::from_secs(1);
 /// One call compares so many rooms, subscribes to so many.
 const CHECK_ROOMS_MAX: usize = 64;
 const SUBSCRIBE_ROOMS_MAX: usize = 500;
@@ -70,6 +71,7 @@ struct Rooms {
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     number: u64,
+    pub(super) since: Instant,
     health: Arc<Health>,
 }
 
@@ -158,7 +160,7 @@ impl Link {
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         connection.subscribe(self.probe.channel()).await?;
-        Ok(Connected { connection, number, health })
+        Ok(Connected { connection, number, since: self.shared.env.now(), health })
     }
 
     /// Uses a connection until it is of no more use.
@@ -185,6 +187,8 @@ impl Link {
                 }
                 _ = checks.tick() => {
                     self.check_positions(&connected);
+                    let rooms = self.rooms.lock().by_channel.values().cloned().collect();
+                    self.check_presence(&connected, rooms);
                     self.send_probe(&connected);
                 }
             }
@@ -237,10 +241,12 @@ impl Link {
             in_time(connection.subscribe(channels)).await?;
             for room in rooms {
                 self.ask(room, room.subscribed());
+                self.share(room);
             }
         }
         for room in confirmed.into_iter().filter(|room| room.waits_for_subscription()) {
             self.ask(&room, room.subscribed());
+            self.share(&room);
         }
         Ok(())
     }
@@ -281,6 +287,9 @@ impl Link {
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
+        if message.first() == Some(&DELTAS) {
+            return self.take_deltas(&room, &message);
+        }
         let ask = carried::take(&self.shared, &room, message);
         self.ask(&room, ask);
     }

@@ -25,7 +25,7 @@ local scanned = redis.call('HSCAN', users, ARGV[6], 'COUNT', count)
 local reply = {
   room.epoch .. '.' .. text(presence.rev),
   text(math.max(0, now_ms - presence.since)),
-  dead_node(nodes, now_ms) and '1' or '0',
+  dead_node(nodes, now_ms, node) and '1' or '0',
   scanned[1],
 }
 for index = 1, #scanned[2], 2 do

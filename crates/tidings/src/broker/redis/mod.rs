@@ -7,20 +7,24 @@ mod address;
 mod answer;
 mod carried;
 mod check;
+mod deltas;
 mod error;
 mod keys;
 mod link;
 mod log;
 mod message;
+mod presence;
 mod probe;
 mod publishing;
 mod script;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -29,7 +33,7 @@ use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
 use tokio::task::JoinHandle;
 
-use super::{Broker, Completion};
+use super::{Broker, Completion, MembersFuture};
 use crate::env::Env;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
@@ -41,6 +45,7 @@ pub use check::{RedisFault, RedisReport};
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
 use link::Link;
+use presence::LEASE_DEFAULT;
 use publishing::Pending;
 use script::{Channels, Lineage, Scripts};
 
@@ -63,6 +68,7 @@ pub struct Redis {
     keyspace: Keyspace,
     connections: usize,
     lineage: Lineage,
+    lease: Duration,
 }
 
 impl Redis {
@@ -77,7 +83,17 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
+            lease: LEASE_DEFAULT,
         })
+    }
+
+    /// How long a node counts as alive after it has said so: for tests that don't want to wait for a minute.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn presence_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
     }
 
     /// What the names of all keys and channels begin with. `tidings`.
@@ -119,6 +135,8 @@ struct Shared {
     scripts: Scripts,
     /// This node, as it signs what it sends.
     node: u64,
+    /// How long it counts as alive in a room after it has said so.
+    lease: Duration,
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
@@ -162,6 +180,7 @@ impl RedisBroker {
             address: redis.address,
             keyspace: redis.keyspace,
             node: env.random(),
+            lease: redis.lease,
             env,
             metrics,
             limits,
@@ -233,6 +252,14 @@ impl Broker for RedisBroker {
     fn fingerprint(&self, event: &str, data: &[u8]) -> Option<u64> {
         let hash = Sha256::new().chain_update(event).chain_update([0]).chain_update(data).finalize();
         Some(u64::from_be_bytes(beginning(&hash)))
+    }
+
+    fn presence_changed(&self, room: &Arc<Room>) {
+        self.link(room).share(room);
+    }
+
+    fn members<'a>(&'a self, room: &'a Arc<Room>) -> MembersFuture<'a> {
+        Box::pin(self.link(room).read_members(room))
     }
 
     fn is_ready(&self) -> bool {

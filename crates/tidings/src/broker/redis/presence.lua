@@ -62,4 +62,4 @@ end
 redis.call('EXPIRE', nodes, PRESENCE_TTL_S)
 redis.call('EXPIRE', users, PRESENCE_TTL_S)
 save_presence(meta, users, carry, room, presence, records)
-return { room.epoch .. '.' .. text(presence.rev), '0', dead_node(nodes, now_ms) and '1' or '0' }
+return { room.epoch .. '.' .. text(presence.rev), '0', dead_node(nodes, now_ms, node) and '1' or '0' }

@@ -16,6 +16,7 @@ use tidings_protocol::room_log::LogBounds;
 use super::answer::{self, Receipts};
 use super::error::CallError;
 use super::keys::RoomKeys;
+use super::presence::PresenceScripts;
 
 /// Without `no-writes`, so that a replica refuses it.
 macro_rules! script {
@@ -23,6 +24,8 @@ macro_rules! script {
         concat!("#!lua", $flags, "\n", $(include_str!($file)),*)
     };
 }
+
+pub(super) use script;
 
 const PUBLISH: &str = script!("", "head.lua", "log.lua", "publish.lua");
 // A room is read, and made, also where there is no memory left for events.
@@ -69,13 +72,13 @@ pub(crate) struct Submitted<'a> {
     pub(crate) record: &'a [u8],
 }
 
-struct Script {
+pub(super) struct Script {
     body: &'static str,
     sha: String,
 }
 
 impl Script {
-    fn new(body: &'static str) -> Self {
+    pub(super) fn new(body: &'static str) -> Self {
         let mut sha = String::with_capacity(40);
         for byte in Sha1::digest(body.as_bytes()) {
             // A string takes everything.
@@ -84,7 +87,7 @@ impl Script {
         Self { body, sha }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         connection: &mut impl ConnectionLike,
         arguments: impl Fn(&mut Cmd),
@@ -110,8 +113,9 @@ pub(crate) struct Scripts {
     publish: Script,
     read: Script,
     positions: Script,
-    lineage: &'static str,
-    carry: &'static str,
+    pub(super) presence: PresenceScripts,
+    pub(super) lineage: &'static str,
+    pub(super) carry: &'static str,
 }
 
 impl Scripts {
@@ -120,6 +124,7 @@ impl Scripts {
             publish: Script::new(PUBLISH),
             read: Script::new(READ),
             positions: Script::new(POSITIONS),
+            presence: PresenceScripts::new(),
             lineage: match lineage {
                 Lineage::ReplicationId => "replid",
                 Lineage::None => "none",
@@ -136,7 +141,8 @@ impl Scripts {
     /// # Errors
     /// [`CallError`]; also where a script does not compile, which is refused.
     pub(crate) async fn load(&self, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
-        for script in [&self.publish, &self.read, &self.positions] {
+        let scripts = [&self.publish, &self.read, &self.positions];
+        for script in scripts.into_iter().chain(self.presence.all()) {
             let sha: String =
                 redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query_async(connection).await?;
             if sha != script.sha {

@@ -50,9 +50,13 @@ local function open_presence(meta, users, nodes, room, now_ms, known_rev, carry)
   return presence, true
 end
 
--- A node that has ended without a word, if there is one.
-local function dead_node(nodes, now_ms)
-  return redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now_ms), 'LIMIT', 0, 1)[1]
+-- A node that has ended without a word, if there is one. The caller is none, whatever it has missed.
+local function dead_node(nodes, now_ms, caller)
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now_ms), 'LIMIT', 0, 2)) do
+    if node ~= caller then
+      return node
+    end
+  end
 end
 
 local function nodes_and_info(value)
