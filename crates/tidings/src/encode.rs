@@ -82,7 +82,8 @@ pub(crate) fn presence_about_oneself(
     info: Option<&RawValue>,
     rev: u64,
 ) -> Bytes {
-    let (mut changes, name) = (PresenceChanges { from: rev, rev, ..PresenceChanges::default() }, user.as_str());
+    let (mut changes, name) =
+        (PresenceChanges { from: rev, rev, ..PresenceChanges::default() }, user.as_str());
     let member = Member { user: name.into(), info: Cow::Borrowed(info.unwrap_or(RawValue::NULL)) };
     match change {
         PresenceChange::Join => changes.joins.push(member),

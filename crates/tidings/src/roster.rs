@@ -5,7 +5,7 @@
 //! data, the list is kept until every node has had the time to put its own back.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_protocol::event_id::Epoch;
 use tidings_protocol::message::PresenceChange;
@@ -88,8 +88,8 @@ pub(crate) struct Through {
     pub(crate) changes: Vec<Change>,
     /// Whom the broker has at this node.
     pub(crate) here: HashSet<UserId>,
-    /// The list stays as it was for so long, and is to be read again then.
-    pub(crate) again_in: Option<Duration>,
+    /// The list stays as it was until then, and is to be read again.
+    pub(crate) again_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -98,15 +98,17 @@ enum Phase {
     #[default]
     Away,
     /// The list is to be read; with a jump of the revision, if there are not enough to tell the differences by.
-    Stale { jump: bool },
+    Stale {
+        jump: bool,
+    },
     Reading(Box<Reading>),
     Following,
 }
 
 #[derive(Default)]
 struct Reading {
-    /// The first page's revision, and for how long the broker had lost nothing.
-    first: Option<(Revision, Duration)>,
+    /// The first page's.
+    first: Option<Revision>,
     cursor: u64,
     listed: HashMap<UserId, (Info, bool)>,
     kept: Vec<Deltas>,
@@ -121,6 +123,8 @@ pub(crate) struct Roster {
     /// None before it was read.
     at: Option<Revision>,
     phase: Phase,
+    /// By then every node has put its users back.
+    settles_at: Option<Instant>,
     /// Which connection's answers count.
     connection: u64,
 }
@@ -238,12 +242,18 @@ impl Roster {
     }
 
     /// Takes what a read has brought.
-    pub(crate) fn page(&mut self, ask: AskList, page: ListPage) -> Read {
+    pub(crate) fn page(&mut self, ask: AskList, page: ListPage, now: Instant) -> Read {
         if ask.connection != self.connection {
             return Read::Again;
         }
         let Phase::Reading(reading) = &mut self.phase else { return Read::Again };
-        let (first, settled) = *reading.first.get_or_insert((page.at, page.settled));
+        let first = *reading.first.get_or_insert(page.at);
+        // Another epoch is another life, or a server that may not have what the other had.
+        let is_other = self.at.is_some_and(|at| at.epoch != page.at.epoch);
+        let settled = if is_other { Duration::ZERO } else { page.settled };
+        if let Some(wait) = SETTLED_AFTER.checked_sub(settled).filter(|wait| !wait.is_zero()) {
+            self.settles_at = self.settles_at.max(Some(now + wait));
+        }
         let last = page.at;
         for Listed { user, info, here } in page.listed {
             reading.listed.insert(user, (info, here));
@@ -258,15 +268,10 @@ impl Roster {
             return Read::Again;
         };
         let listed = std::mem::take(&mut reading.listed);
-        self.replace(reached, settled, listed)
+        self.replace(reached, listed, now)
     }
 
-    fn replace(
-        &mut self,
-        at: Revision,
-        settled: Duration,
-        listed: HashMap<UserId, (Info, bool)>,
-    ) -> Read {
+    fn replace(&mut self, at: Revision, listed: HashMap<UserId, (Info, bool)>, now: Instant) -> Read {
         let changes = self.differences(&listed);
         let (before, members_before) = (self.rev(), self.members.len());
         let mut through = Through {
@@ -274,12 +279,13 @@ impl Roster {
             members_before,
             changes: Vec::new(),
             here: listed.iter().filter(|(_, (_, here))| *here).map(|(user, _)| user.clone()).collect(),
-            again_in: None,
+            again_at: None,
         };
         let is_first = self.at.is_none();
         let revisions = at.rev.saturating_sub(before);
-        if !is_first && !changes.is_empty() && settled < SETTLED_AFTER {
-            through.again_in = Some(SETTLED_AFTER - settled);
+        self.settles_at.take_if(|at| *at <= now);
+        if !is_first && !changes.is_empty() && self.settles_at.is_some() {
+            through.again_at = self.settles_at;
         } else if !is_first && changes.len() as u64 > revisions {
             // Whoever has the list at this revision could not be told what is different: another revision is needed.
             self.phase = Phase::Stale { jump: true };

@@ -80,7 +80,9 @@ pub(crate) enum Work {
 pub(crate) enum Next {
     Do(Work),
     /// Nothing, and whoever works may go; whether nobody holds the room any more, so that the broker is to be told.
-    Rest { let_go: bool },
+    Rest {
+        let_go: bool,
+    },
 }
 
 /// A comparison that is due.
@@ -233,7 +235,10 @@ impl Room {
     /// Begins to do what the presence wants of the broker, unless somebody does.
     pub(crate) fn begin_work(&self) -> bool {
         let mut state = self.state.lock();
-        state.following.as_mut().is_some_and(|following| !std::mem::replace(&mut following.sharing.working, true))
+        state
+            .following
+            .as_mut()
+            .is_some_and(|following| !std::mem::replace(&mut following.sharing.working, true))
     }
 
     /// Whoever works can't go on: there is no connection.
@@ -254,10 +259,8 @@ impl Room {
         }
         sharing.working = false;
         let told = sharing.roster.is_following() && sharing.pending.is_empty() && sharing.telling.is_empty();
-        let let_go = told
-            && state.presence.len() == 0
-            && std::mem::take(&mut sharing.holds)
-            && following.release();
+        let let_go =
+            told && state.presence.len() == 0 && std::mem::take(&mut sharing.holds) && following.release();
         Next::Rest { let_go }
     }
 
@@ -293,12 +296,12 @@ impl Room {
         let mut state = self.state.lock();
         let Some(following) = &mut state.following else { return (false, None) };
         following.sharing.sweep |= some_dead;
-        let through = match following.sharing.roster.page(ask, page) {
+        let through = match following.sharing.roster.page(ask, page, now) {
             Read::More => return (false, None),
             Read::Again => return (true, None),
             Read::Through(through) => through,
         };
-        following.sharing.again_at = through.again_in.map(|wait| now + wait);
+        following.sharing.again_at = through.again_at;
         for listed in following.sharing.waiting.drain(..) {
             // Whoever has stopped waiting does not want to know.
             let _ = listed.send(());
@@ -317,7 +320,8 @@ impl Room {
             let restore = kept.or_else(|| lost.get(&user).copied().cloned().flatten());
             state.put_back(&user, &restore);
         }
-        for user in through.here.iter().filter(|user| !state.presence.has(user)).cloned().collect::<Vec<_>>() {
+        for user in through.here.iter().filter(|user| !state.presence.has(user)).cloned().collect::<Vec<_>>()
+        {
             state.left(&user);
         }
     }
@@ -342,17 +346,11 @@ impl Room {
             let told = match following.sharing.roster.apply(rev, change) {
                 None => self.cover(&mut state, rev, rev, before, limits, now),
                 Some(change) => {
-                    if change.kind == PresenceChange::Leave
-                        && state.presence.has(&change.user)
-                    {
+                    if change.kind == PresenceChange::Leave && state.presence.has(&change.user) {
                         state.put_back(&change.user, &change.info);
                     }
-                    let delta = Delta {
-                        change: change.kind,
-                        user: &change.user,
-                        info: change.info.as_deref(),
-                        rev,
-                    };
+                    let delta =
+                        Delta { change: change.kind, user: &change.user, info: change.info.as_deref(), rev };
                     self.tell(&mut state, &delta, before, limits, now)
                 }
             };

@@ -35,7 +35,7 @@ end
 local function open_presence(meta, users, nodes, room, now_ms, known_rev, carry)
   local stored = redis.call('HMGET', meta, 'rev', 'rev_epoch', 'users', 'since')
   local count = redis.call('HLEN', users)
-  local presence = { rev = tonumber(stored[1]) or 0, since = tonumber(stored[4]) or now_ms, count = count }
+  local presence = { rev = tonumber(stored[1]) or 0, since = tonumber(stored[4]) or 0, count = count }
   local whole = stored[1] and tonumber(stored[3]) == count and (count == 0 or redis.call('EXISTS', nodes) == 1)
   if whole and stored[2] == room.epoch and presence.rev >= known_rev then
     return presence, false
@@ -44,8 +44,9 @@ local function open_presence(meta, users, nodes, room, now_ms, known_rev, carry)
     redis.call('DEL', users, nodes)
     presence.count = 0
   end
-  presence.since = now_ms
-  redis.call('HSET', meta, 'users', presence.count, 'since', text(now_ms))
+  -- Where nothing has been yet nothing was lost; a node that has seen more knows it by the epoch.
+  presence.since = (stored[1] or known_rev > 0) and now_ms or 0
+  redis.call('HSET', meta, 'users', presence.count, 'since', text(presence.since))
   jump(meta, carry, presence, room, now_ms, known_rev)
   return presence, true
 end
