@@ -97,7 +97,7 @@ for (const [name, start] of [
       await page.keyboard.type("keys");
       if (name === "examples/chat") {
         await page.keyboard.press("Tab");
-        await page.keyboard.type("a password");
+        await page.keyboard.type("canary-bird of keys");
       }
       await page.keyboard.press("Enter");
       await window.connected();

@@ -1,13 +1,33 @@
-/** The servers of a test, and a network between them and a browser that can be broken at will. */
+/**
+ * The servers of a test, and a network between them and a browser that can be broken at will.
+ *
+ * What servers and pages log is kept for the gate (`tests/canary/`), which looks in it for tokens and secrets: `./test`
+ * says where by `TIDINGS_TEST_LOGS`; without it nothing is kept. The servers' stdout is not kept: a token that is asked for
+ * stands there.
+ */
 
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const TARGET = process.env.TIDINGS_TARGET ?? fileURLToPath(new URL("../../target/debug/", import.meta.url));
+
+const KEPT = process.env.TIDINGS_TEST_LOGS;
+/** What the secret of `tidings dev` may be, hexadecimal digits; the canary in all secrets of tests is in it. */
+const DEV_SECRET = Buffer.from("canary-bird of the pages' tests!").toString("hex");
+
+function keptFile(kind: string, of: string): string | undefined {
+  return KEPT && join(KEPT, `${kind}-${of}-${process.pid}.log`);
+}
+
+/** Keeps a text of this kind. */
+export function keep(kind: string, of: string, text: string): void {
+  const file = keptFile(kind, of);
+  if (file) appendFileSync(file, `${text}\n`);
+}
 
 /** A free port of this machine; it is free again when this returns. */
 async function freePort(): Promise<number> {
@@ -55,6 +75,7 @@ export class ServerProcess {
   static async #start(command: (port: number, folder: string) => string[]): Promise<ServerProcess> {
     const folder = mkdtempSync(join(tmpdir(), "tidings-pages-"));
     const port = await freePort();
+    writeFileSync(join(folder, "dev-secret"), DEV_SECRET);
     const server = new ServerProcess(port, command(port, folder), folder);
     await server.start();
     return server;
@@ -63,14 +84,26 @@ export class ServerProcess {
   /** Starts it, and waits until it says where it is. */
   async start(): Promise<void> {
     const [program, ...args] = this.#command;
-    const env = { ...process.env, TIDINGS_HOME: this.#folder, RUST_LOG: "warn" };
-    const child = spawn(join(TARGET, program!), args, { env, stdio: ["ignore", "pipe", "inherit"] });
+    const level = KEPT ? "trace" : "warn";
+    const env = { ...process.env, TIDINGS_HOME: this.#folder, TIDINGS_LOG: level, RUST_LOG: level, NO_COLOR: "1" };
+    const file = keptFile("server", program!);
+    const log = file ? openSync(file, "a") : "inherit";
+    const child = spawn(join(TARGET, program!), args, { env, stdio: ["ignore", "pipe", log] });
+    if (log !== "inherit") closeSync(log);
     this.#process = child;
     await new Promise<void>((resolve, reject) => {
       child.stdout!.on("data", (text: Buffer) => text.includes("http://") && resolve());
       child.once("error", reject);
       child.once("exit", (code) => reject(new Error(`${program} ended with ${code}; is it built?`)));
     });
+  }
+
+  /** The applications of the examples have no page of metrics. */
+  async #keepMetrics(): Promise<void> {
+    const [program] = this.#command;
+    if (!KEPT || program !== "tidings" || !this.#process) return;
+    const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
+    keep("metrics", program, await answer.text());
   }
 
   /** `kill -9` */
@@ -84,6 +117,7 @@ export class ServerProcess {
   }
 
   async end(): Promise<void> {
+    await this.#keepMetrics();
     await this.kill();
     rmSync(this.#folder, { recursive: true });
   }

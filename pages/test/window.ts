@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 
 import { launch, type Browser, type BrowserContext, type Page } from "puppeteer-core";
 
-import { Network, type ServerProcess } from "./servers.ts";
+import { keep, Network, type ServerProcess } from "./servers.ts";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const WAIT_MAX_MS = 40_000;
@@ -34,6 +34,7 @@ export class Window {
     this.#context = context;
     page.setDefaultTimeout(WAIT_MAX_MS);
     page.on("pageerror", (error) => this.faults.push(String(error)));
+    page.on("console", (message) => keep("browser", "page", `${message.type()} ${message.location().url} ${message.text()}`));
   }
 
   /** A window of its own, with its own cookies and its own network. */
@@ -62,7 +63,7 @@ export class Window {
     await this.page.waitForSelector("#name", { visible: true });
     await this.page.$eval("#name", (field) => ((field as HTMLInputElement).value = ""));
     await this.page.type("#name", user);
-    if (await this.page.$("#password")) await this.page.type("#password", `password of ${user}`);
+    if (await this.page.$("#password")) await this.page.type("#password", `canary-bird of ${user}`);
     await this.page.keyboard.press("Enter");
     return this.connected();
   }

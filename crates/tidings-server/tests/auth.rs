@@ -4,7 +4,6 @@
 
 mod server;
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,11 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use server::{Client, get as http_get, signal, tidings, within};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use server::{Client, Serve, get as http_get};
 use tokio::net::TcpListener;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "canary-bird of the backend, more than 32 bytes";
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -27,7 +25,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 
 fn claims(user: &str, role: &str) -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    json!({"sub": user, "aud": "app", "iat": now, "exp": now + 60, "role": role})
+    json!({"sub": user, "aud": "app", "iat": now, "exp": now + 60, "role": role, "note": "canary-bird of the claims"})
 }
 
 /// A key of an issuer's.
@@ -79,24 +77,18 @@ async fn an_issuers_keys_and_the_claims_of_its_tokens_decide() {
         join = {{ claim = "/role", equals = "staff" }}
         publish = {{ claim = "/role", equals = "staff" }}
         any_event = true
+        [admin]
+        listen = "127.0.0.1:0"
         "#
     );
     std::fs::write(home.path().join("tidings.toml"), config).unwrap();
-    let mut command = tidings(&home);
-    command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line: Value = serde_json::from_str(&within(log.next_line()).await.unwrap().unwrap()).unwrap();
-        if line["message"] == "listening" {
-            break line["address"].as_str().unwrap().to_owned();
-        }
-    };
+    let serve = Serve::start(home).await;
+    let address = &serve.address;
 
-    let mut ann = Client::connect(&address, &known.token("ann", "staff")).await;
-    let mut guest = Client::connect(&address, &known.token("guest", "guest")).await;
+    let mut ann = Client::connect(address, &known.token("ann", "staff")).await;
+    let mut guest = Client::connect(address, &known.token("guest", "guest")).await;
     let own = tidings::auth::mint_hs256(SECRET.as_bytes(), &claims("backend", "staff")).unwrap();
-    let backend = Client::connect(&address, &own).await;
+    let backend = Client::connect(address, &own).await;
     let said = async |client: &mut Client, message: &str| {
         client.send(message).await;
         loop {
@@ -110,7 +102,7 @@ async fn an_issuers_keys_and_the_claims_of_its_tokens_decide() {
     assert!(said(&mut ann, join).await["top"].is_string());
     assert!(said(&mut ann, r#"{"event":"say","room":"staff","id":"s"}"#).await["event_id"].is_string());
     assert_eq!(said(&mut guest, join).await["code"], "forbidden");
-    let forged = http_get(&address, &format!("/ws?token={}", stranger.token("ann", "staff")), &address).await;
+    let forged = http_get(address, &format!("/ws?token={}", stranger.token("ann", "staff")), address).await;
     assert!(forged.status == 401 && forged.body.contains("token_signature"), "{forged:?}");
     // With a new token goes what the old one allowed.
     let refresh =
@@ -122,6 +114,5 @@ async fn an_issuers_keys_and_the_claims_of_its_tokens_decide() {
     for client in [ann, guest, backend] {
         client.close().await;
     }
-    signal(&child, rustix::process::Signal::TERM);
-    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+    serve.end().await;
 }

@@ -6,13 +6,13 @@ mod server;
 
 use std::process::Output;
 
-use server::{Dev, tidings, within};
+use server::{Dev, run, tidings};
 
 async fn bench(dev: &Dev, arguments: &[&str]) -> Output {
     let url = format!("ws://{}", dev.address);
     let mut command = tidings(&dev.home);
     command.args(["bench", &url, "--warm-up", "0.2", "--seconds", "1"]).args(arguments);
-    within(command.output()).await.unwrap()
+    run(&mut command).await
 }
 
 #[tokio::test]
@@ -73,6 +73,6 @@ async fn what_the_server_refuses_is_told_with_what_to_do() {
         assert!(output.status.code() == Some(1) && error.contains(told), "{arguments:?}: {error}");
     }
     let mut command = tidings(&dev.home);
-    let output = within(command.args(["bench", "http://127.0.0.1:1"]).output()).await.unwrap();
+    let output = run(command.args(["bench", "http://127.0.0.1:1"])).await;
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }

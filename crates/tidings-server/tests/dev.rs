@@ -6,11 +6,11 @@ mod server;
 
 use std::time::Duration;
 
-use server::{Dev, get, tidings, within};
+use server::{Dev, get, run, tidings};
 
 #[tokio::test]
 async fn it_listens_within_a_second_and_greets_with_all_that_is_needed() {
-    let dev = Dev::start().await;
+    let dev = Dev::start_in(tempfile::tempdir().unwrap(), &[]).await;
     assert!(dev.started_in < Duration::from_secs(1), "{:?}", dev.started_in);
     let (address, token) = (&dev.address, &dev.token);
     assert!(
@@ -110,7 +110,7 @@ async fn what_can_not_be_is_refused_with_its_exit_code() {
         (&["no-such-command"], 2, "Usage"),
     ];
     for (arguments, code, said) in cases {
-        let output = within(tidings(&home).args(arguments).output()).await.unwrap();
+        let output = run(tidings(&home).args(arguments)).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(said), "{arguments:?}: {stderr}");
@@ -122,8 +122,8 @@ async fn what_can_not_be_is_refused_with_its_exit_code() {
 #[tokio::test]
 async fn there_is_no_echo_in_a_release() {
     let home = tempfile::tempdir().unwrap();
-    let output = within(tidings(&home).arg("echo").output()).await.unwrap();
+    let output = run(tidings(&home).arg("echo")).await;
     assert_eq!(output.status.code(), Some(2));
-    let help = within(tidings(&home).arg("--help").output()).await.unwrap();
+    let help = run(tidings(&home).arg("--help")).await;
     assert!(!String::from_utf8(help.stdout).unwrap().contains("echo"));
 }

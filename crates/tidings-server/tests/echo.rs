@@ -7,7 +7,7 @@ mod server;
 use std::process::Stdio;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use server::{tidings, within};
+use server::{kept_stderr, tidings, within};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
@@ -20,7 +20,7 @@ async fn echoed(options: &[&str], bytes: usize) -> Option<Result<Message, Error>
         .args(["echo", "--listen", "127.0.0.1:0"])
         .args(options)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(kept_stderr());
     let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = within(stdout.next_line()).await.unwrap().unwrap();

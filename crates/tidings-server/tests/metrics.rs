@@ -4,107 +4,60 @@
 
 mod server;
 
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-
-use serde_json::{Value, json};
-use server::{Client, Dev, get, signal, tidings, within};
-use tempfile::TempDir;
+use serde_json::json;
+use server::{Client, Dev, Serve, get, within};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::Child;
-use tokio::task::JoinHandle;
 
-const SECRET: &str = "canary-of-the-secret-0123456789abcdef";
+const SECRET: &str = "canary-bird-of-the-secret-0123456789abcdef";
 
-/// A running `tidings serve` that logs all it can.
-struct Serve {
-    child: Child,
-    address: String,
-    admin: String,
-    log: Arc<Mutex<String>>,
-    reading: JoinHandle<()>,
-    _home: TempDir,
+async fn serve() -> Serve {
+    let home = tempfile::tempdir().unwrap();
+    let config = r#"
+        listen = "127.0.0.1:0"
+        allowed_origins = ["https://app.example"]
+        [auth]
+        secret_file = "secret"
+        [[rooms]]
+        pattern = "*"
+        join = "anyone"
+        publish = "anyone"
+        [admin]
+        listen = "127.0.0.1:0"
+    "#;
+    std::fs::write(home.path().join("tidings.toml"), config).unwrap();
+    std::fs::write(home.path().join("secret"), SECRET).unwrap();
+    Serve::start(home).await
 }
 
-impl Serve {
-    async fn start() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let config = r#"
-            listen = "127.0.0.1:0"
-            allowed_origins = ["https://app.example"]
-            [auth]
-            secret_file = "secret"
-            [[rooms]]
-            pattern = "*"
-            join = "anyone"
-            publish = "anyone"
-            [admin]
-            listen = "127.0.0.1:0"
-        "#;
-        std::fs::write(home.path().join("tidings.toml"), config).unwrap();
-        std::fs::write(home.path().join("secret"), SECRET).unwrap();
-        let mut command = tidings(&home);
-        command.arg("serve").arg("--config").arg(home.path().join("tidings.toml"));
-        let mut child = command.env("TIDINGS_LOG", "trace").stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = String::new();
-        let mut address_of = async |message: &str| loop {
-            let line = within(lines.next_line()).await.unwrap().expect("it listens");
-            seen += &line;
-            let line: Value = serde_json::from_str(&line).expect("the log is JSON lines");
-            if line["message"] == message {
-                break line["address"].as_str().unwrap().to_owned();
-            }
-        };
-        let (address, admin) = (address_of("listening").await, address_of("listening for operators").await);
-        let log = Arc::new(Mutex::new(seen));
-        let kept = Arc::clone(&log);
-        let reading = tokio::spawn(async move {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                *kept.lock().unwrap() += &line;
-            }
-        });
-        Self { child, address, admin, log, reading, _home: home }
-    }
-
-    /// Sends a handshake as it is and gives the status.
-    async fn handshake(&self, target: &str, headers: &str) -> u16 {
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n",
-            self.address
-        );
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut line = String::new();
-        within(BufReader::new(stream).read_line(&mut line)).await.unwrap();
-        line.split(' ').nth(1).unwrap_or_else(|| panic!("no HTTP: {line:?}")).parse().unwrap()
-    }
-
-    /// Ends it; all that it has logged.
-    async fn end(mut self) -> String {
-        signal(&self.child, rustix::process::Signal::TERM);
-        assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
-        within(self.reading).await.unwrap();
-        self.log.lock().unwrap().clone()
-    }
+/// Sends a handshake as it is and gives the status.
+async fn handshake(serve: &Serve, target: &str, headers: &str) -> u16 {
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n",
+        serve.address
+    );
+    let mut stream = TcpStream::connect(&serve.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    within(BufReader::new(stream).read_line(&mut line)).await.unwrap();
+    line.split(' ').nth(1).unwrap_or_else(|| panic!("no HTTP: {line:?}")).parse().unwrap()
 }
 
 fn token(secret: &str, expires_in: i64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let exp = now.saturating_add_signed(expires_in);
-    let claims = json!({"sub": "ann", "aud": "tidings", "exp": exp, "note": "canary-of-the-claims"});
+    let claims = json!({"sub": "ann", "aud": "tidings", "exp": exp, "note": "canary-bird-of-the-claims"});
     tidings::auth::mint_hs256(secret.as_bytes(), &claims).unwrap()
 }
 
 #[tokio::test]
 async fn an_operator_sees_metrics_and_health_on_a_listener_of_his_own() {
-    let serve = Serve::start().await;
+    let serve = serve().await;
     let mut ann = Client::connect(&serve.address, &token(SECRET, 60)).await;
     ann.send(r#"{"event":"room.join","room":"a","id":"1"}"#).await;
     ann.until("ack").await;
-    assert_eq!(serve.handshake("/ws", "").await, 401);
+    assert_eq!(handshake(&serve, "/ws", "").await, 401);
     let metrics = get(&serve.admin, "/metrics", "anything").await;
     assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{}", metrics.head);
     for line in [
@@ -140,18 +93,18 @@ async fn a_developer_sees_metrics_on_the_one_port_and_a_rebound_name_does_not() 
 
 #[tokio::test]
 async fn neither_secret_nor_token_is_in_the_log_or_in_the_metrics() {
-    let serve = Serve::start().await;
+    let serve = serve().await;
     let good = token(SECRET, 60);
-    let (expired, forged) = (token(SECRET, -3600), token("canary-of-another-secret-0123456789", 60));
+    let (expired, forged) = (token(SECRET, -3600), token("canary-bird-of-another-secret-0123456789", 60));
     let broken = format!("{}x", good.replace('.', "-"));
     let protocol = |token: &str| format!("Sec-WebSocket-Protocol: tidings.v1, tidings.token.{token}\r\n");
     let header = |token: &str| format!("Authorization: Bearer {token}\r\n");
 
     // The three places of a token, with each of the tokens.
     for (token, status) in [(&good, 101), (&expired, 401), (&forged, 401), (&broken, 401)] {
-        assert_eq!(serve.handshake(&format!("/ws?token={token}"), "").await, status);
-        assert_eq!(serve.handshake("/ws", &header(token)).await, status);
-        assert_eq!(serve.handshake("/ws", &protocol(token)).await, status);
+        assert_eq!(handshake(&serve, &format!("/ws?token={token}"), "").await, status);
+        assert_eq!(handshake(&serve, "/ws", &header(token)).await, status);
+        assert_eq!(handshake(&serve, "/ws", &protocol(token)).await, status);
     }
     // Refusals of another kind, and a token where none belongs.
     for (target, headers, status) in [
@@ -163,7 +116,7 @@ async fn neither_secret_nor_token_is_in_the_log_or_in_the_metrics() {
         ("/ws".to_owned(), format!("Cookie: token={good}\r\nX-Token: {good}\r\nUser-Agent: ok\r\n"), 401),
         (format!("/ws?token={good}"), format!("Bad Header {good}\r\n"), 400),
     ] {
-        assert_eq!(serve.handshake(&target, &headers).await, status, "{target:.20} {headers:.20}");
+        assert_eq!(handshake(&serve, &target, &headers).await, status, "{target:.20} {headers:.20}");
     }
     assert_eq!(get(&serve.address, &format!("/ws?token={good}"), &serve.address).await.status, 426);
 

@@ -4,13 +4,10 @@
 
 mod server;
 
-use std::process::Stdio;
-
-use server::{Client, get, signal, tidings, within};
+use server::{Client, Serve, get, run, tidings};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "canary-bird of the configuration, and 32 bytes";
 
 /// A home with a configuration in it.
 fn configured(config: &str) -> TempDir {
@@ -22,7 +19,7 @@ fn configured(config: &str) -> TempDir {
 
 fn token(user: &str, rooms: &[&str]) -> String {
     let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
-    let claims = serde_json::json!({"sub": user, "aud": "app", "exp": exp, "rooms": rooms});
+    let claims = serde_json::json!({"sub": user, "aud": "app", "exp": exp, "rooms": rooms, "note": "canary-bird of the claims"});
     tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
 }
 
@@ -46,6 +43,8 @@ async fn rooms_limits_and_audience_are_as_configured() {
         schema_file = "post.json"
         [limits]
         connections_per_user_max = 1
+        [admin]
+        listen = "127.0.0.1:0"
         "#,
     );
     std::fs::write(
@@ -53,19 +52,10 @@ async fn rooms_limits_and_audience_are_as_configured() {
         r#"{"properties": {"lines": {"items": {"type": "integer"}}}}"#,
     )
     .unwrap();
-    let mut command = tidings(&home);
-    command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line: serde_json::Value = serde_json::from_str(&within(log.next_line()).await.unwrap().unwrap())
-            .expect("the log is JSON lines");
-        if line["message"] == "listening" {
-            break line["address"].as_str().unwrap().to_owned();
-        }
-    };
+    let serve = Serve::start(home).await;
+    let address = &serve.address;
 
-    let mut ada = Client::connect(&address, &token("ada", &["chat:a"])).await;
+    let mut ada = Client::connect(address, &token("ada", &["chat:a"])).await;
     let mut said = async |message: &str| {
         ada.send(message).await;
         loop {
@@ -87,14 +77,13 @@ async fn rooms_limits_and_audience_are_as_configured() {
     assert!(said(r#"{"event":"room.join","room":"news","id":"4"}"#).await["top"].is_string());
     assert_eq!(said(r#"{"event":"post","room":"news","id":"5"}"#).await["code"], "forbidden");
 
-    let second = get(&address, &format!("/ws?token={}", token("ada", &[])), &address).await;
+    let second = get(address, &format!("/ws?token={}", token("ada", &[])), address).await;
     assert!(second.status == 429 && second.body.contains("connection_limit"), "{second:?}");
-    assert_eq!(get(&address, "/", &address).await.status, 404, "the page is for development");
-    assert_eq!(get(&address, "/dev/token?user=ada", &address).await.status, 404);
+    assert_eq!(get(address, "/", address).await.status, 404, "the page is for development");
+    assert_eq!(get(address, "/dev/token?user=ada", address).await.status, 404);
 
     ada.close().await;
-    signal(&child, rustix::process::Signal::TERM);
-    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+    serve.end().await;
 }
 
 #[tokio::test]
@@ -146,7 +135,7 @@ async fn what_is_wrong_is_told_with_its_place_and_exit_code_78() {
             .unwrap();
         std::fs::write(home.path().join("remote.json"), r#"{"$ref": "https://example.com/a.json"}"#).unwrap();
         let path = home.path().join("tidings.toml");
-        let output = within(tidings(&home).arg("serve").arg("--config").arg(path).output()).await.unwrap();
+        let output = run(tidings(&home).arg("serve").arg("--config").arg(path)).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{stderr}");
         assert!(stderr.contains(place) && stderr.contains(said), "{stderr}");

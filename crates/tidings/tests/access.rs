@@ -7,14 +7,17 @@
     reason = "a test fails by it, and a handler that panics is a case"
 )]
 
+mod log_capture;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use log_capture::TestHub;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings::auth::{AuthFuture, Authenticate, Identity, UserId};
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{
     Access, AccessError, BuildError, Hub, HubBuilder, MembershipFuture, Memberships, RoomId, RoomRules,
 };

@@ -1,12 +1,15 @@
 //! One connection's life: heartbeat, limits, close, drain.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::time::Duration;
 
+use log_capture::TestHub;
 use serde_json::json;
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::frame::Opcode;
-use tidings::testing::{ConnectOptions, TestFrame, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestFrame, identity};
 use tidings::{Access, Hub, HubBuilder, Limits, RoomId, RoomRules};
 use tokio::time::Instant;
 

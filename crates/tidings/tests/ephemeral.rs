@@ -1,9 +1,12 @@
 //! Events that are stored nowhere: who gets them, how they look, and that they are the first to be dropped.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use bytes::Bytes;
+use log_capture::TestHub;
 use serde_json::{Value, json};
-use tidings::testing::{TestClient, TestFrame, TestHub};
+use tidings::testing::{TestClient, TestFrame};
 use tidings::{
     Access, BroadcastError, BuildError, Context, Hub, HubBuilder, Limits, PublishError, RoomId, RoomRules,
 };

@@ -2,6 +2,8 @@
 //! contiguous, and each of its ids gave one event.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the tests, 32 bytes and more";
 /// Sessions under way at once.
 const SESSIONS_AT_ONCE: usize = 24;
 /// A session that takes longer hangs.
@@ -304,6 +306,7 @@ async fn session(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_every_byte_loses_and_doubles_nothing() {
     let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
+    log_capture::keep();
     let hub = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap()).rule(rule).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();

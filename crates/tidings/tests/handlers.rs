@@ -1,14 +1,17 @@
 //! What handlers see and do, and what becomes of their calls.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use log_capture::TestHub;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings::auth::Identity;
-use tidings::testing::{ConnectOptions, TestFrame, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestFrame, identity};
 use tidings::{Access, AckError, Context, Hub, HubBuilder, RoomId, RoomRules};
 use tokio::sync::{Notify, Semaphore};
 

@@ -1,18 +1,20 @@
 //! The answers of the handshake's route, in the application's own router and without a port.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, Response};
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::Hub;
 use tidings::auth::{Jwt, mint_hs256};
-use tidings::testing::TestHub;
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the tests, 32 bytes and more";
 
 fn hub() -> TestHub {
     let builder = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap());
@@ -20,7 +22,7 @@ fn hub() -> TestHub {
 }
 
 fn good_token() -> String {
-    mint_hs256(SECRET, &json!({"sub": "ann", "exp": 4_000_000_000u64, "aud": "tidings"})).unwrap()
+    mint_hs256(SECRET, &json!({"sub": "ann", "exp": 4_000_000_000u64, "aud": "tidings", "note": "canary-bird of the claims"})).unwrap()
 }
 
 async fn answer(hub: &TestHub, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Body> {

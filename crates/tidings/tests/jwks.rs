@@ -2,6 +2,7 @@
 //! what is no key. Time is what the verification is told.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the functions that the tests share are tests too")]
 
+mod log_capture;
 mod token_support;
 
 use std::sync::Arc;
@@ -19,11 +20,11 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode, header as http_header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::Hub;
 use tidings::auth::TokenFault::{Expired, Signature};
 use tidings::auth::{AuthError, FetchFuture, FetchKeySet, Jwks, Jwt};
-use tidings::testing::TestHub;
 use token_support::{NOW, OTHER_SECRET, RSA, SECRET, Signer, claims, encode, ours, pem};
 use tokio::net::TcpListener;
 
@@ -46,6 +47,7 @@ struct Issuer {
 
 impl Issuer {
     async fn start(keys: &[Value]) -> Self {
+        log_capture::keep();
         let published = Arc::new(Published::default());
         let app = Router::new().route("/jwks.json", get(answer)).with_state(Arc::clone(&published));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

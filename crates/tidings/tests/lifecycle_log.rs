@@ -35,7 +35,7 @@ fn hub() -> TestHub {
     let rules = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
     let builder = Hub::builder()
         .rule(rules)
-        .authenticate(Jwt::hs256(b"a secret of the tests, 32 bytes and more").unwrap())
+        .authenticate(Jwt::hs256(b"canary-bird of the tests, 32 bytes and more").unwrap())
         .on("fail", |_: Context, _: Value| async { Ok(Err::<(), _>(io::Error::other("a\nforged line"))?) });
     TestHub::start(builder).unwrap()
 }

@@ -5,16 +5,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod limit_support;
+mod log_capture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use limit_support::{ask, broadcast, handshake, hits, hub, hub_with, open, pass, refused, room};
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::auth::Jwt;
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::frame::Opcode;
-use tidings::testing::{ConnectOptions, TestHub, identity};
+use tidings::testing::{ConnectOptions, identity};
 use tidings::{BuildError, Context, Limits};
 use tokio::sync::Semaphore;
 
@@ -201,7 +203,7 @@ async fn ninety_seconds_of_silence_close_with_4110() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_of_more_than_8_kib_is_401_and_one_that_has_ended_closes_with_4300() {
-    let jwt = Jwt::hs256(b"a secret of the tests, 32 bytes and more").unwrap();
+    let jwt = Jwt::hs256(b"canary-bird of the tests, 32 bytes and more").unwrap();
     let hub = TestHub::start(open().authenticate(jwt)).unwrap();
     let (status, code, _) = handshake(&hub, None, &"x".repeat(8 * 1024)).await;
     assert_eq!((status, &*code, hits(&hub, "token_bytes_max")), (401, "token_malformed", 0));

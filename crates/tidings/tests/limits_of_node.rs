@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod limit_support;
+mod log_capture;
 
 use std::time::Duration;
 
 use limit_support::{Change, ask, broadcast, handshake, hits, hub, hub_with, open, pass, refused, room};
+use log_capture::TestHub;
 use serde_json::json;
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::limits::ConnectionLimitPolicy;
-use tidings::testing::TestHub;
 use tidings::{AckError, BroadcastError, Context, Limits, PublishError};
 
 #[tokio::test(start_paused = true)]

@@ -2,15 +2,18 @@
 //! not get, and that their position is right whatever happens.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use log_capture::TestHub;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tidings::auth::Identity;
 use tidings::protocol::event_id::{Cursor, EventId};
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{Access, Hub, Limits, Overflow, RoomId, RoomRules};
 
 /// So large that a few dozen fill a client's pipe.

@@ -1,12 +1,15 @@
 //! Who is in a room as the others are told: a lost connection is no departure until its grace has ended.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::time::Duration;
 
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::frame::Opcode;
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{Access, Hub, HubBuilder, Limits, RoomId, RoomRules};
 use tokio::time::Instant;
 

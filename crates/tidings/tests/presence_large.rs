@@ -1,11 +1,14 @@
 //! Presence where there are many: changes are told together, lists come in pages, and a number may be all that is told.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use log_capture::TestHub;
 use serde_json::{Value, json};
-use tidings::testing::{TestClient, TestHub};
+use tidings::testing::TestClient;
 use tidings::{Access, Hub, HubBuilder, Limits, Presence, RoomId, RoomRules};
 use tokio::time::{Instant, advance};
 

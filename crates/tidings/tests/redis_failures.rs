@@ -2,15 +2,16 @@
 //! to I5. Every divergence is told within 15 s, and what lost nothing is told to nobody.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
 mod redis_nodes;
 mod redis_servers;
 
 use std::time::{Duration, Instant};
 
+use log_capture::TestHub;
 use redis_nodes::{Names, Publisher, Reader, node, until};
 use redis_servers::{Forwarder, RedisServer, url_of};
 use serde_json::{Value, json};
-use tidings::testing::TestHub;
 
 /// I4: a divergence is told by then.
 const TOLD_MAX: Duration = Duration::from_secs(15);

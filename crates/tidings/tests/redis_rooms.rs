@@ -1,6 +1,7 @@
 //! Several nodes that share rooms through a real Redis: order, replay, acks, exclusion, bytes, keys.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
 mod redis_nodes;
 mod redis_servers;
 

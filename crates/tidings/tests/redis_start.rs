@@ -1,6 +1,7 @@
 //! What a node asks of its Redis before it starts, and whether it says that it is ready afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
 mod redis_nodes;
 mod redis_servers;
 
@@ -11,6 +12,7 @@ use redis_servers::{Forwarder, RedisServer, url_of};
 use tidings::{Redis, RedisFault};
 
 fn redis(url: &str) -> Redis {
+    log_capture::keep();
     Redis::new(url).unwrap()
 }
 
@@ -45,11 +47,11 @@ async fn nobody_at_the_address_may_pass() {
 
 /// A user who may do what a fault's fix says, but for `less`.
 async fn check_as(server: &RedisServer, less: &[&str]) -> Result<(), RedisFault> {
-    let mut rule = vec!["ACL", "SETUSER", "tidings", "reset", "on", ">pass"];
+    let mut rule = vec!["ACL", "SETUSER", "tidings", "reset", "on", ">canary-bird"];
     let all = "~tidings:* &tidings:* +@read +@write +@scripting +@pubsub +@connection +info +time";
     rule.extend(all.split(' ').chain(less.iter().copied()));
     let () = server.run(&rule).await;
-    let url = format!("redis://tidings:pass@{}", server.address());
+    let url = format!("redis://tidings:canary-bird@{}", server.address());
     redis(&url).check().await.map(drop)
 }
 
@@ -64,9 +66,10 @@ async fn what_the_user_may_not_do_is_told_with_what_he_needs() {
         assert!(!fault.is_passing(), "{less:?}: {fault}");
         assert!(fault.fix().contains("ACL"), "{less:?}: {fault}");
     }
-    let fault = redis(&format!("redis://tidings:wrong@{}", server.address())).check().await.unwrap_err();
+    let fault =
+        redis(&format!("redis://tidings:wrong-canary-bird@{}", server.address())).check().await.unwrap_err();
     assert!(matches!(fault, RedisFault::Refused(_)), "{fault}");
-    assert!(!fault.to_string().contains("wrong"), "{fault}");
+    assert!(!fault.to_string().contains("canary-bird"), "{fault}");
 }
 
 #[tokio::test]

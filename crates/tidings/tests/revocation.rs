@@ -1,6 +1,8 @@
 //! Tokens that are taken back: live connections end at once, and neither a handshake nor a refresh takes them any more.
 #![allow(clippy::unwrap_used, reason = "the functions that the tests share are tests too")]
 
+mod log_capture;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +10,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::FutureExt;
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::auth::{Identity, Jwt, mint_hs256};
 use tidings::protocol::close::CloseCode;
-use tidings::testing::{ConnectOptions, TestClient, TestHub};
+use tidings::testing::{ConnectOptions, TestClient};
 use tidings::{
     Hub, HubBuilder, Limits, MembershipFuture, Memberships, RoomId, RoomRules, TooManyRevocations,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the tests, 32 bytes and more";
 /// Where the test's calendar begins.
 const START: u64 = 1_795_468_800;
 
@@ -32,7 +35,7 @@ fn open() -> HubBuilder {
 
 /// A token of a user's that outlives every test.
 fn token(user: &str, more: &Value) -> String {
-    let mut claims = json!({"sub": user, "aud": "tidings", "exp": START + 1_000_000, "iat": START - 60});
+    let mut claims = json!({"sub": user, "aud": "tidings", "exp": START + 1_000_000, "iat": START - 60, "note": "canary-bird of the claims"});
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     mint_hs256(SECRET, &claims).unwrap()
 }

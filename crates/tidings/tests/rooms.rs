@@ -1,14 +1,17 @@
 //! Rooms as their members see them: join, replay, reset, skip, presence, history.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use log_capture::TestHub;
 use serde_json::{Value, json};
 use tidings::auth::Identity;
 use tidings::protocol::event_id::Cursor;
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{Access, Hub, HubBuilder, Limits, MembershipFuture, Memberships, RoomId, RoomRules};
 
 fn open() -> HubBuilder {

@@ -1,11 +1,14 @@
 //! Which events an application has, and what becomes of data that is not as it was said to be.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod log_capture;
+
 use bytes::Bytes;
+use log_capture::TestHub;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidings::testing::{TestClient, TestFrame, TestHub};
+use tidings::testing::{TestClient, TestFrame};
 use tidings::{Access, BuildError, Context, Hub, HubBuilder, RoomRules};
 
 /// A room in which everyone publishes, of events that are known.

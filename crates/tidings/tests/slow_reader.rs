@@ -6,6 +6,8 @@
 //! the test run has 50, `./test --long slow-reader` 1,000.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+mod log_capture;
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -23,8 +25,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tracing::Level;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the tests, 32 bytes and more";
 /// Set in the process that is the server.
 const IS_SERVER: &str = "TIDINGS_SLOW_READER_IS_SERVER";
 const TEST: &str = "one_that_stops_reading_is_closed_and_costs_the_others_nothing";
@@ -42,7 +46,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The other process. Each line of its input publishes so many events; at the end of its input it tells its metric.
 async fn serve() {
-    tracing_subscriber::fmt().with_ansi(false).init();
+    let subscriber = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_ansi(false);
+    subscriber.with_writer(std::io::stdout.and(log_capture::kept())).init();
     let rule = RoomRules::new(ROOM).join(Access::Anyone).presence(false);
     let hub = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap()).rule(rule).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,7 +130,11 @@ async fn pass_on(mut output: Lines<BufReader<ChildStdout>>, tell: mpsc::Sender<S
 
 /// A member that has joined.
 async fn member(address: SocketAddr, user: &str) -> BufReader<TcpStream> {
-    let token = mint_hs256(SECRET, &json!({"sub": user, "exp": 4_000_000_000u64, "aud": "tidings"})).unwrap();
+    let token = mint_hs256(
+        SECRET,
+        &json!({"sub": user, "exp": 4_000_000_000u64, "aud": "tidings", "note": "canary-bird of the claims"}),
+    )
+    .unwrap();
     let mut stream = BufReader::with_capacity(64 * 1024, TcpStream::connect(address).await.unwrap());
     let request = format!(
         "GET /ws?token={token} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -492,7 +492,7 @@ fn a_token_of_8_kib_is_the_longest() {
         ours().sign(&header("HS256"), claims_with(&format!(",\"x\":\"{}\"", "x".repeat(filler))))
     };
     let (mut passed, mut refused) = (0, usize::MAX);
-    for token in (6000..6200).map(sized) {
+    for token in (5950..6150).map(sized) {
         match shared().verify(&token, NOW) {
             Ok(_) => passed = passed.max(token.len()),
             Err(error) => {

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 async fn serve() -> SocketAddr {
+    log_capture::keep();
     let hub = Hub::builder().authenticate(Jwt::hs256(SECRET).unwrap()).shards(1).build().unwrap();
     let app = Router::new().route("/ws", hub.route());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -35,7 +35,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env());
+    log.with_writer(std::io::stderr).init();
     let app = App::open(&arguments.database).await?;
     let hub = app.authenticated_hub()?;
     let listener = tokio::net::TcpListener::bind(arguments.listen).await?;

@@ -1,16 +1,24 @@
 //! The application without a port: its handlers against a hub of the test kit, its routes as a tower service. A second
 //! hub on the same database is a server that was started again.
 
+#[path = "../../../crates/tidings/tests/log_capture/mod.rs"]
+mod log_capture;
+
 use std::path::Path;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings::testing::{TestClient, TestFrame, TestHub};
+use tidings::testing::{TestClient, TestFrame};
 use tower::ServiceExt as _;
 
+use self::log_capture::TestHub;
 use crate::app::App;
+use crate::database::Database;
+
+/// The canary in all secrets of tests is in it: the gate looks for it in what is logged.
+const SECRET: &[u8] = b"canary-bird of the chat, 32 bytes and more";
 
 struct Server {
     app: App,
@@ -19,7 +27,9 @@ struct Server {
 
 impl Server {
     async fn start(folder: &Path) -> Self {
-        let app = App::open(&folder.join("chat.db")).await.unwrap();
+        let file = folder.join("chat.db");
+        Database::open(&file).await.unwrap().setting("token_secret", || SECRET.to_vec()).await.unwrap();
+        let app = App::open(&file).await.unwrap();
         let hub = TestHub::start(app.hub()).unwrap();
         Self { app, hub }
     }
@@ -218,12 +228,15 @@ async fn a_login_makes_a_cookie_and_the_cookie_a_token_that_outlives_the_server(
     let folder = TempDir::new().unwrap();
     let server = Server::start(folder.path()).await;
     let login = |password: &str| json!({"name": "ann", "password": password});
-    let (status, cookie, _) = server.call("POST", "/login", None, login("secret")).await;
+    let (status, cookie, _) = server.call("POST", "/login", None, login("canary-bird")).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let cookie = cookie.unwrap();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"));
     let cookie = cookie.split(';').next().unwrap();
-    assert_eq!(server.call("POST", "/login", None, login("wrong")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        server.call("POST", "/login", None, login("another canary-bird")).await.0,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(
         server.call("POST", "/login", None, json!({"name": "a b", "password": "p"})).await.0,
         StatusCode::BAD_REQUEST

@@ -40,7 +40,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env());
+    log.with_writer(std::io::stderr).init();
     // A page asks for a token whenever it connects, so the secret need not outlive the server.
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;

@@ -1,12 +1,15 @@
 //! The board without a port.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+#[path = "../../../crates/tidings/tests/log_capture/mod.rs"]
+mod log_capture;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use tidings::Hub;
-use tidings::testing::TestHub;
 
+use self::log_capture::TestHub;
 use crate::board;
 use crate::sampler::Sampler;
 

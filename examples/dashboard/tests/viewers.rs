@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -24,6 +26,13 @@ const RSS_GROWTH_MAX: u64 = 16 * 1024 * 1024;
 /// What a slow viewer's side of its socket takes: so little that the server soon has to decide.
 const SLOW_RECEIVE_BUFFER: u32 = 4096;
 
+/// Where the server's log goes: into the gate's folder (`tests/canary/`), which looks in it for tokens and secrets.
+fn kept_stderr() -> Stdio {
+    let Some(folder) = std::env::var_os("TIDINGS_TEST_LOGS") else { return Stdio::null() };
+    let name = format!("server-dashboard-example-{}.log", std::process::id());
+    File::options().create(true).append(true).open(Path::new(&folder).join(name)).unwrap().into()
+}
+
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -33,7 +42,9 @@ impl Server {
     async fn start(interval_ms: u64) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_dashboard-example"))
             .args(["--listen", "127.0.0.1:0", "--interval-ms", &interval_ms.to_string()])
+            .envs([("RUST_LOG", "trace"), ("NO_COLOR", "1")])
             .stdout(Stdio::piped())
+            .stderr(kept_stderr())
             .kill_on_drop(true)
             .spawn()
             .unwrap();

@@ -1,8 +1,16 @@
 //! A `tidings` of a test's own: started on a free port with a home of its own, and killed when the test is over.
+//!
+//! It logs all it can. What it logs, and its metrics, are kept for the gate (`tests/canary/`), which looks in them for
+//! tokens and secrets: `./test` says where by `TIDINGS_TEST_LOGS`; without it nothing is kept. stdout is not kept: a
+//! token that is asked for stands there.
 
 #![allow(dead_code, reason = "each test file is a crate that uses its part")]
 
-use std::process::Stdio;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -11,6 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -18,10 +27,40 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// Whatever a test waits for comes before this, or never.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// What a secret of `tidings dev` may be, hexadecimal digits: `canary-bird of tidings dev, 32 b`.
+const DEV_SECRET: &str = "63616e6172792d62697264206f6620746964696e6773206465762c2033322062";
+
+/// This test's file of a kind of log in the gate's folder.
+fn kept(kind: &str) -> Option<File> {
+    let folder = std::env::var_os("TIDINGS_TEST_LOGS")?;
+    let program = std::env::current_exe().unwrap();
+    let name = format!("{kind}-{}-{}.log", program.file_name().unwrap().display(), std::process::id());
+    Some(File::options().create(true).append(true).open(Path::new(&folder).join(name)).unwrap())
+}
+
+/// Keeps a text of this kind.
+pub(crate) fn keep(kind: &str, text: impl AsRef<[u8]>) {
+    if let Some(mut file) = kept(kind) {
+        file.write_all(text.as_ref()).unwrap();
+    }
+}
+
+/// Where the log goes of a program that nobody listens to.
+pub(crate) fn kept_stderr() -> Stdio {
+    kept("server").map_or_else(Stdio::null, Stdio::from)
+}
+
+/// Runs a command to its end; its log is kept.
+pub(crate) async fn run(command: &mut Command) -> Output {
+    let output = within(command.output()).await.unwrap();
+    keep("server", &output.stderr);
+    output
+}
+
 /// The binary, with nothing of this machine's environment that it would read.
 pub(crate) fn tidings(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.env("TIDINGS_HOME", home.path()).env_remove("TIDINGS_LOG").env_remove("RUST_LOG");
+    command.env("TIDINGS_HOME", home.path()).env("TIDINGS_LOG", "trace").env_remove("RUST_LOG");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -52,13 +91,19 @@ impl Dev {
     /// With more options than the free port.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("dev-secret"), DEV_SECRET).unwrap();
+        Self::start_in(home, options).await
+    }
+
+    /// In a home where it may find that it has no secret yet.
+    pub(crate) async fn start_in(home: TempDir, options: &[&str]) -> Self {
         let begun = Instant::now();
         let mut command = tidings(&home);
         command
             .args(["dev", "--listen", "127.0.0.1:0"])
             .args(options)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(kept_stderr());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut greeting = String::new();
@@ -78,7 +123,7 @@ impl Dev {
 
     /// What `tidings token` prints in this server's home.
     pub(crate) async fn token_of(&self, arguments: &[&str]) -> String {
-        let output = within(tidings(&self.home).arg("token").args(arguments).output()).await.unwrap();
+        let output = run(tidings(&self.home).arg("token").args(arguments)).await;
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
@@ -89,6 +134,77 @@ impl Dev {
 
     pub(crate) async fn connect(&self, token: &str) -> Client {
         Client::connect(&self.address, token).await
+    }
+}
+
+impl Drop for Dev {
+    /// Keeps its metrics, if it still answers.
+    fn drop(&mut self) {
+        if kept("metrics").is_none() {
+            return;
+        }
+        let Ok(mut stream) = std::net::TcpStream::connect(&self.address) else { return };
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        let mut answer = Vec::new();
+        let asked = stream.set_read_timeout(Some(Duration::from_secs(1))).and_then(|()| {
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut answer)
+        });
+        if asked.is_ok() {
+            keep("metrics", answer);
+        }
+    }
+}
+
+/// A running `tidings serve`, by the `tidings.toml` in its home.
+pub(crate) struct Serve {
+    pub(crate) child: Child,
+    /// `127.0.0.1:port`
+    pub(crate) address: String,
+    /// The same of its `[admin]`.
+    pub(crate) admin: String,
+    log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+    _home: TempDir,
+}
+
+impl Serve {
+    /// Starts it, and waits until it listens on both its ports.
+    pub(crate) async fn start(home: TempDir) -> Self {
+        let mut command = tidings(&home);
+        command.arg("serve").arg("--config").arg(home.path().join("tidings.toml"));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let mut address_of = async |message: &str| loop {
+            let line = within(lines.next_line()).await.unwrap().expect("it listens");
+            seen += &format!("{line}\n");
+            let line: Value = serde_json::from_str(&line).expect("the log is JSON lines");
+            if line["message"] == message {
+                break line["address"].as_str().unwrap().to_owned();
+            }
+        };
+        let (address, admin) = (address_of("listening").await, address_of("listening for operators").await);
+        let log = Arc::new(Mutex::new(seen));
+        let read = Arc::clone(&log);
+        // All of it is read as it comes: a full pipe would stop the server.
+        let reading = tokio::spawn(async move {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                *read.lock().unwrap() += &format!("{line}\n");
+            }
+        });
+        Self { child, address, admin, log, reading, _home: home }
+    }
+
+    /// Ends it; all that it has logged.
+    pub(crate) async fn end(mut self) -> String {
+        get(&self.admin, "/metrics", "anything").await;
+        signal(&self.child, rustix::process::Signal::TERM);
+        assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
+        within(self.reading).await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        keep("server", &log);
+        log
     }
 }
 
@@ -113,6 +229,9 @@ pub(crate) async fn get(address: &str, path: &str, host: &str) -> Answer {
     within(stream.read_to_string(&mut text)).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if path == "/metrics" {
+        keep("metrics", &text);
+    }
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::crypto::aws_lc_rs;
 use tidings_protocol::limits::JWKS_BYTES_MAX;
 
-use super::jwks::{FetchError, FetchFuture, FetchKeySet};
+use super::key_set::{FetchError, FetchFuture, FetchKeySet};
 
 /// A key set at a URL.
 pub(super) struct HttpsKeySet {

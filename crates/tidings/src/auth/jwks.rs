@@ -5,12 +5,9 @@
 //! verification does, and keeps no clock of its own.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_protocol::limits::{
     JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_FETCH_DURATION_MAX, JWKS_REFETCH_INTERVAL, Limits,
@@ -18,43 +15,9 @@ use tidings_protocol::limits::{
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::key_set::{self, FetchKeySet};
 use super::keys::{Key, UnverifiedToken};
-use super::{AuthError, AuthFuture, Authenticate, Identity, Jwt, TokenFault, claims, key_set};
-
-/// A boxed answer of [`FetchKeySet`].
-pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>>;
-
-/// Reads a JSON Web Key Set (RFC 7517) from where it is published.
-///
-/// With the feature `jwks`, `Jwks::from_url` has one; an application that has an HTTP client already gives its own.
-pub trait FetchKeySet: Send + Sync + 'static {
-    /// The set as JSON text. One at a time, and once in 30 s at most; it is given up after 3 s, and a text of more than
-    /// 256 KiB counts as a failure.
-    fn fetch(&self) -> FetchFuture<'_>;
-}
-
-/// The key set could not be read: the keys of before stay.
-#[derive(Debug)]
-pub struct FetchError(Box<dyn std::error::Error + Send + Sync>);
-
-impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for FetchError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl FetchError {
-    /// The error's own words, for the log.
-    pub fn message(&self) -> String {
-        let mut message = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        message
-    }
-}
+use super::{AuthError, AuthFuture, Authenticate, Identity, Jwt, TokenFault, claims};
 
 /// Verifies JWTs with the keys that their issuer publishes (a JWKS), each found by its `kid`.
 ///

@@ -1,7 +1,11 @@
-//! A JSON Web Key Set (RFC 7517) into keys: public ones that are meant for signatures, each bound to what it says.
+//! A JSON Web Key Set (RFC 7517): what reads one, and its keys: public ones that are meant for signatures, each bound to what it says.
+
+use std::future::Future;
+use std::pin::Pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use bytes::Bytes;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,6 +18,41 @@ use super::keys::Key;
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 /// Bytes of an RSA exponent.
 const RSA_EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
+
+/// A boxed answer of [`FetchKeySet`].
+pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>>;
+
+/// Reads a JSON Web Key Set (RFC 7517) from where it is published.
+///
+/// With the feature `jwks`, `Jwks::from_url` has one; an application that has an HTTP client already gives its own.
+pub trait FetchKeySet: Send + Sync + 'static {
+    /// The set as JSON text. One at a time, and once in 30 s at most; it is given up after 3 s, and a text of more than
+    /// 256 KiB counts as a failure.
+    fn fetch(&self) -> FetchFuture<'_>;
+}
+
+/// The key set could not be read: the keys of before stay.
+#[derive(Debug)]
+pub struct FetchError(Box<dyn std::error::Error + Send + Sync>);
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for FetchError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl FetchError {
+    /// The error's own words, for the log.
+    pub fn message(&self) -> String {
+        let mut message = self.0.to_string();
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        message
+    }
+}
 
 #[derive(Deserialize)]
 struct KeySet<'a> {

@@ -16,8 +16,9 @@ use std::pin::Pin;
 #[cfg(feature = "jwks")]
 pub use https::InvalidUrl;
 pub use identity::{Identity, InvalidUserId, UserId};
-pub use jwks::{FetchError, FetchFuture, FetchKeySet, Jwks};
+pub use jwks::Jwks;
 pub use jwt::{InvalidKey, Jwt, mint_hs256};
+pub use key_set::{FetchError, FetchFuture, FetchKeySet};
 
 /// A boxed answer of [`Authenticate`].
 pub type AuthFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>>;

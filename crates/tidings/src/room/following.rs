@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidings_protocol::event_id::{Epoch, Position};
 use tidings_protocol::follower::{Ask, Carried, Change, Follower, LogState, Message, Page, ReadNumber, Step};
-use tidings_protocol::room_log::{Recovery, RoomLog};
+use tidings_protocol::room_log::{LogBounds, Recovery, RoomLog};
 use tokio::sync::oneshot;
 
 use super::sharing::Sharing;
@@ -18,6 +18,21 @@ use crate::inbox::Entry;
 use crate::metrics::Metrics;
 use crate::newest::Newest;
 use crate::publication::{Draft, Publication};
+
+/// This node's clock and the broker's may differ by so much.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60);
+/// An event takes more here than there: its frame has a position, and its publication a place in memory.
+const BYTES_FACTOR: usize = 4;
+
+/// What the log here may hold where the broker's may hold `broker`: nothing goes here before it has gone there, so that
+/// what is not here any more is lost.
+pub(super) fn bounds(broker: &LogBounds) -> LogBounds {
+    LogBounds {
+        age_max: broker.age_max.saturating_add(CLOCKS_DIFFER_MAX),
+        events_max: broker.events_max,
+        bytes_max: broker.bytes_max.saturating_mul(BYTES_FACTOR),
+    }
+}
 
 /// A room's following.
 #[derive(Default)]
@@ -225,7 +240,7 @@ impl Room {
                 for event in events {
                     let at_ms = event.at_ms;
                     let (publication, about) = self.publication(epoch, event);
-                    state.store(&self.rules, &publication, about, metrics, at_ms);
+                    state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
                     state.hand_on(&publication, metrics);
                 }
                 state.used_at = now;
@@ -257,7 +272,7 @@ impl Room {
         for event in events {
             let at_ms = event.at_ms;
             let (publication, about) = self.publication(log.epoch, event);
-            state.store(&self.rules, &publication, about, metrics, at_ms);
+            state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
         }
         let top = state.log.top();
         for listener in &mut state.listeners {

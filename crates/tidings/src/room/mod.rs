@@ -44,6 +44,8 @@ use snapshots::SnapshotState;
 pub(crate) struct Room {
     pub(crate) id: RoomId,
     pub(crate) rules: Arc<RoomRules>,
+    /// What the log here may hold.
+    bounds: LogBounds,
     state: Mutex<State>,
 }
 
@@ -90,19 +92,20 @@ impl State {
     fn store(
         &mut self,
         rules: &RoomRules,
+        bounds: &LogBounds,
         publication: &Arc<Publication>,
         about: Option<Key>,
         metrics: &Metrics,
         at_ms: u64,
     ) {
         self.log.append(Arc::clone(publication), publication.bytes(), at_ms);
-        if let Some(bound) = self.log.trim(&rules.bounds, at_ms).by {
+        if let Some(bound) = self.log.trim(bounds, at_ms).by {
             metrics.hit(bound);
         }
         if let Some(key) = about {
             let newest = &mut self.rare.get_or_insert_default().newest;
             newest.insert(key, Arc::clone(publication), at_ms);
-            if newest.trim(rules.keys_max, &rules.bounds, at_ms) {
+            if newest.trim(rules.keys_max, bounds, at_ms) {
                 metrics.hit(Limit::RoomKeysMax);
             }
         }
@@ -217,14 +220,14 @@ impl Room {
             rare: None,
             following: None,
         };
-        Self { id, rules, state: Mutex::new(state) }
+        Self { id, bounds: rules.bounds, rules, state: Mutex::new(state) }
     }
 
     /// A room that a broker sequences: this node's log is empty until somebody [holds](Room::hold) it.
     pub(crate) fn following(id: RoomId, rules: Arc<RoomRules>, epoch: Epoch, now: Instant) -> Self {
         let room = Self::new(id, rules, epoch, now);
         room.state.lock().following = Some(Box::default());
-        room
+        Self { bounds: following::bounds(&room.rules.bounds), ..room }
     }
 
     /// Begins a publication of this room.
@@ -274,7 +277,7 @@ impl Room {
         }
         let about = draft.about.take();
         let publication = Arc::new(draft.publish(&self.id, position, at_ms));
-        state.store(&self.rules, &publication, about, metrics, at_ms);
+        state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
         state.used_at = now;
         state.hand_on(&publication, metrics);
         Ok(Receipt { position, duplicate: false })
@@ -363,13 +366,13 @@ impl Room {
     /// Trims by age and lets go of what is past its time. Whether somebody still needs this room.
     pub(crate) fn maintain(&self, limits: &Limits, metrics: &Metrics, now: Instant, now_ms: u64) -> bool {
         let mut state = self.state.lock();
-        if let Some(bound) = state.log.trim(&self.rules.bounds, now_ms).by {
+        if let Some(bound) = state.log.trim(&self.bounds, now_ms).by {
             metrics.hit(bound);
         }
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
         if let Some(rare) = &mut state.rare {
             rare.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
-            rare.newest.trim(self.rules.keys_max, &self.rules.bounds, now_ms);
+            rare.newest.trim(self.rules.keys_max, &self.bounds, now_ms);
             rare.snapshot.latest.take_if(|(at, _)| old(at));
         }
         state.rare.take_if(|rare| rare.is_idle());
@@ -397,7 +400,7 @@ impl Room {
     pub(crate) fn forget_log(&self, now_ms: u64) -> usize {
         let mut state = self.state.lock();
         let before = state.bytes();
-        state.log.trim(&LogBounds { events_max: 0, ..self.rules.bounds }, now_ms);
+        state.log.trim(&LogBounds { events_max: 0, ..self.bounds }, now_ms);
         if let Some(rare) = &mut state.rare {
             rare.newest = Newest::default();
         }

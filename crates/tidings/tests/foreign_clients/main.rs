@@ -3,6 +3,8 @@
 //! tests/foreign/README.md is the contract of this server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+#[path = "../log_capture/mod.rs"]
+mod log_capture;
 mod tungstenite;
 
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use tidings::{Access, AckError, Context, Hub, Limits, RoomId, RoomRules};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the tests, 32 bytes and more";
 /// The exit code of a client that can't be made ready on this machine.
 const SKIPPED: i32 = 77;
 
@@ -34,6 +36,7 @@ struct Typed {
 }
 
 fn hub() -> Hub {
+    log_capture::keep();
     let mut limits = Limits::default();
     limits.joins_per_second = 10_000;
     limits.messages_per_second_per_user = 10_000;
@@ -70,7 +73,10 @@ fn hub() -> Hub {
 
 fn tokens() -> Value {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let signed = |secret: &[u8], claims: Value| mint_hs256(secret, &claims).unwrap();
+    let signed = |secret: &[u8], mut claims: Value| {
+        claims["note"] = json!("canary-bird of the claims");
+        mint_hs256(secret, &claims).unwrap()
+    };
     let good = |user: &str| signed(SECRET, json!({"sub": user, "exp": now + 3600, "aud": "tidings"}));
     json!({
         "alice": good("alice"),
@@ -80,7 +86,7 @@ fn tokens() -> Value {
         // Genuine for its leeway only, so that its end comes soon.
         "short_lived": signed(SECRET, json!({"sub": "short", "exp": now, "aud": "tidings"})),
         "expired": signed(SECRET, json!({"sub": "alice", "exp": now - 3600, "aud": "tidings"})),
-        "wrong_secret": signed(b"another secret of thirty-two bytes!!", json!({"sub": "alice", "exp": now + 3600, "aud": "tidings"})),
+        "wrong_secret": signed(b"another canary-bird of the tests, as long", json!({"sub": "alice", "exp": now + 3600, "aud": "tidings"})),
         "wrong_claims": signed(SECRET, json!({"sub": "alice", "exp": now + 3600, "aud": "somebody else"})),
         "malformed": "not a token",
     })

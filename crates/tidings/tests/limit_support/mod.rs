@@ -9,8 +9,10 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use serde_json::{Value, json};
-use tidings::testing::{TestClient, TestHub};
+use tidings::testing::TestClient;
 use tidings::{Access, Hub, HubBuilder, Limits, RoomId, RoomRules};
+
+use crate::log_capture::TestHub;
 
 pub fn open() -> HubBuilder {
     Hub::builder().rule(

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
+use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{Access, Hub, Redis, RoomRules};
+
+use crate::log_capture::TestHub;
 
 /// How long anything may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(40);

@@ -1,5 +1,10 @@
 //! Real Redis servers for tests: each on a free port with a folder of its own, gone with the value that stands for it.
-#![allow(dead_code, unreachable_pub, reason = "each of the test files that share this uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each of the test files that share this uses a part of it"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 mod forwarder;

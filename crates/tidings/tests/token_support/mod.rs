@@ -13,9 +13,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 /// The secret of the keys that are `hs…`.
-pub const SECRET: &[u8] = b"the secret of the token corpus, 40 bytes";
+pub const SECRET: &[u8] = b"canary-bird of the token corpus, 40 byte";
 /// Another one.
-pub const OTHER_SECRET: &[u8] = b"another secret of the corpus, also long.";
+pub const OTHER_SECRET: &[u8] = b"another canary-bird of the corpus, longer";
 /// The time at which the corpus is verified, in seconds since 1970.
 pub const NOW: u64 = 1_795_468_800;
 
@@ -72,7 +72,10 @@ pub fn header(algorithm: &str) -> String {
 
 /// Good claims for an hour, with `more` behind them.
 pub fn claims_with(more: &str) -> String {
-    format!(r#"{{"sub":"ann","exp":{},"aud":"tidings"{more}}}"#, NOW + 3600)
+    format!(
+        r#"{{"sub":"ann","exp":{},"aud":"tidings","note":"canary-bird of the claims"{more}}}"#,
+        NOW + 3600
+    )
 }
 
 /// Good claims for an hour.

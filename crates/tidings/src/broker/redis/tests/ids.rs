@@ -112,6 +112,11 @@ async fn a_clock_that_goes_back_forgets_nothing_new() {
         assert_eq!(desk.publish_as(&ID, ahead, "a").await, Outcome::Duplicate(first), "{ahead} periods");
         let () = desk.run(&["HSET", &meta, "period", &period.to_string()]).await;
     }
+    // A clock that is behind by seconds, just after a period has begun: what is of the one before stays too.
+    let first = stored(desk.publish_as(&[3; 16], 1, "b").await);
+    let () = desk.run(&["HSET", &meta, "period", &(period + 1).to_string()]).await;
+    desk.publish_as(&[4; 16], 1, "c").await;
+    assert_eq!(desk.publish_as(&[3; 16], 1, "b").await, Outcome::Duplicate(first));
 }
 
 #[tokio::test]

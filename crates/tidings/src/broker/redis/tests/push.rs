@@ -1,10 +1,13 @@
 //! What one RESP3 connection does with a room's messages and with answers, in which order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, Value};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::redis_servers::Forwarder;
 use super::*;
@@ -13,15 +16,20 @@ use crate::broker::redis::message::Published;
 /// What the push sender was given, in its order.
 type Seen = Arc<Mutex<Vec<PushInfo>>>;
 
-async fn listening(url: String) -> (MultiplexedConnection, Seen) {
+/// A connection whose driver runs in a task of ours: its end is the one sign of a lost connection that never fails.
+async fn listening(address: SocketAddr) -> (MultiplexedConnection, Seen, JoinHandle<()>) {
     let seen = Seen::default();
     let pushes = seen.clone();
     let config = AsyncConnectionConfig::new().set_push_sender(move |push: PushInfo| {
         pushes.lock().push(push);
         Ok::<_, redis::aio::SendError>(())
     });
-    let client = redis::Client::open(url).unwrap();
-    (client.get_multiplexed_async_connection_with_config(&config).await.unwrap(), seen)
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(&settings, stream, config).await.unwrap();
+    (connection, seen, tokio::spawn(driver))
 }
 
 fn messages(seen: &Seen) -> Vec<Published> {
@@ -42,7 +50,7 @@ fn messages(seen: &Seen) -> Vec<Published> {
 async fn what_a_call_stored_is_one_message_and_what_it_did_not_is_none() {
     let server = RedisServer::start().await;
     let mut desk = Desk::at(&server).await;
-    let (mut listener, seen) = listening(server.url()).await;
+    let (mut listener, seen, _) = listening(server.address()).await;
     listener.subscribe(desk.keys.channel()).await.unwrap();
     let records = ["a b\n", "", "\0"];
     let at_ms = {
@@ -68,7 +76,7 @@ async fn what_a_call_stored_is_one_message_and_what_it_did_not_is_none() {
 async fn a_sharded_channel_is_the_same_with_another_name() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
     let () = server.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    let (mut connection, seen) = listening(server.url()).await;
+    let (mut connection, seen, _) = listening(server.address()).await;
     let scripts = Scripts::new(Lineage::ReplicationId, Channels::Sharded);
     scripts.load(&mut connection).await.unwrap();
     let keys = Keyspace::default().room(&RoomId::parse("chat:lobby").unwrap());
@@ -92,33 +100,73 @@ async fn a_sharded_channel_is_the_same_with_another_name() {
 }
 
 /// Redis 7.0 sends a publisher's own message before the answer of its call, 7.2 and Valkey after it: nothing may
-/// depend on which, and so this tests only what holds for all.
+/// depend on which. What was stored before it is seen before it everywhere.
 #[tokio::test]
 async fn what_others_stored_before_is_seen_before_the_answer() {
     let server = RedisServer::start().await;
-    let (connection, seen) = listening(server.url()).await;
+    let info: String = server.run(&["INFO", "server"]).await;
+    let own_comes_first = info.contains("redis_version:7.0.");
+    let (connection, seen, _) = listening(server.address()).await;
     let mut desk = Desk { connection, ..Desk::at(&server).await };
     let mut other = Desk::at(&server).await;
     let channel = desk.keys.channel().to_owned();
     desk.connection.subscribe(&channel).await.unwrap();
-    for round in 0..200_u64 {
+    let offsets = || messages(&seen).iter().map(|message| message.first.offset).collect::<Vec<_>>();
+    for round in 0..100_u64 {
         other.publish(&["theirs"]).await;
-        let mine = desk.publish(&["mine"]).await[0];
-        let offsets: Vec<_> = messages(&seen).iter().map(|message| message.first.offset).collect();
-        assert_eq!(mine.offset, 2 * round + 2);
-        assert!(offsets.contains(&(mine.offset - 1)), "{offsets:?}");
-        assert!(offsets.is_sorted());
+        let mine = desk.publish(&["mine"]).await[0].offset;
+        let at_the_answer = offsets();
+        assert_eq!(mine, 2 * round + 2);
+        let expected = if own_comes_first { mine } else { mine - 1 };
+        assert!(at_the_answer.contains(&expected), "{at_the_answer:?}");
+        let _: String = desk.run(&["PING"]).await;
+        assert_eq!(offsets(), (1..=mine).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test]
-async fn a_closed_connection_tells_its_push_sender_without_being_asked() {
+async fn a_closed_connection_tells_its_push_sender_and_ends_its_driver() {
     let server = RedisServer::start().await;
     let forwarder = Forwarder::start(server.address()).await;
-    let (connection, seen) = listening(redis_servers::url_of(forwarder.address())).await;
+    let (mut connection, seen, driver) = listening(forwarder.address()).await;
     forwarder.cut();
-    while seen.lock().last().is_none_or(|push| push.kind != PushKind::Disconnection) {
-        tokio::task::yield_now().await;
-    }
-    drop(connection);
+    driver.await.unwrap();
+    assert_eq!(seen.lock().last().unwrap().kind, PushKind::Disconnection);
+    let failed = redis::cmd("PING").query_async::<String>(&mut connection).await.unwrap_err();
+    assert!(matches!(CallError::from(failed), CallError::Io(_)));
+}
+
+/// What a server says too much is taken for the answer of whatever is waiting. A cluster that moves a slot says it of
+/// every sharded channel there: then the connection is not to be used any more.
+#[tokio::test]
+async fn an_unsubscription_that_nobody_asked_for_shifts_the_answers() {
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
+    let () = server.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let (mut connection, seen, _) = listening(server.address()).await;
+    while !redis::cmd("CLUSTER")
+        .arg("INFO")
+        .query_async::<String>(&mut connection)
+        .await
+        .unwrap()
+        .contains("state:ok")
+    {}
+    let _: Value = redis::cmd("SSUBSCRIBE").arg("{a}").query_async(&mut connection).await.unwrap();
+    let slot: String = redis::cmd("CLUSTER")
+        .arg("KEYSLOT")
+        .arg("a")
+        .query_async::<u64>(&mut connection)
+        .await
+        .unwrap()
+        .to_string();
+    let mut other = connection.clone();
+    let mut delete = redis::cmd("CLUSTER");
+    delete.arg("DELSLOTS").arg(&slot);
+    let mut echo = redis::cmd("ECHO");
+    echo.arg("mine");
+    let answers = futures_util::join!(
+        delete.query_async::<Value>(&mut connection),
+        echo.query_async::<Value>(&mut other)
+    );
+    println!("{answers:?} {:?}", seen.lock());
+    assert!(!matches!(answers.1, Ok(Value::BulkString(ref echo)) if echo == b"mine"));
 }
