@@ -416,3 +416,6 @@ fn fresh(at: Revision, deltas: Deltas) -> Option<Vec<(u64, Change)>> {
 fn same(one: &Info, other: &Info) -> bool {
     one.as_ref().map(|info| info.get()) == other.as_ref().map(|info| info.get())
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,8 @@ impl Sharing {
             if left {
                 users.push((user.clone(), Stand::Gone));
             }
-            let shown = update.as_ref().or(restore.as_ref()).map(|info| Box::from(info.get()));
-            bytes += shown.as_ref().map_or(0, |shown: &Box<str>| shown.len());
+            let shown: Option<Box<str>> = update.as_ref().or(restore.as_ref()).map(|info| info.get().into());
+            bytes += shown.as_deref().map_or(0, str::len);
             match (update, shown) {
                 (Some(update), Some(shown)) => {
                     self.telling.push((user.clone(), update));

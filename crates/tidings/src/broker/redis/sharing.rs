@@ -97,7 +97,7 @@ impl Link {
                 Err(error) => {
                     debug!(room = %room.id, %error, "the presence of a room could not be shared");
                     room.work_failed();
-                    tokio::time::sleep(wait).await;
+                    pause(wait).await;
                     wait = (wait * 2).min(BACKOFF.1);
                 }
             }
@@ -131,7 +131,7 @@ impl Link {
                     room.take_list(ask, read.page, read.some_dead, &shared.limits, shared.env.now());
                 shared.run(room, task);
                 if again {
-                    tokio::time::sleep(BACKOFF.0).await;
+                    pause(BACKOFF.0).await;
                 }
                 Ok(!again)
             }
@@ -223,6 +223,12 @@ impl Link {
         };
         tokio::time::timeout(4 * CALL_MAX, read).await.ok().flatten()
     }
+}
+
+/// Before another attempt: Redis tells nobody when it would succeed.
+#[expect(clippy::disallowed_methods, reason = "time itself is the thing")]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
 }
 
 impl Shared {

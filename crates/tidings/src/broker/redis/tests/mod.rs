@@ -4,6 +4,7 @@ mod bounds;
 mod failover;
 mod ids;
 mod log;
+mod presence;
 mod push;
 #[path = "../../../../tests/redis_servers/mod.rs"]
 mod redis_servers;
