@@ -18,6 +18,7 @@ const chat = (title, signIn) => ({
 });
 
 const DASHBOARD = "examples/dashboard/page/";
+const NODES = "examples/redis-cluster/page/";
 const PAGES = [
   {
     main: "pages/dev/main.ts",
@@ -39,6 +40,12 @@ const PAGES = [
       "dashboard.css": read("pages/node_modules/uplot/dist/uPlot.min.css") + read(`${DASHBOARD}src/dashboard.css`),
     },
     out: DASHBOARD,
+  },
+  {
+    main: `${NODES}src/main.ts`,
+    script: "nodes.js",
+    files: { "index.html": read(`${NODES}src/nodes.html`), "nodes.css": read(`${NODES}src/nodes.css`) },
+    out: NODES,
   },
 ];
 

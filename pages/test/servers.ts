@@ -72,6 +72,11 @@ export class ServerProcess {
     return ServerProcess.#start((port) => ["dashboard-example", "--listen", `127.0.0.1:${port}`, "--interval-ms", "200"]);
   }
 
+  /** `examples/redis-cluster`: three nodes and a Redis of its own. */
+  static nodesExample(): Promise<ServerProcess> {
+    return ServerProcess.#start((port) => ["redis-cluster-example", "--listen", `127.0.0.1:${port}`]);
+  }
+
   static async #start(command: (port: number, folder: string) => string[]): Promise<ServerProcess> {
     const folder = mkdtempSync(join(tmpdir(), "tidings-pages-"));
     const port = await freePort();

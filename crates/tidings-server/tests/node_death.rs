@@ -12,6 +12,7 @@ mod server;
 mod swarm;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis_servers::RedisServer;
-use server::{get, tidings, within};
+use server::{get, kept, tidings, within};
 use swarm::{Part, Seen, Swarm};
 use tempfile::TempDir;
 use tidings::RoomId;
@@ -27,7 +28,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio::sync::watch;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "canary-bird of the nodes, more than 32 bytes";
 /// Members of a room, a quarter of whom publish.
 const MEMBERS: usize = 100;
 /// One of them publishes this often.
@@ -71,16 +72,27 @@ impl Node {
         command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut file = kept("server");
+        let mut keep = move |line: &str| {
+            if let Some(file) = &mut file {
+                writeln!(file, "{line}").unwrap();
+            }
+        };
         let mut addresses = HashMap::new();
         while addresses.len() < 2 {
             let line = within(log.next_line()).await.unwrap().expect("it runs");
+            keep(&line);
             let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             if let (Some(message), Some(address)) = (line["message"].as_str(), line["address"].as_str()) {
                 addresses.insert(message.to_owned(), address.to_owned());
             }
         }
         // The pipe is read on, or the server would wait for whoever reads it.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                keep(&line);
+            }
+        });
         let [address, admin] = ["listening", "listening for operators"].map(|what| addresses[what].clone());
         Self { child, address, admin, _home: home }
     }

@@ -31,7 +31,7 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 const DEV_SECRET: &str = "63616e6172792d62697264206f6620746964696e6773206465762c2033322062";
 
 /// This test's file of a kind of log in the gate's folder.
-fn kept(kind: &str) -> Option<File> {
+pub(crate) fn kept(kind: &str) -> Option<File> {
     let folder = std::env::var_os("TIDINGS_TEST_LOGS")?;
     let program = std::env::current_exe().unwrap();
     let name = format!("{kind}-{}-{}.log", program.file_name().unwrap().display(), std::process::id());

@@ -44,7 +44,11 @@ impl RedisServer {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidings-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        if arguments.iter().any(|argument| argument == "--cluster-enabled") {
+            // By itself it would be a port 10,000 above, which there may not be.
+            arguments.extend(["--cluster-port".to_owned(), free_port().to_string()]);
+        }
         let mut server = Self { port: free_port(), folder, arguments, process: None };
         server.start_again().await;
         server
@@ -55,6 +59,36 @@ impl RedisServer {
         let server = Self::start().await;
         server.follow(master).await;
         server
+    }
+
+    /// A cluster of so many masters, who share the slots evenly and in their order.
+    pub async fn cluster(masters: usize) -> Vec<Self> {
+        let mut servers = Vec::new();
+        for _ in 0..masters {
+            servers.push(Self::start_with(&["--cluster-enabled", "yes"]).await);
+        }
+        for (index, server) in servers.iter().enumerate() {
+            let slots = [index, index + 1].map(|index| index * 16_384 / masters);
+            let range = [slots[0].to_string(), (slots[1] - 1).to_string()];
+            let () = server.run(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await;
+            let bus = server.arguments.last().unwrap();
+            // Two of one configuration epoch would dispute it first.
+            let () = server.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await;
+            let () = servers[0].run(&["CLUSTER", "MEET", "127.0.0.1", &server.port.to_string(), bus]).await;
+        }
+        let began = Instant::now();
+        for server in &servers {
+            let known = format!("cluster_known_nodes:{masters}\r");
+            loop {
+                let info: String = server.run(&["CLUSTER", "INFO"]).await;
+                if info.contains("cluster_state:ok") && info.contains(&known) {
+                    break;
+                }
+                assert!(began.elapsed() < PATIENCE, "no cluster: {info}");
+                pause().await;
+            }
+        }
+        servers
     }
 
     /// Where it listens.

@@ -35,6 +35,12 @@ impl From<RedisError> for CallError {
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::BusyLoading => Self::Unavailable(error),
+                // A slot that migrates, found out in the middle of a script.
+                ServerErrorKind::ResponseError
+                    if error.detail().is_some_and(|text| text.contains("non local key")) =>
+                {
+                    Self::Unavailable(error)
+                }
                 _ => Self::Refused(error),
             },
             ErrorKind::Extension => match error.code() {
@@ -67,3 +73,49 @@ impl fmt::Display for CallError {
 }
 
 impl std::error::Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(answer: &str) -> CallError {
+        let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
+        answer.extract_error().unwrap_err().into()
+    }
+
+    #[test]
+    fn an_error_says_what_to_do_about_it() {
+        for replica in [
+            "NOTMASTER this server is a replica",
+            "READONLY You can't write against a read only replica.",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        ] {
+            assert!(matches!(told(replica), CallError::NotMaster), "{replica}");
+        }
+        for passing in [
+            "MOVED 3999 127.0.0.1:6381",
+            "ASK 3999 127.0.0.1:6381",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "ERR Script attempted to access a non local key in a cluster node script: 03e7, on @user_script:1.",
+            "LOADING Redis is loading the dataset in memory",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "BUSY Redis is busy running a script.",
+            "MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.",
+        ] {
+            assert!(matches!(told(passing), CallError::Unavailable(_)), "{passing}");
+        }
+        for lasting in [
+            "NOPERM this user has no permissions to run the 'info' command",
+            "NOAUTH Authentication required.",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+            "ERR unknown command 'EVALSHA'",
+        ] {
+            assert!(matches!(told(lasting), CallError::Refused(_)), "{lasting}");
+        }
+        let closed = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert!(matches!(closed.into(), CallError::Io(_)));
+    }
+}

@@ -1,6 +1,7 @@
 //! The scripts against real servers.
 
 mod bounds;
+mod cluster;
 mod failover;
 mod ids;
 mod log;

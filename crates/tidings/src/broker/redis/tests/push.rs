@@ -142,7 +142,7 @@ async fn a_closed_connection_tells_its_push_sender_and_ends_its_driver() {
 async fn an_unsubscription_that_nobody_asked_for_shifts_the_answers() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
     let () = server.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    let (mut connection, seen, _) = listening(server.address()).await;
+    let (mut connection, _, _) = listening(server.address()).await;
     while !redis::cmd("CLUSTER")
         .arg("INFO")
         .query_async::<String>(&mut connection)
@@ -167,6 +167,30 @@ async fn an_unsubscription_that_nobody_asked_for_shifts_the_answers() {
         delete.query_async::<Value>(&mut connection),
         echo.query_async::<Value>(&mut other)
     );
-    println!("{answers:?} {:?}", seen.lock());
     assert!(!matches!(answers.1, Ok(Value::BulkString(ref echo)) if echo == b"mine"));
+}
+
+#[tokio::test]
+async fn an_answer_that_came_too_late_is_nobody_elses() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let (connection, _, _) = listening(forwarder.address()).await;
+    let mut desk = Desk { connection, ..Desk::at(&server).await };
+    desk.publish(&["a"]).await;
+    desk.connection.set_response_timeout(Duration::from_millis(50));
+    for silent in [true, false] {
+        if silent {
+            server.pause()
+        } else {
+            forwarder.hold()
+        }
+        // It may have been carried out: this one is, as soon as the server can.
+        let late = desk.submit(&[plain("b")]).await;
+        assert!(matches!(late, Err(CallError::Io(error)) if error.is_timeout()));
+        server.go_on();
+        forwarder.release();
+    }
+    desk.connection.set_response_timeout(Duration::from_secs(20));
+    assert_eq!(desk.position().await.offset, 3);
+    assert_eq!(desk.log().await.len(), 3);
 }
