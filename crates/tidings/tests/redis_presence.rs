@@ -184,13 +184,21 @@ async fn the_users_of_a_killed_node_leave_when_its_lease_has_ended() {
     let doomed = Node { url: url_of(forwarder.address()), ..node.clone() }.start().await;
     let (one, two) = (node.start().await, node.start().await);
     let mut viewers = vec![Viewer::join(&one, "ann").await, Viewer::join(&two, "bob").await];
-    let clients = [joined(&doomed, "cid").await, joined(&doomed, "dan").await, joined(&doomed, "ann").await];
-    all_have(&mut viewers, &expected(&["ann", "bob", "cid", "dan"])).await;
+    let mut clients = Vec::new();
+    let mut here = expected(&["ann", "bob"]);
+    // More than one call looks through.
+    for number in 0..1200 {
+        let user = format!("user{number:04}");
+        clients.push(joined(&doomed, &user).await);
+        here.insert(user, Value::Null);
+    }
+    clients.push(joined(&doomed, "ann").await);
+    all_have(&mut viewers, &here).await;
     // It lives for as long as it says so, with no traffic at all.
     let began = Instant::now();
     while began.elapsed() < lease * 2 {
         viewers[0].follow_all().await;
-        assert_eq!(viewers[0].members.len(), 4);
+        assert_eq!(viewers[0].members.len(), here.len());
     }
     forwarder.point_nowhere();
     forwarder.cut();
@@ -402,7 +410,7 @@ async fn a_thousand_who_come_to_three_nodes_are_few_messages() {
             clients
         })
     });
-    let mut clients = Vec::new();
+    let mut clients: Vec<Vec<tidings::testing::TestClient>> = Vec::new();
     for coming in coming.collect::<Vec<_>>() {
         clients.push(coming.await.unwrap());
     }
@@ -419,6 +427,16 @@ async fn a_thousand_who_come_to_three_nodes_are_few_messages() {
         let largest = viewer.told.iter().map(|told| told.to_string().len()).max().unwrap();
         assert!(largest < 64 * 1024 + 200, "{largest}");
     }
+    // A node that has nobody there yet reads the list in parts, while it changes.
+    let late = Node::of(&server.url()).start().await;
+    let moving = joined(&nodes[0], "dan");
+    let (mut dan, eve) = tokio::join!(moving, Viewer::join(&late, "eve"));
+    viewers.push(eve);
+    here.extend(expected(&["dan", "eve"]));
+    dan.request_in("r", "presence.update", json!({"info": 1})).await;
+    here.insert("dan".to_owned(), json!(1));
+    all_have(&mut viewers, &here).await;
+    drop(clients);
 }
 
 /// Random numbers that are the same in every run.
