@@ -22,6 +22,9 @@ const AWAY: Duration = Duration::from_secs(4);
 /// How long a Redis may take to answer.
 const REDIS_START_MAX: Duration = Duration::from_secs(10);
 
+/// A server that ends when nobody holds its stdin any more, be it that this process was killed.
+const WHILE_WANTED: &str = "redis-server \"$@\" & cat; kill $!";
+
 /// A `redis-server` that keeps nothing, and ends with this value.
 pub(crate) struct RedisProcess {
     port: u16,
@@ -33,20 +36,28 @@ impl RedisProcess {
     pub(crate) async fn start() -> Result<Self, Fault> {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let folder = tempfile::tempdir()?;
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).arg("--dir");
-        command.arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| {
-            format!(
-                "redis-server can't be started ({error}): install it (apt-get install redis-server), or name one that runs with --redis redis://host:port"
-            )
-        })?;
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            WHILE_WANTED,
+            "redis",
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]);
+        command.arg("--dir").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = command.spawn()?;
         let answers = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(REDIS_START_MAX, answers).await.map_err(|_| "redis-server does not answer")?;
+        tokio::time::timeout(REDIS_START_MAX, answers).await.map_err(|_| {
+            "redis-server does not answer: install it (apt-get install redis-server), or name one that runs with --redis redis://host:port"
+        })?;
         Ok(Self { port, _child: child, _folder: folder })
     }
 

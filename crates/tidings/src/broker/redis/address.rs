@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisResult};
 
 use super::error::CallError;
@@ -49,7 +50,9 @@ impl Address {
             let info = format!("{scheme}://{user}{host}{path}").into_connection_info();
             let info = info.map_err(|_| invalid("a host, a port or the database is none"))?;
             let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            Ok(info.set_redis_settings(settings))
+            // Small messages are not to wait for one another's acknowledgement.
+            let tcp = TcpSettings::default().set_nodelay(true);
+            Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
         };
         let scheme_of_servers = scheme.strip_suffix("+sentinel").unwrap_or(scheme);
         if !matches!(scheme_of_servers, "redis" | "rediss") {

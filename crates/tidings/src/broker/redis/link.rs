@@ -15,7 +15,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tidings_protocol::event_id::Position;
 use tidings_protocol::follower::Ask;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::Shared;
@@ -39,6 +39,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const PIPELINE_REQUESTS_MAX: usize = 4096;
 /// A room's position is compared with the broker's this long after its last event, give or take a quarter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(8);
+/// So many reads are under way at once: what Redis has to hold for a connection that subscribes is bounded, and it ends one
+/// that is over it (`client-output-buffer-limit pubsub`, 8 MiB for a minute).
+const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
 pub(super) const CHECK_TICK: Duration = Duration::from_secs(1);
 /// One call compares so many rooms, subscribes to so many.
@@ -55,6 +58,7 @@ pub(super) struct Link {
     /// Told when the connection is of no more use.
     broken: Notify,
     connections_made: AtomicU64,
+    reads: Semaphore,
     pub(super) publishing: Publishing,
     pub(super) probe: Probe,
 }
@@ -95,6 +99,7 @@ impl Link {
             connection: Mutex::new(None),
             broken: Notify::new(),
             connections_made: AtomicU64::new(0),
+            reads: Semaphore::new(READS_MAX),
             publishing: Publishing::default(),
             probe,
         })
@@ -308,6 +313,8 @@ impl Link {
         let shared = &self.shared;
         let keys = shared.keys_of(room);
         loop {
+            // It is never closed.
+            let Ok(_one_of_few) = self.reads.acquire().await else { return };
             let mut connection = connected.connection.clone();
             let after = (ask.after > 0).then_some(ask.after);
             let call = shared.scripts.read(
