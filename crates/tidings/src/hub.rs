@@ -580,6 +580,7 @@ impl Hub {
     pub async fn drain(&self, window: Duration) -> u64 {
         let node = self.node();
         node.draining.store(true, Ordering::Relaxed);
+        node.broker.drain();
         for inbox in &node.inboxes {
             inbox.push(Entry::Drain { window });
         }

@@ -211,6 +211,27 @@ async fn the_users_of_a_killed_node_leave_when_its_lease_has_ended() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_come_back_from_a_node_that_was_drained_leaves_about_when_his_grace_ends() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let node = Node { lease: Duration::from_secs(12), ..Node::of(&server.url()).grace(4000) };
+    let minute = Duration::from_secs(60);
+    let ending = Node { url: url_of(forwarder.address()), lease: minute, ..node.clone() }.start().await;
+    let one = node.start().await;
+    let mut viewers = vec![Viewer::join(&one, "ann").await];
+    let clients = [joined(&ending, "bob").await, joined(&ending, "cid").await];
+    all_have(&mut viewers, &expected(&["ann", "bob", "cid"])).await;
+    ending.hub().drain(Duration::from_millis(1500)).await;
+    let _cid = joined(&one, "cid").await;
+    // Its process has ended before the graces have.
+    forwarder.point_nowhere();
+    forwarder.cut();
+    std::mem::forget((ending, clients));
+    all_have(&mut viewers, &expected(&["ann", "cid"])).await;
+    assert_eq!(viewers[0].left(), ["bob"]);
+}
+
+#[tokio::test]
 async fn after_flushall_everybody_is_back_and_nobody_was_told_otherwise() {
     let server = RedisServer::start().await;
     let (nodes, mut viewers) = three(&Node::of(&server.url())).await;

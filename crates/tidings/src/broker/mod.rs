@@ -64,6 +64,9 @@ pub(crate) trait Broker: Send + Sync + 'static {
         Box::pin(std::future::ready(None))
     }
 
+    /// This node is about to end. Whoever is not at another by then leaves when his grace would have ended.
+    fn drain(&self) {}
+
     /// Whether what is published reaches other nodes.
     fn is_ready(&self) -> bool {
         true

@@ -377,7 +377,9 @@ impl Room {
             return (None, again);
         };
         let check_due = *sharing.check_at.get_or_insert(now + check) <= now;
-        let renew_due = sharing.holds && sharing.alive_at.is_none_or(|at| at <= now);
+        // An interval that was longer counts no more.
+        let is_due = |at: Instant| at <= now || at > now + 2 * renew;
+        let renew_due = sharing.holds && sharing.alive_at.is_none_or(is_due);
         if !check_due && !renew_due {
             return (None, sharing.sweep);
         }

@@ -24,6 +24,7 @@ mod tests;
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,8 +136,8 @@ struct Shared {
     scripts: Scripts,
     /// This node, as it signs what it sends.
     node: u64,
-    /// How long it counts as alive in a room after it has said so.
-    lease: Duration,
+    /// How long it counts as alive in a room after it has said so, in milliseconds.
+    lease_ms: AtomicU64,
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
@@ -180,7 +181,7 @@ impl RedisBroker {
             address: redis.address,
             keyspace: redis.keyspace,
             node: env.random(),
-            lease: redis.lease,
+            lease_ms: AtomicU64::new(u64::try_from(redis.lease.as_millis()).unwrap_or(u64::MAX)),
             env,
             metrics,
             limits,
@@ -256,6 +257,10 @@ impl Broker for RedisBroker {
 
     fn presence_changed(&self, room: &Arc<Room>) {
         self.link(room).share(room);
+    }
+
+    fn drain(&self) {
+        self.shared.shorten_lease();
     }
 
     fn members<'a>(&'a self, room: &'a Arc<Room>) -> MembersFuture<'a> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -17,6 +18,8 @@ use crate::roster::{AskList, SETTLED_AFTER};
 
 /// A room's revision is compared this long after its last change, give or take a quarter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(8);
+/// A node that drains counts as alive for so long at least: three times as long as its look at its rooms takes.
+const DRAINING_LEASE_MIN: Duration = Duration::from_secs(5);
 /// One call is about so many rooms.
 const ALIVE_ROOMS_MAX: usize = 64;
 /// Between two attempts: the first, and the longest.
@@ -30,6 +33,18 @@ fn renew_interval(lease: Duration) -> Duration {
 impl Shared {
     fn caller<'a>(&self, node: &'a str) -> Caller<'a> {
         Caller { node, fresh: self.fresh_epoch() }
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
+    }
+
+    /// From now on the node counts as alive for as long as a grace, since it will end without being able to tell when
+    /// those of its users end.
+    pub(super) fn shorten_lease(&self) {
+        let lease = self.limits.presence_grace.max(DRAINING_LEASE_MIN);
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.lease_ms.fetch_min(lease_ms, Ordering::Relaxed);
     }
 
     /// This node, as it signs who is at it.
@@ -115,12 +130,12 @@ impl Link {
         let mut connection = connected.connection.clone();
         match work {
             Work::Tell { users, stays, known_rev } => {
-                let lease = stays.then_some(shared.lease);
+                let lease = stays.then_some(shared.lease());
                 let caller = shared.caller(&node);
                 let call =
                     shared.scripts.tell_users(&mut connection, &keys, caller, known_rev, lease, &users);
                 let told = self.call(connected, call).await?;
-                let renew = shared.give_or_take_a_quarter(renew_interval(shared.lease));
+                let renew = shared.give_or_take_a_quarter(renew_interval(shared.lease()));
                 room.users_told(told.jumped, told.some_dead, shared.env.now() + renew);
                 Ok(true)
             }
@@ -162,7 +177,7 @@ impl Link {
     /// this node is alive.
     pub(super) fn check_presence(self: &Arc<Self>, connected: &Connected, rooms: Vec<Arc<Room>>) {
         let shared = &self.shared;
-        let (now, lease) = (shared.env.now(), shared.lease);
+        let (now, lease) = (shared.env.now(), shared.lease());
         let mut due = Vec::new();
         for room in rooms {
             let check = shared.give_or_take_a_quarter(CHECK_INTERVAL.min(renew_interval(lease)));
@@ -183,7 +198,7 @@ impl Link {
         let (shared, node) = (&self.shared, self.shared.signature());
         let rooms: Vec<_> = due.iter().map(|(room, alive)| (shared.keys_of(room), *alive)).collect();
         let mut connection = connected.connection.clone();
-        let call = shared.scripts.alive(&mut connection, shared.caller(&node), shared.lease, &rooms);
+        let call = shared.scripts.alive(&mut connection, shared.caller(&node), shared.lease(), &rooms);
         match self.call(connected, call).await {
             Ok(told) => {
                 for ((room, alive), (broker, some_dead)) in due.iter().zip(told) {
@@ -234,7 +249,7 @@ async fn pause(wait: Duration) {
 impl Shared {
     /// A node that has just connected takes no other for dead: it may be Redis that was away.
     fn settled_after(&self) -> Duration {
-        SETTLED_AFTER.min(self.lease)
+        SETTLED_AFTER.min(self.lease())
     }
 }
 
