@@ -125,7 +125,8 @@ pub struct Limits {
     pub inbox_entries_max: usize,
     /// The same in bytes. 4 MiB.
     pub inbox_bytes_max: usize,
-    /// Connections of a user. One more is refused with 429 `connection_limit`, or as the policy says. 5.
+    /// Connections of a user, on all nodes together. One more is refused with 429 `connection_limit`, or as the policy
+    /// says. 5.
     pub connections_per_user_max: usize,
     /// What becomes of one more. It is refused.
     pub connections_per_user_policy: ConnectionLimitPolicy,
@@ -177,7 +178,7 @@ pub struct Limits {
     /// How long the application may take to say whether somebody may join or publish: a rule's handler, or the
     /// memberships. Longer is `unavailable`. 5 s.
     pub access_duration_max: Duration,
-    /// Users and tokens that are revoked at a time. One more is refused to the application, and nothing is revoked. 100,000.
+    /// Users and tokens that are revoked at a time, on all nodes together. One more is refused to the application. 100,000.
     pub revocations_max: usize,
     /// How long a revocation is remembered. At least as long as tokens live: one that lives longer is good again then. 24 h.
     pub revocation_age_max: Duration,

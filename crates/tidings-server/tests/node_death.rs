@@ -64,6 +64,10 @@ impl Node {
             publish = "anyone"
             any_event = true
             presence = false
+            [limits]
+            # All clients come from one address here.
+            pending_handshakes_max = 8192
+            pending_handshakes_per_ip_max = 8192
             "#,
             redis.address()
         );

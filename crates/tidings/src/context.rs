@@ -163,7 +163,8 @@ impl Context {
         Ok(())
     }
 
-    /// Sends an event to every connection of a user; how many there were.
+    /// Sends an event to every connection of a user, as [`Hub::send_to_user`](crate::Hub::send_to_user) does; how many
+    /// there were on this node.
     ///
     /// # Errors
     /// As [`Context::send`].

@@ -16,7 +16,7 @@ use tidings_protocol::message::EventName;
 use tokio::sync::Notify;
 
 use crate::auth::Authenticate;
-use crate::broker::{Broker, MemoryBroker};
+use crate::broker::{Broker, ControlError, MemoryBroker, NodeInfo};
 #[cfg(feature = "redis")]
 use crate::broker::{Redis, RedisBroker};
 use crate::calls::Calls;
@@ -25,11 +25,12 @@ use crate::env::{Env, SystemEnv};
 use crate::handshake::{HandshakePolicy, InvalidOrigin, Origin as WebOrigin};
 use crate::handshake_rate::HandshakeRate;
 use crate::inbox::{Entry, Inbox};
+use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::node::{Body, BroadcastError, MembersError, Node, Origin};
 use crate::publication::Excluded;
-use crate::revocations::{Revocations, TooManyRevocations};
+use crate::revocations::Revocations;
 use crate::rooms::Rooms;
 use crate::router::{Handler, Known, Router, Shape};
 use crate::rules::{RoomRules, RuleBook, RuleFault};
@@ -376,12 +377,19 @@ impl HubBuilder {
         let metrics = Arc::new(Metrics::default());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = u16::try_from(self.shards.unwrap_or(cores)).unwrap_or(u16::MAX);
+        let inboxes: Vec<_> =
+            (0..shards).map(|shard| Arc::new(Inbox::new(shard, &limits, Arc::clone(&metrics)))).collect();
+        let (users, revocations) = (Arc::new(Users::default()), Arc::new(Revocations::new(&*env, &limits)));
+        let local_users =
+            Arc::new(LocalUsers::new(Arc::clone(&users), Arc::clone(&revocations), inboxes.clone()));
+        let (id, since_unix_ms) = (env.random(), env.unix_ms());
         let memory = || MemoryBroker::new(Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits));
         #[cfg(feature = "redis")]
         let broker: Arc<dyn Broker> = match self.redis {
             Some(redis) => {
                 let (env, metrics, limits) = (Arc::clone(&env), Arc::clone(&metrics), Arc::clone(&limits));
-                Arc::new(RedisBroker::start(redis, env, metrics, limits, runtime.clone()))
+                let local_users = Arc::clone(&local_users);
+                Arc::new(RedisBroker::start(redis, id, local_users, env, metrics, limits, runtime.clone()))
             }
             None => Arc::new(memory()),
         };
@@ -389,18 +397,19 @@ impl HubBuilder {
         let broker: Arc<dyn Broker> = Arc::new(memory());
         let shared = broker.is_shared();
         let node = Arc::new(Node {
+            id,
+            since_unix_ms,
             rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics), shared),
-            users: Arc::new(Users::default()),
+            users,
             user_rates: UserRates::default(),
             broker,
             authenticate,
             memberships: self.memberships,
             calls: Calls::new(&*env, &limits),
             handshake_rate: HandshakeRate::default(),
-            revocations: Revocations::new(&*env, &limits),
-            inboxes: (0..shards)
-                .map(|shard| Arc::new(Inbox::new(shard, &limits, Arc::clone(&metrics))))
-                .collect(),
+            revocations,
+            local_users,
+            inboxes,
             runtime,
             draining: AtomicBool::new(false),
             connection_ended: Notify::new(),
@@ -417,6 +426,9 @@ impl HubBuilder {
         Ok(hub)
     }
 }
+
+/// How long a drain waits for the broker to be told that everybody is gone.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// Far above any reconnect, and far below what the clock can count: a deadline made of it never overflows.
 const PRESENCE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -488,8 +500,8 @@ impl Hub {
         RoomHandle { hub: self.clone(), room: room.clone() }
     }
 
-    /// Sends an event to one connection. It has no room and no position: a lost connection loses it. `false` if
-    /// there is no such connection.
+    /// Sends an event to one connection of this node. It has no room and no position: a lost connection loses it.
+    /// `false` if there is no such connection here.
     ///
     /// # Errors
     /// [`BroadcastError::Event`] and [`BroadcastError::Data`].
@@ -507,8 +519,8 @@ impl Hub {
         Ok(connection.is_some())
     }
 
-    /// Sends an event to every connection of a user; how many there were. For what must reach a user who is away,
-    /// broadcast to a room of his own, such as `user:42`.
+    /// Sends an event to every connection of a user; how many there were on this node. Those on other nodes get it once
+    /// or not at all. For what must reach a user, also one who is away, broadcast to a room of his own, such as `user:42`.
     ///
     /// # Errors
     /// As [`Hub::send_to_connection`].
@@ -526,30 +538,43 @@ impl Hub {
         self.node().rooms_of(session).await
     }
 
-    /// Closes every connection of a user with 4006; how many there were.
-    pub fn disconnect_user(&self, user: &str) -> usize {
-        self.node().disconnect_user(user, CloseCode::KICKED, "disconnected by the application")
+    /// Closes every connection that a user has, on every node, with 4006; how many there were on this one. A node that
+    /// can't be reached now does it when it can be.
+    ///
+    /// # Errors
+    /// [`ControlError`]: this node's are closed.
+    pub async fn disconnect_user(&self, user: &str) -> Result<usize, ControlError> {
+        self.node().disconnect_user(user, CloseCode::KICKED, "disconnected by the application").await
     }
 
     /// Takes back every token that a user has until now: his connections are closed with 4001, after which no client
     /// comes back by itself, and a token whose `iat` is not after this second, or that has none, is refused at the
-    /// handshake and at `session.refresh` for [`Limits::revocation_age_max`]. How many connections there were.
+    /// handshake and at `session.refresh` for [`Limits::revocation_age_max`]. How many connections there were on this node.
     ///
-    /// It holds for this node. If he is not to come back, stop minting tokens for him first.
+    /// It holds for every node, within seconds; one that can't be reached lets nobody in before it knows. If he is not to
+    /// come back, stop minting tokens for him first.
     ///
     /// # Errors
-    /// [`TooManyRevocations`]: nothing was revoked.
-    pub fn revoke_user(&self, user: &str) -> Result<usize, TooManyRevocations> {
-        self.node().revoke_user(user)
+    /// [`ControlError`]. Call it again: until it succeeds, the revocation may hold for this node alone, or for none.
+    pub async fn revoke_user(&self, user: &str) -> Result<usize, ControlError> {
+        self.node().revoke_user(user).await
     }
 
     /// Takes one token back, by its `jti`: the connections that were made or refreshed with it are closed with 4001 as
-    /// soon as each shard has looked through its own, and it is refused like those of [`Hub::revoke_user`].
+    /// soon as each shard has looked through its own, and it is refused like those of [`Hub::revoke_user`], on every node.
     ///
     /// # Errors
-    /// [`TooManyRevocations`]: nothing was revoked.
-    pub fn revoke_token(&self, jti: &str) -> Result<(), TooManyRevocations> {
-        self.node().revoke_token(jti)
+    /// As [`Hub::revoke_user`].
+    pub async fn revoke_token(&self, jti: &str) -> Result<(), ControlError> {
+        self.node().revoke_token(jti).await
+    }
+
+    /// The nodes that share rooms with this one, and itself unless it is being drained; alone where it shares none.
+    ///
+    /// # Errors
+    /// [`ControlError::Unavailable`].
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, ControlError> {
+        self.node().nodes().await
     }
 
     /// What the hub has counted.
@@ -580,7 +605,7 @@ impl Hub {
     pub async fn drain(&self, window: Duration) -> u64 {
         let node = self.node();
         node.draining.store(true, Ordering::Relaxed);
-        node.broker.drain();
+        node.broker.leave();
         for inbox in &node.inboxes {
             inbox.push(Entry::Drain { window });
         }
@@ -596,6 +621,10 @@ impl Hub {
             }
         };
         let _ = tokio::time::timeout(window + 2 * node.limits.close_duration_max, all_gone).await;
+        if let Some(settled) = node.broker.settle() {
+            // What is not given back by then comes free by itself.
+            let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
+        }
         node.metrics.connections.get()
     }
 }

@@ -2,13 +2,9 @@
 //!
 //! A [`Hub`] is made once, mounted on a router, and kept: handlers answer clients ([`Context`]), and the rest
 //! of the application reaches rooms and users through the hub. The wire is described in PROTOCOL.md.
-
 #![cfg_attr(
     not(feature = "redis"),
-    allow(
-        dead_code,
-        reason = "how a node follows a broker is the same for each, and Redis is the only one so far"
-    )
+    allow(dead_code, reason = "what only a broker of several nodes asks of a hub's parts")
 )]
 
 mod access;
@@ -29,6 +25,7 @@ mod idempotency;
 mod inbox;
 mod io;
 mod lanes;
+mod local_users;
 mod logged;
 mod members;
 mod membership;
@@ -59,6 +56,7 @@ mod users;
 pub struct Readme;
 
 pub use access::{Access, AccessError, ClaimRule};
+pub use broker::{ControlError, NodeInfo};
 #[cfg(feature = "redis")]
 pub use broker::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub use context::{AckError, Context};

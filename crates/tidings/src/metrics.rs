@@ -120,6 +120,8 @@ numbers! {
         broker_calls_late,
         /// Connections to the broker that were lost.
         broker_connections_lost,
+        /// Renewals of a connection's place among its user's on all nodes that the broker did not confirm.
+        lease_renewals_failed,
         /// Messages answered with an error.
         errors,
         /// Handlers that panicked.
@@ -134,6 +136,8 @@ numbers! {
         connections,
         /// Connections to the broker now.
         broker_connections,
+        /// Places among users' connections on all nodes that this node holds in the broker now.
+        leases,
         /// Rooms with a log or members now.
         rooms,
         /// Bytes that wait for sockets which did not take them at once.

@@ -16,17 +16,18 @@ use tidings_protocol::message::{Data, EventName, MessageId};
 use tokio::sync::{Notify, oneshot};
 
 use crate::auth::{Authenticate, UserId};
-use crate::broker::{Broker, Completion, Held};
+use crate::broker::{Broker, Completion, ControlError, Held, NodeInfo, Order};
 use crate::calls::Calls;
 use crate::encode;
 use crate::env::Env;
 use crate::handshake_rate::HandshakeRate;
 use crate::inbox::{Command, Entry, Guard, Inbox};
+use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::presence::Info;
 use crate::publication::{Excluded, Payload, PublishKey};
-use crate::revocations::{Revocations, TooManyRevocations};
+use crate::revocations::Revocations;
 use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
@@ -45,6 +46,9 @@ pub(crate) struct BrokerSilent;
 
 /// One node: a hub as its parts see it.
 pub(crate) struct Node {
+    /// Drawn at its start.
+    pub(crate) id: u64,
+    pub(crate) since_unix_ms: u64,
     pub(crate) env: Arc<dyn Env>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) rooms: Rooms,
@@ -55,7 +59,9 @@ pub(crate) struct Node {
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
     pub(crate) calls: Calls,
     pub(crate) handshake_rate: HandshakeRate,
-    pub(crate) revocations: Revocations,
+    pub(crate) revocations: Arc<Revocations>,
+    /// Both of these, with the ways to the sockets.
+    pub(crate) local_users: Arc<LocalUsers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// Where handlers and whatever else is the application's runs.
@@ -265,7 +271,7 @@ impl Node {
         Ok(encode::unstored(&application_event(event)?, None, body.data(), from))
     }
 
-    /// Sends an event to every connection of a user; how many there were.
+    /// Sends an event to every connection of a user; how many there were on this node.
     pub(crate) fn send_to_user(
         &self,
         user: &str,
@@ -274,11 +280,10 @@ impl Node {
         from: Option<&UserId>,
     ) -> Result<usize, BroadcastError> {
         let frame = Self::direct_frame(event, body, from)?;
-        let connections = self.users.connections_of(user);
-        for connection in &connections {
-            self.send(*connection, frame.clone());
-        }
-        Ok(connections.len())
+        // Nobody is connected under a name that is none.
+        let Ok(user) = UserId::parse(user) else { return Ok(0) };
+        self.broker.send_to_user(&user, &frame);
+        Ok(self.local_users.send(user.as_str(), &frame))
     }
 
     /// Joins a connection to a room, whatever the room's rule says; `false` if it is gone, has too many, or the broker
@@ -359,33 +364,56 @@ impl Node {
         true
     }
 
-    /// Closes every connection of a user; how many there were.
-    pub(crate) fn disconnect_user(&self, user: &str, code: CloseCode, reason: &'static str) -> usize {
-        let connections = self.users.connections_of(user);
-        for connection in &connections {
-            if let Some(inbox) = self.inbox(*connection) {
-                inbox.push(Entry::Command {
-                    connection: *connection,
-                    command: Command::Close { code, reason },
-                });
-            }
+    /// Closes every connection of a user, on every node; how many there were on this one.
+    pub(crate) async fn disconnect_user(
+        &self,
+        user: &str,
+        code: CloseCode,
+        reason: &'static str,
+    ) -> Result<usize, ControlError> {
+        let Ok(user) = UserId::parse(user) else { return Ok(0) };
+        let closed = self.local_users.close(user.as_str(), code, reason);
+        self.order(Order::Disconnect(&user)).await?;
+        Ok(closed)
+    }
+
+    /// Refuses every token of a user that was issued until now, and closes his connections, on every node; how many there
+    /// were on this one.
+    pub(crate) async fn revoke_user(&self, user: &str) -> Result<usize, ControlError> {
+        let until_unix_s = self.env.unix_ms() / 1000;
+        self.revocations.revoke_user(user, self.env.now(), until_unix_s)?;
+        let closed = self.local_users.close(user, CloseCode::TOKEN_INVALID, "the token was revoked");
+        if let Ok(user) = UserId::parse(user) {
+            self.order(Order::RevokeUser { user: &user, until_unix_s }).await?;
         }
-        connections.len()
+        Ok(closed)
     }
 
-    /// Refuses every token of a user that was issued until now, and closes his connections; how many there were.
-    pub(crate) fn revoke_user(&self, user: &str) -> Result<usize, TooManyRevocations> {
-        self.revocations.revoke_user(user, self.env.now(), self.env.unix_ms() / 1000)?;
-        Ok(self.disconnect_user(user, CloseCode::TOKEN_INVALID, "the token was revoked"))
-    }
-
-    /// Refuses one token, and lets the shards look for its connections.
-    pub(crate) fn revoke_token(&self, id: &str) -> Result<(), TooManyRevocations> {
+    /// Refuses one token, and lets the shards look for its connections, on every node.
+    pub(crate) async fn revoke_token(&self, id: &str) -> Result<(), ControlError> {
         self.revocations.revoke_token(id, self.env.now())?;
-        for inbox in &self.inboxes {
-            inbox.push(Entry::Revoked);
+        self.local_users.close_revoked();
+        self.order(Order::RevokeToken(id)).await
+    }
+
+    async fn order(&self, order: Order<'_>) -> Result<(), ControlError> {
+        match self.broker.order(order) {
+            Some(done) => done.await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The nodes that share rooms, or this one alone.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeInfo>, ControlError> {
+        if let Some(nodes) = self.broker.nodes() {
+            return nodes.await;
+        }
+        Ok(vec![NodeInfo {
+            id: format!("{:016x}", self.id),
+            since_unix_ms: self.since_unix_ms,
+            connections: self.metrics.connections.get(),
+            is_this: true,
+        }])
     }
 
     pub(crate) fn inbox(&self, connection: ConnectionKey) -> Option<&Arc<Inbox>> {

@@ -103,6 +103,30 @@ impl Revocations {
         Ok(())
     }
 
+    /// Takes over what was revoked on another node, which has seen to the bound; whether it says anything new.
+    pub(crate) fn learn_user(&self, user: &str, issued_until_unix_s: u64, ends_at: Instant) -> bool {
+        let mut revoked = self.revoked.lock();
+        let user = revoked.users.entry(self.hash(user));
+        let mut is_new = false;
+        let known = user.or_insert_with(|| {
+            is_new = true;
+            RevokedUser { issued_until_unix_s, ends_at }
+        });
+        is_new |= known.issued_until_unix_s < issued_until_unix_s;
+        known.issued_until_unix_s = known.issued_until_unix_s.max(issued_until_unix_s);
+        known.ends_at = known.ends_at.max(ends_at);
+        revoked.end_by(ends_at);
+        is_new
+    }
+
+    /// The same for one token.
+    pub(crate) fn learn_token(&self, id: &str, ends_at: Instant) -> bool {
+        let mut revoked = self.revoked.lock();
+        let known = revoked.tokens.insert(self.hash(id), ends_at);
+        revoked.end_by(ends_at);
+        known.is_none()
+    }
+
     /// Whether this token was revoked. One that does not say when it was issued is taken for an old one.
     pub(crate) fn has_revoked(&self, identity: &Identity) -> bool {
         let (users, tokens) = {
@@ -138,6 +162,11 @@ impl Revocations {
 }
 
 impl Revoked {
+    /// Something is forgotten then.
+    fn end_by(&mut self, ends_at: Instant) {
+        self.next_end = Some(self.next_end.map_or(ends_at, |next| next.min(ends_at)));
+    }
+
     fn len(&self) -> usize {
         self.users.len() + self.tokens.len()
     }
@@ -186,6 +215,21 @@ mod tests {
         for claims in [r#"{"jti":"a/2"}"#, "{}", r#"{"sub":"a/1"}"#] {
             assert!(!revocations.has_revoked(&token("a/1", claims)), "{claims}");
         }
+    }
+
+    #[test]
+    fn what_another_node_revoked_is_new_once_and_never_reaches_less_far() {
+        let (revocations, now) = (revocations(1), Instant::now());
+        let ends_at = now + Duration::from_secs(60);
+        assert!(revocations.learn_user("ann", 1000, ends_at));
+        assert!(revocations.learn_user("ann", 1001, ends_at));
+        assert!(!revocations.learn_user("ann", 900, ends_at));
+        assert!(revocations.learn_token("t", ends_at), "whoever stored it has seen to the bound");
+        assert!(!revocations.learn_token("t", ends_at));
+        assert!(revocations.has_revoked(&token("ann", r#"{"iat":1001}"#)));
+        assert!(revocations.has_revoked(&token("bob", r#"{"jti":"t"}"#)));
+        revocations.sweep(ends_at);
+        assert!(!revocations.has_revoked(&token("ann", "{}")));
     }
 
     #[test]

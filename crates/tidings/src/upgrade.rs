@@ -21,10 +21,12 @@ use tokio::net::TcpStream;
 use tracing::{debug, info};
 
 use crate::auth::{AuthError, Identity, TokenFault};
+use crate::broker::{NoPlace, Place, Wanted};
 use crate::handshake::{self, HandshakeRefusal, HandshakeRequest};
 use crate::hub::Hub;
-use crate::inbox::{Command, Entry, Guard, Opening};
+use crate::inbox::{Entry, Guard, Opening};
 use crate::io::Io;
+use crate::local_users::Lost;
 use crate::logged::{CLIENT_BYTES_MAX, log_safe, redacted};
 use crate::node::{BrokerSilent, Node};
 use crate::peer::Peer;
@@ -39,6 +41,9 @@ const NO_ROOMS: &str = "the user's rooms could not be read";
 
 /// And when the broker that stores them does not answer.
 const NO_BROKER: &str = "what the user's rooms are stored in does not answer";
+
+/// And when nobody can say how many connections he has.
+const NO_PLACES: &str = "what counts the user's connections does not answer";
 
 /// What a handshake has established, before there is a socket.
 pub(crate) struct Admitted {
@@ -111,7 +116,13 @@ impl Hub {
         let identity = authenticate(node, &asked).await?;
         let cursor = asked.cursor()?;
         let takes_over = admit(node, &asked, &identity)?;
-        let upgrade = asked.upgrade()?;
+        let upgrade = match asked.upgrade() {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => {
+                find_place(node, &identity, takes_over).await?;
+                return Err(refusal);
+            }
+        };
         let admitted = Admitted::new(node, identity, takes_over, cursor.as_ref()).await?;
         let Some(pending) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(HandshakeRefusal::bad_upgrade(
@@ -154,8 +165,8 @@ fn refuse_revoked(node: &Node, identity: &Identity) -> Result<(), HandshakeRefus
     if node.revocations.has_revoked(identity) { Err(HandshakeRefusal::token_revoked()) } else { Ok(()) }
 }
 
-/// Whether there is a place for who has a good token, and the session that he takes over. Takes nothing yet: a plain GET
-/// is told the same.
+/// Whether there is a place for who has a good token, and the session that he takes over, as far as this node knows.
+/// Takes nothing yet: a plain GET is told the same.
 fn admit(
     node: &Node,
     asked: &HandshakeRequest,
@@ -169,7 +180,7 @@ fn admit(
     }
     let takes_over = asked.session.as_deref().and_then(SessionId::parse);
     let limit = connection_limit(node, identity);
-    if !node.users.has_slot(identity.user(), takes_over, limit) {
+    if !node.broker.is_shared() && !node.users.has_slot(identity.user(), takes_over, limit) {
         return Err(HandshakeRefusal::connection_limit(limit.max));
     }
     Ok(takes_over)
@@ -198,23 +209,7 @@ impl Admitted {
             Some(old) => old.after(&*node.env),
             None => SessionId::first(&*node.env),
         };
-        let limit = connection_limit(node, &identity);
-        let Placed { slot, replaced, limit_reached } = node
-            .users
-            .take_slot(identity.user(), session, takes_over, limit)
-            .map_err(|LimitReached| HandshakeRefusal::connection_limit(limit.max))?;
-        let reason = if limit_reached {
-            node.metrics.hit(Limit::ConnectionsPerUserMax);
-            "a newer connection of this user has taken its place"
-        } else {
-            "another connection took this session over"
-        };
-        for connection in replaced {
-            if let Some(inbox) = node.inbox(connection) {
-                let code = tidings_protocol::close::CloseCode::TAKEN_OVER;
-                inbox.push(Entry::Command { connection, command: Command::Close { code, reason } });
-            }
-        }
+        let slot = place(node, &identity, session, takes_over).await?;
         Ok(Self { peer: Peer::new(identity, session, rooms), slot, held })
     }
 
@@ -236,6 +231,66 @@ impl Admitted {
         let Self { peer, slot, held } = self;
         let opening = Opening { io, early, peer, slot, last_event_id, resume_wait, checkpoints, held };
         inbox.push(Entry::Open(Box::new(opening)));
+    }
+}
+
+/// Takes the user's slot, among those of all nodes where there are several.
+async fn place(
+    node: &Node,
+    identity: &Identity,
+    session: SessionId,
+    takes_over: Option<SessionId>,
+) -> Result<Slot, HandshakeRefusal> {
+    let limit = connection_limit(node, identity);
+    let wanted = Wanted { identity, session, takes_over, limit };
+    let (slot, limit_reached) = match node.broker.take_place(wanted) {
+        Some(taking) => {
+            let mut slot = node.users.reserve(identity.user(), session);
+            let taken = taking.await;
+            let Place { lease, limit_reached } = taken.map_err(|why| refusal_of(why, limit))?;
+            slot.hold(lease);
+            (slot, limit_reached)
+        }
+        None => {
+            let Placed { slot, replaced, limit_reached } = node
+                .users
+                .take_slot(identity.user(), session, takes_over, limit)
+                .map_err(|LimitReached| HandshakeRefusal::connection_limit(limit.max))?;
+            let lost = if limit_reached { Lost::AsTheOldest } else { Lost::ToItsOwn };
+            for connection in replaced {
+                node.local_users.close_replaced(connection, lost);
+            }
+            (slot, limit_reached)
+        }
+    };
+    if limit_reached {
+        node.metrics.hit(Limit::ConnectionsPerUserMax);
+    }
+    Ok(slot)
+}
+
+/// What [`place`] would say, where other nodes have a say in it; takes nothing.
+async fn find_place(
+    node: &Node,
+    identity: &Identity,
+    takes_over: Option<SessionId>,
+) -> Result<(), HandshakeRefusal> {
+    if !node.broker.is_shared() {
+        return Ok(());
+    }
+    let (session, limit) = (SessionId::first(&*node.env), connection_limit(node, identity));
+    let wanted = Wanted { identity, session, takes_over, limit };
+    match node.broker.find_place(wanted) {
+        Some(finding) => finding.await.map_err(|why| refusal_of(why, limit)),
+        None => Ok(()),
+    }
+}
+
+fn refusal_of(why: NoPlace, limit: ConnectionLimit) -> HandshakeRefusal {
+    match why {
+        NoPlace::LimitReached => HandshakeRefusal::connection_limit(limit.max),
+        NoPlace::Revoked => HandshakeRefusal::token_revoked(),
+        NoPlace::Silent => HandshakeRefusal::broker_unavailable(NO_PLACES),
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Slot {
     users: Arc<Users>,
     user: UserId,
     session: SessionId,
+    /// Its place among the user's connections on all nodes, given back by being dropped.
+    lease: Option<Box<dyn Send>>,
 }
 
 impl Users {
@@ -95,11 +97,35 @@ impl Users {
             None => 0..(taken.len() + 1).saturating_sub(limit.max),
         };
         let replaced = taken.drain(lose_theirs).filter_map(|taken| taken.connection).collect();
+        let slot = self.slot(taken, user, session);
+        Ok(Placed { slot, replaced, limit_reached })
+    }
+
+    /// Takes a slot whatever there are: for where the broker counts them. It is there before the broker is asked, so that
+    /// it can be lost again from that moment on.
+    pub(crate) fn reserve(self: &Arc<Self>, user: &UserId, session: SessionId) -> Slot {
+        let mut by_user = self.by_user.lock();
+        self.slot(by_user.entry(user.clone()).or_default(), user, session)
+    }
+
+    fn slot(self: &Arc<Self>, taken: &mut Vec<Taken>, user: &UserId, session: SessionId) -> Slot {
         // Most users have one.
         taken.reserve_exact(1);
         taken.push(Taken { session, connection: None });
-        let slot = Slot { users: Arc::clone(self), user: user.clone(), session };
-        Ok(Placed { slot, replaced, limit_reached })
+        Slot { users: Arc::clone(self), user: user.clone(), session, lease: None }
+    }
+
+    /// Takes a session's slot from it, so that it is closed once its socket is there, and gives its connection if that is
+    /// the case already.
+    pub(crate) fn lose_slot(&self, user: &str, session: SessionId) -> Option<ConnectionKey> {
+        let mut by_user = self.by_user.lock();
+        let taken = by_user.get_mut(user)?;
+        let lost = taken.iter().position(|slot| slot.session == session)?;
+        let lost = taken.remove(lost);
+        if taken.is_empty() {
+            by_user.remove(user);
+        }
+        lost.connection
     }
 
     /// Whether [`Users::take_slot`] would find one.
@@ -129,6 +155,11 @@ impl Users {
 }
 
 impl Slot {
+    /// Gives what holds the place on all nodes to it.
+    pub(crate) fn hold(&mut self, lease: Box<dyn Send>) {
+        self.lease = Some(lease);
+    }
+
     /// The shard has the socket under this key. If the slot was taken over in between, `false`: close it.
     pub(crate) fn connected(&self, connection: ConnectionKey) -> bool {
         let mut by_user = self.users.by_user.lock();
@@ -229,6 +260,22 @@ mod tests {
         assert_eq!(users.connection_of(old), None);
         drop(slots);
         drop(slot);
+        assert!(users.by_user.lock().is_empty() && users.by_session.lock().is_empty());
+    }
+
+    #[test]
+    fn a_slot_can_be_lost_before_and_after_its_socket_is_there() {
+        let (users, env) = (Arc::new(Users::default()), SystemEnv::inline());
+        let ann = UserId::parse("ann").unwrap();
+        let (early, late) = (SessionId::first(&env), SessionId::first(&env));
+        let (slot, other) = (users.reserve(&ann, early), users.reserve(&ann, late));
+        assert_eq!(users.lose_slot("ann", early), None);
+        assert!(!slot.connected(key(1)), "what was lost is closed");
+        assert!(other.connected(key(2)));
+        assert_eq!(users.lose_slot("bob", late), None);
+        assert_eq!(users.lose_slot("ann", late), Some(key(2)));
+        assert_eq!(users.lose_slot("ann", late), None);
+        drop((slot, other));
         assert!(users.by_user.lock().is_empty() && users.by_session.lock().is_empty());
     }
 

@@ -301,7 +301,7 @@ async fn the_application_reaches_connections_users_and_rooms_from_outside() {
     assert_eq!((&skip["id"], &skip["data"]["reason"]), (&json!(id.to_string()), &json!("excluded")));
     assert!(handle.leave(ann.session()).await && !handle.leave(ann.session()).await);
     assert!(handle.broadcast("room.reset", &()).await.is_err(), "reserved");
-    assert_eq!(hub.hub().disconnect_user("ann"), 2);
+    assert_eq!(hub.hub().disconnect_user("ann").await, Ok(2));
     assert_eq!(tab.closed().await.map(|code| code.0), Some(4006));
 }
 

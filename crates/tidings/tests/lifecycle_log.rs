@@ -69,7 +69,7 @@ async fn each_end_has_its_code_and_its_cause() {
     silent.ignore_pings();
     silent.closed().await;
     let mut kicked = hub.connect("kicked").await;
-    hub.hub().disconnect_user("kicked");
+    hub.hub().disconnect_user("kicked").await.unwrap();
     kicked.closed().await;
     let mut broken = hub.connect("broken").await;
     broken.send_bytes(b"\x83\x80....").await;

@@ -110,7 +110,7 @@ async fn who_leaves_on_purpose_or_is_sent_away_is_gone_at_once() {
             "the application" => assert!(hub.hub().room(&room()).leave(bob.session()).await),
             "1000" => bob.send_close(CloseCode::NORMAL).await,
             "no code" => bob.send_frame(Opcode::Close, b"").await,
-            _ => assert_eq!(hub.hub().disconnect_user("bob"), 1),
+            _ => assert_eq!(hub.hub().disconnect_user("bob").await, Ok(1)),
         }
         assert_eq!(ann.next_named("presence.leave").await["data"]["user"], "bob", "{way}");
         assert_eq!(start.elapsed(), Duration::ZERO, "{way}");

@@ -6,6 +6,7 @@
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod together;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) use memory::MemoryBroker;
 pub(crate) use redis::RedisBroker;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidAddress, InvalidPrefix, Redis, RedisFault, RedisReport};
+pub(crate) use together::{Answer, NoPlace, Order, Place, Wanted};
+pub use together::{ControlError, NodeInfo};
 
 /// Who is in a room, sorted.
 pub(crate) type MembersFuture<'a> = Pin<Box<dyn Future<Output = Option<Vec<(UserId, Info)>>> + Send + 'a>>;
@@ -64,9 +67,6 @@ pub(crate) trait Broker: Send + Sync + 'static {
         Box::pin(std::future::ready(None))
     }
 
-    /// This node is about to end. Whoever is not at another by then leaves when his grace would have ended.
-    fn drain(&self) {}
-
     /// Whether what is published reaches other nodes.
     fn is_ready(&self) -> bool {
         true
@@ -74,6 +74,39 @@ pub(crate) trait Broker: Send + Sync + 'static {
 
     /// What a request asks for, as a number that every node has for the same; none where one node is all there is.
     fn fingerprint(&self, _event: &str, _data: &[u8]) -> Option<u64> {
+        None
+    }
+
+    /// Takes a place among those that a user's connections on all nodes may have; whoever loses his by it is closed,
+    /// wherever he is. None where one node is all there is, which keeps the limit itself.
+    fn take_place<'a>(&'a self, _wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
+        None
+    }
+
+    /// Whether [`Broker::take_place`] would find one.
+    fn find_place<'a>(&'a self, _wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
+        None
+    }
+
+    /// Has every other node do this; none where there is no other.
+    fn order<'a>(&'a self, _order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
+        None
+    }
+
+    /// Carries an event to a user's connections on other nodes.
+    fn send_to_user(&self, _user: &UserId, _frame: &Bytes) {}
+
+    /// The nodes that share it; none where one is all there is.
+    fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
+        None
+    }
+
+    /// This node takes nobody any more, and is about to end: whoever is not at another by then leaves its rooms when his
+    /// grace would have ended.
+    fn leave(&self) {}
+
+    /// Waits until what it holds for users who are gone was given back; none where it holds nothing.
+    fn settle(&self) -> Option<Answer<'_, ()>> {
         None
     }
 

@@ -435,7 +435,7 @@ async fn a_session_is_refreshed_or_ends_with_its_token() {
     let mut short = server.connect("short_lived").await;
     assert_eq!(short.closed().await, 4300);
     // What the application ends, ends with its own code.
-    assert_eq!(server.hub.disconnect_user("alice"), 1);
+    assert_eq!(server.hub.disconnect_user("alice").await, Ok(1));
     assert_eq!(alice.closed().await, 4006);
 }
 

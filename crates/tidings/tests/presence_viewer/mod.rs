@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings::testing::{TestClient, TestHub};
+use tidings::testing::{ConnectOptions, TestClient, TestHub, identity};
 use tidings::{Access, Hub, Limits, Presence, Redis, RoomRules};
 
 /// Everything heals within this time.
@@ -160,10 +160,16 @@ pub fn expected(users: &[&str]) -> List {
     users.iter().map(|user| ((*user).to_owned(), Value::Null)).collect()
 }
 
+/// A client in the room. While the broker is away nobody is let in, and clients try again.
 pub async fn joined(hub: &TestHub, user: &str) -> TestClient {
-    let mut client = hub.connect(user).await;
     let began = Instant::now();
-    // While the broker is away joins are refused, and clients try again.
+    let mut client = loop {
+        match hub.connect_as(identity(user), ConnectOptions::default()).await {
+            Ok(client) => break client,
+            Err(refusal) => assert!(began.elapsed() < HEALED_MAX, "{refusal:?}"),
+        }
+        tokio::task::yield_now().await;
+    };
     loop {
         let answer = client.request_in("r", "room.join", json!({})).await;
         if answer["event"] == "ack" {

@@ -12,7 +12,7 @@ const PREFIX_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Keyspace {
     /// Up to the hash tag: `tidings:1:`.
-    head: Box<str>,
+    pub(super) head: Box<str>,
 }
 
 /// A prefix that is none.

@@ -20,8 +20,10 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::carried;
+use super::control;
 use super::deltas::DELTAS;
 use super::error::CallError;
+use super::orders;
 use super::probe::Probe;
 use super::publishing::Publishing;
 use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
@@ -58,6 +60,10 @@ pub(super) struct Link {
     /// Told when the connection is of no more use.
     broken: Notify,
     connections_made: AtomicU64,
+    /// Told when there is a connection.
+    made: Notify,
+    /// Where nodes tell each other what is no room's; one link of a node listens.
+    control_channel: Option<String>,
     reads: Semaphore,
     pub(super) publishing: Publishing,
     pub(super) probe: Probe,
@@ -92,6 +98,7 @@ struct Health {
 impl Link {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Arc<Self> {
         let probe = Probe::new(&shared, index);
+        let control_channel = (index == 0).then(|| shared.keyspace.control_channel());
         Arc::new(Self {
             shared,
             rooms: Mutex::default(),
@@ -99,6 +106,8 @@ impl Link {
             connection: Mutex::new(None),
             broken: Notify::new(),
             connections_made: AtomicU64::new(0),
+            made: Notify::new(),
+            control_channel,
             reads: Semaphore::new(READS_MAX),
             publishing: Publishing::default(),
             probe,
@@ -114,6 +123,19 @@ impl Link {
     /// The connection, if there is one.
     pub(super) fn connected(&self) -> Option<Connected> {
         self.connection.lock().clone()
+    }
+
+    /// Waits for one.
+    pub(super) async fn connection_made(&self) -> Connected {
+        loop {
+            let mut made = std::pin::pin!(self.made.notified());
+            // Before it is looked for, so that none is missed.
+            made.as_mut().enable();
+            if let Some(connected) = self.connected() {
+                return connected;
+            }
+            made.await;
+        }
     }
 
     /// Keeps a connection for as long as somebody holds the link.
@@ -165,6 +187,12 @@ impl Link {
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         connection.subscribe(self.probe.channel()).await?;
+        if let Some(channel) = &self.control_channel {
+            connection.subscribe(channel).await?;
+            // Before anybody is let in through it: what was revoked meanwhile must be known.
+            orders::read_all_again(&self.shared);
+            orders::catch_up(&self.shared, &mut connection).await?;
+        }
         Ok(Connected { connection, number, since: self.shared.env.now(), health })
     }
 
@@ -172,6 +200,7 @@ impl Link {
     async fn serve(self: &Arc<Self>, connected: Connected) {
         info!(connection = connected.number, "connected to Redis");
         *self.connection.lock() = Some(connected.clone());
+        self.made.notify_waiters();
         self.shared.metrics.broker_connections.add(1);
         let all: Vec<_> = std::mem::take(&mut self.rooms.lock().by_channel).into_values().collect();
         self.rooms.lock().touched.extend(all);
@@ -289,6 +318,9 @@ impl Link {
     fn take_message(self: &Arc<Self>, channel: &[u8], message: Bytes) {
         if channel == self.probe.channel().as_bytes() {
             return self.probe.came_back(&message, self.shared.env.now());
+        }
+        if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
+            return control::take(&self.shared, &message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };

@@ -7,12 +7,17 @@ mod address;
 mod answer;
 mod carried;
 mod check;
+mod control;
 mod deltas;
 mod error;
 mod keys;
+mod leases;
 mod link;
 mod log;
 mod message;
+mod nodes;
+mod orders;
+mod places;
 mod presence;
 mod probe;
 mod publishing;
@@ -20,6 +25,8 @@ mod script;
 mod sharing;
 #[cfg(test)]
 mod tests;
+mod user_keys;
+mod user_scripts;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -34,8 +41,12 @@ use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
 use tokio::task::JoinHandle;
 
-use super::{Broker, Completion, MembersFuture};
+use super::{
+    Answer, Broker, Completion, ControlError, MembersFuture, NoPlace, NodeInfo, Order, Place, Wanted,
+};
+use crate::auth::UserId;
 use crate::env::Env;
+use crate::local_users::LocalUsers;
 use crate::metrics::Metrics;
 use crate::publication::{Draft, Excluded, PublishKey};
 use crate::room::Room;
@@ -43,10 +54,13 @@ use crate::room::Room;
 use address::Address;
 pub use address::InvalidAddress;
 pub use check::{RedisFault, RedisReport};
+use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
+use leases::Leases;
 use link::Link;
-use presence::LEASE_DEFAULT;
+use nodes::OwnEntry;
+use orders::Orders;
 use publishing::Pending;
 use script::{Channels, Lineage, Scripts};
 
@@ -70,6 +84,7 @@ pub struct Redis {
     connections: usize,
     lineage: Lineage,
     lease: Duration,
+    presence_lease: Duration,
 }
 
 impl Redis {
@@ -84,7 +99,8 @@ impl Redis {
             keyspace: Keyspace::default(),
             connections: CONNECTIONS_DEFAULT,
             lineage: Lineage::ReplicationId,
-            lease: LEASE_DEFAULT,
+            lease: leases::LEASE_DEFAULT,
+            presence_lease: presence::LEASE_DEFAULT,
         })
     }
 
@@ -93,7 +109,7 @@ impl Redis {
     #[doc(hidden)]
     #[must_use]
     pub fn presence_lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.presence_lease = lease;
         self
     }
 
@@ -110,6 +126,14 @@ impl Redis {
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// How long the places of a node's connections in their users' limits outlive the node, and by how long a limit may
+    /// be exceeded after Redis has lost what it held. Between a second and ten minutes, and the same on every node. 70 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.clamp(leases::LEASE_MIN, leases::LEASE_MAX);
         self
     }
 
@@ -137,11 +161,15 @@ struct Shared {
     /// This node, as it signs what it sends.
     node: u64,
     /// How long it counts as alive in a room after it has said so, in milliseconds.
-    lease_ms: AtomicU64,
+    presence_lease_ms: AtomicU64,
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     runtime: tokio::runtime::Handle,
+    local_users: Arc<LocalUsers>,
+    leases: Arc<Leases>,
+    orders: Orders,
+    nodes: OwnEntry,
 }
 
 impl Shared {
@@ -171,6 +199,8 @@ pub(crate) struct RedisBroker {
 impl RedisBroker {
     pub(crate) fn start(
         redis: Redis,
+        id: u64,
+        local_users: Arc<LocalUsers>,
         env: Arc<dyn Env>,
         metrics: Arc<Metrics>,
         limits: Arc<Limits>,
@@ -180,8 +210,12 @@ impl RedisBroker {
             scripts: Scripts::new(redis.lineage, Channels::Classic),
             address: redis.address,
             keyspace: redis.keyspace,
-            node: env.random(),
-            lease_ms: AtomicU64::new(u64::try_from(redis.lease.as_millis()).unwrap_or(u64::MAX)),
+            node: id,
+            presence_lease_ms: AtomicU64::new(presence::milliseconds(redis.presence_lease)),
+            local_users,
+            leases: Leases::new(redis.lease, Arc::clone(&metrics)),
+            orders: Orders::default(),
+            nodes: OwnEntry::new(env.unix_ms(), env.now()),
             env,
             metrics,
             limits,
@@ -189,7 +223,12 @@ impl RedisBroker {
         });
         let links: Vec<_> =
             (0..redis.connections).map(|index| Link::new(Arc::clone(&shared), index)).collect();
-        let tasks = links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
+        let mut tasks: Vec<_> =
+            links.iter().map(|link| shared.runtime.spawn(Arc::clone(link).run())).collect();
+        if let Some(link) = links.first() {
+            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(link))));
+            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(link))));
+        }
         Self { shared, links, tasks }
     }
 
@@ -198,6 +237,12 @@ impl RedisBroker {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&room.id);
         // There is one at least.
         &self.links[hash as usize % self.links.len()]
+    }
+
+    /// The link of what is no room's, so that it keeps its order.
+    fn control(&self) -> &Arc<Link> {
+        // There is one at least.
+        &self.links[0]
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -259,10 +304,6 @@ impl Broker for RedisBroker {
         self.link(room).share(room);
     }
 
-    fn drain(&self) {
-        self.shared.shorten_lease();
-    }
-
     fn members<'a>(&'a self, room: &'a Arc<Room>) -> MembersFuture<'a> {
         Box::pin(self.link(room).read_members(room))
     }
@@ -270,6 +311,36 @@ impl Broker for RedisBroker {
     fn is_ready(&self) -> bool {
         let now = self.shared.env.now();
         self.links.iter().all(|link| link.probe.is_ready(now))
+    }
+
+    fn take_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
+        Some(Box::pin(places::take(&self.shared, self.control(), wanted)))
+    }
+
+    fn find_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
+        Some(Box::pin(places::find(&self.shared, self.control(), wanted)))
+    }
+
+    fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
+        Some(Box::pin(orders::give(self.control(), order)))
+    }
+
+    fn send_to_user(&self, user: &UserId, frame: &Bytes) {
+        self.control().tell(&Control::Event { user: user.clone(), frame: frame.clone() });
+    }
+
+    fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
+        Some(Box::pin(nodes::list(&self.shared, self.control())))
+    }
+
+    fn leave(&self) {
+        self.shared.shorten_lease();
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
+        drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
+    }
+
+    fn settle(&self) -> Option<Answer<'_, ()>> {
+        Some(Box::pin(async { while leases::send(&self.shared, self.control()).await {} }))
     }
 
     fn maintain(&self) {}
@@ -280,5 +351,11 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
+        // Its places and its entry would end with their time.
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(self.control()));
+        drop(self.shared.runtime.spawn(async move {
+            shared.nodes.leave(&link).await;
+            while leases::send(&shared, &link).await {}
+        }));
     }
 }

@@ -17,6 +17,7 @@ use super::answer::{self, Receipts};
 use super::error::CallError;
 use super::keys::RoomKeys;
 use super::presence::PresenceScripts;
+use super::user_scripts::UserScripts;
 
 /// Without `no-writes`, so that a replica refuses it.
 macro_rules! script {
@@ -113,22 +114,27 @@ pub(crate) struct Scripts {
     publish: Script,
     read: Script,
     positions: Script,
+    /// Those of the presence.
     pub(super) presence: PresenceScripts,
+    /// Those of what holds for all nodes.
+    pub(super) users: UserScripts,
     pub(super) lineage: &'static str,
     pub(super) carry: &'static str,
 }
 
 impl Scripts {
     pub(crate) fn new(lineage: Lineage, channels: Channels) -> Self {
+        let lineage = match lineage {
+            Lineage::ReplicationId => "replid",
+            Lineage::None => "none",
+        };
         Self {
             publish: Script::new(PUBLISH),
             read: Script::new(READ),
             positions: Script::new(POSITIONS),
             presence: PresenceScripts::new(),
-            lineage: match lineage {
-                Lineage::ReplicationId => "replid",
-                Lineage::None => "none",
-            },
+            users: UserScripts::new(lineage),
+            lineage,
             carry: match channels {
                 Channels::Classic => "PUBLISH",
                 Channels::Sharded => "SPUBLISH",
@@ -142,7 +148,7 @@ impl Scripts {
     /// [`CallError`]; also where a script does not compile, which is refused.
     pub(crate) async fn load(&self, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
         let scripts = [&self.publish, &self.read, &self.positions];
-        for script in scripts.into_iter().chain(self.presence.all()) {
+        for script in scripts.into_iter().chain(self.users.all()).chain(self.presence.all()) {
             let sha: String =
                 redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query_async(connection).await?;
             if sha != script.sha {

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::error::CallError;
 use super::link::{CALL_MAX, Connected, Link};
-use super::presence::{Caller, Sweep};
+use super::presence::{Caller, Sweep, milliseconds};
 use super::{Shared, deltas};
 use crate::auth::UserId;
 use crate::presence::Info;
@@ -35,16 +35,15 @@ impl Shared {
         Caller { node, fresh: self.fresh_epoch() }
     }
 
-    fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
+    fn presence_lease(&self) -> Duration {
+        Duration::from_millis(self.presence_lease_ms.load(Ordering::Relaxed))
     }
 
     /// From now on the node counts as alive for as long as a grace, since it will end without being able to tell when
     /// those of its users end.
     pub(super) fn shorten_lease(&self) {
         let lease = self.limits.presence_grace.max(DRAINING_LEASE_MIN);
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.lease_ms.fetch_min(lease_ms, Ordering::Relaxed);
+        self.presence_lease_ms.fetch_min(milliseconds(lease), Ordering::Relaxed);
     }
 
     /// This node, as it signs who is at it.
@@ -130,12 +129,12 @@ impl Link {
         let mut connection = connected.connection.clone();
         match work {
             Work::Tell { users, stays, known_rev } => {
-                let lease = stays.then_some(shared.lease());
+                let lease = stays.then_some(shared.presence_lease());
                 let caller = shared.caller(&node);
                 let call =
                     shared.scripts.tell_users(&mut connection, &keys, caller, known_rev, lease, &users);
                 let told = self.call(connected, call).await?;
-                let renew = shared.give_or_take_a_quarter(renew_interval(shared.lease()));
+                let renew = shared.give_or_take_a_quarter(renew_interval(shared.presence_lease()));
                 room.users_told(told.jumped, told.some_dead, shared.env.now() + renew);
                 Ok(true)
             }
@@ -177,7 +176,7 @@ impl Link {
     /// this node is alive.
     pub(super) fn check_presence(self: &Arc<Self>, connected: &Connected, rooms: Vec<Arc<Room>>) {
         let shared = &self.shared;
-        let (now, lease) = (shared.env.now(), shared.lease());
+        let (now, lease) = (shared.env.now(), shared.presence_lease());
         let mut due = Vec::new();
         for room in rooms {
             let check = shared.give_or_take_a_quarter(CHECK_INTERVAL.min(renew_interval(lease)));
@@ -198,7 +197,8 @@ impl Link {
         let (shared, node) = (&self.shared, self.shared.signature());
         let rooms: Vec<_> = due.iter().map(|(room, alive)| (shared.keys_of(room), *alive)).collect();
         let mut connection = connected.connection.clone();
-        let call = shared.scripts.alive(&mut connection, shared.caller(&node), shared.lease(), &rooms);
+        let call =
+            shared.scripts.alive(&mut connection, shared.caller(&node), shared.presence_lease(), &rooms);
         match self.call(connected, call).await {
             Ok(told) => {
                 for ((room, alive), (broker, some_dead)) in due.iter().zip(told) {
@@ -249,7 +249,7 @@ async fn pause(wait: Duration) {
 impl Shared {
     /// A node that has just connected takes no other for dead: it may be Redis that was away.
     fn settled_after(&self) -> Duration {
-        SETTLED_AFTER.min(self.lease())
+        SETTLED_AFTER.min(self.presence_lease())
     }
 }
 

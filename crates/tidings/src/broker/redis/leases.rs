@@ -1,0 +1,329 @@
+//! Places in users' limits that this node holds in Redis: renewed while their connections live, given back when they end.
+//!
+//! A node that dies renews nothing, and its places come free when their leases end. Who takes a place over does not wait
+//! for that: Redis keeps who has lost his place, and a renewal of it is told so.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::Shared;
+use super::link::Link;
+use super::user_scripts::Kept;
+use crate::auth::UserId;
+use crate::local_users::Lost;
+use crate::metrics::Metrics;
+use crate::session_id::SessionId;
+
+/// How long a place is held without being renewed.
+pub(super) const LEASE_DEFAULT: Duration = Duration::from_secs(70);
+pub(super) const LEASE_MIN: Duration = Duration::from_secs(1);
+pub(super) const LEASE_MAX: Duration = Duration::from_secs(600);
+/// A lease is renewed when it has used up two sevenths of its time, give or take a quarter: so two may fail.
+const RENEW_AFTER: f64 = 2.0 / 7.0;
+/// And again this soon, in parts of the lease, when that failed.
+const RETRY_AFTER: f64 = 1.0 / 14.0;
+/// How often leases are looked through for those that are due, in parts of the lease.
+const TICKS_PER_LEASE: u32 = 70;
+/// So many users' leases are renewed by one call, and so many calls are on their way at once.
+const CALL_USERS_MAX: usize = 64;
+const CALLS_MAX: usize = 8;
+/// So many places wait to be given back. More end with their leases.
+const GIVEN_BACK_MAX: usize = 65_536;
+
+/// The places of a node.
+pub(super) struct Leases {
+    pub(super) lease: Duration,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    /// Told when places are given back.
+    given_back: Notify,
+    /// Whose turn it is to send: what was taken to be sent first is sent first.
+    turn: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    by_user: HashMap<UserId, Held>,
+    /// When whose leases are renewed; an entry that its user knows nothing of is an old one.
+    due: BinaryHeap<Reverse<(Instant, UserId)>>,
+    given_back: Vec<(UserId, SessionId)>,
+}
+
+struct Held {
+    /// Each with when its place was taken, by the server's clock; the oldest first.
+    sessions: Vec<(SessionId, u64)>,
+    due: Instant,
+}
+
+/// A place, given back when dropped.
+pub(super) struct Lease {
+    leases: Arc<Leases>,
+    user: UserId,
+    session: SessionId,
+    /// Whether Redis may know of it.
+    may_be_held: bool,
+}
+
+/// What there is to do for one user.
+struct Work {
+    user: UserId,
+    sessions: Vec<Kept>,
+}
+
+impl Leases {
+    pub(super) fn new(lease: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            lease,
+            metrics,
+            state: Mutex::default(),
+            given_back: Notify::new(),
+            turn: Semaphore::new(1),
+        })
+    }
+
+    /// A place that is about to be taken: whatever becomes of the call, it is given back when this is dropped.
+    pub(super) fn lease(self: &Arc<Self>, user: &UserId, session: SessionId) -> Lease {
+        Lease { leases: Arc::clone(self), user: user.clone(), session, may_be_held: true }
+    }
+
+    /// The sessions of a user that have their places since a moment or longer.
+    pub(super) fn sessions_until(&self, user: &str, until_ms: u64) -> Vec<SessionId> {
+        let state = self.state.lock();
+        let sessions = state.by_user.get(user).into_iter().flat_map(|held| &held.sessions);
+        sessions.filter(|(_, since_ms)| *since_ms <= until_ms).map(|(session, _)| *session).collect()
+    }
+
+    /// What is to be sent: all that is given back, and what is due.
+    fn work(&self, now: Instant) -> Vec<Work> {
+        let mut state = self.state.lock();
+        let mut work: Vec<Work> = Vec::new();
+        let mut given_back = std::mem::take(&mut state.given_back);
+        given_back.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (user, session) in given_back {
+            match work.last_mut().filter(|work| work.user == user) {
+                Some(work) => work.sessions.push((session, None)),
+                None => work.push(Work { user, sessions: vec![(session, None)] }),
+            }
+        }
+        while work.len() < CALLS_MAX * CALL_USERS_MAX {
+            let Some(Reverse((due, user))) =
+                state.due.peek().filter(|Reverse((due, _))| *due <= now).cloned()
+            else {
+                break;
+            };
+            state.due.pop();
+            let Some(held) = state.by_user.get(&user).filter(|held| held.due == due) else { continue };
+            let sessions = held.sessions.iter().map(|(session, since_ms)| (*session, Some(*since_ms)));
+            work.push(Work { sessions: sessions.collect(), user });
+        }
+        work
+    }
+
+    /// A user's leases are renewed again then.
+    fn next(&self, user: &UserId, due: Instant) {
+        let mut state = self.state.lock();
+        if let Some(held) = state.by_user.get_mut(user) {
+            held.due = due;
+            state.due.push(Reverse((due, user.clone())));
+        }
+    }
+
+    fn give_back(&self, user: &UserId, session: SessionId) {
+        let mut state = self.state.lock();
+        if let Some(held) = state.by_user.get_mut(user) {
+            let before = held.sessions.len();
+            held.sessions.retain(|(held, _)| *held != session);
+            self.metrics.leases.subtract((before - held.sessions.len()) as u64);
+            if held.sessions.is_empty() {
+                state.by_user.remove(user);
+            }
+        }
+        if state.by_user.is_empty() {
+            // What a mass disconnect leaves behind.
+            state.by_user = HashMap::new();
+            state.due = BinaryHeap::new();
+        }
+        if state.given_back.len() < GIVEN_BACK_MAX {
+            state.given_back.push((user.clone(), session));
+        }
+        drop(state);
+        self.given_back.notify_one();
+    }
+
+    fn part(&self, part: f64, random: u64) -> Duration {
+        // Not all at the same moment.
+        self.lease.mul_f64(part * (0.75 + (random % 500) as f64 / 1000.0))
+    }
+}
+
+impl Lease {
+    /// Redis holds it since then.
+    pub(super) fn hold(&self, since_ms: u64, shared: &Shared) {
+        let due = shared.env.now() + self.leases.part(RENEW_AFTER, shared.env.random());
+        self.held_since(since_ms, due);
+    }
+
+    fn held_since(&self, since_ms: u64, due: Instant) {
+        let leases = &self.leases;
+        let mut state = leases.state.lock();
+        let state = &mut *state;
+        let held = state.by_user.entry(self.user.clone()).or_insert_with(|| {
+            state.due.push(Reverse((due, self.user.clone())));
+            Held { sessions: Vec::with_capacity(1), due }
+        });
+        held.sessions.push((self.session, since_ms));
+        leases.metrics.leases.add(1);
+    }
+
+    /// Redis says that it does not hold it.
+    pub(super) fn refused(mut self) {
+        self.may_be_held = false;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.may_be_held {
+            self.leases.give_back(&self.user, self.session);
+        }
+    }
+}
+
+/// Renews and gives back for as long as the node lives.
+pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
+    let leases = &shared.leases;
+    let mut ticks = tokio::time::interval((leases.lease / TICKS_PER_LEASE).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = leases.given_back.notified() => {}
+            _ = ticks.tick() => {}
+        }
+        while send(&shared, &link).await {}
+    }
+}
+
+/// Sends what there is to send, and waits for the answers, so that no later call overtakes one of these; whether there may
+/// be more.
+pub(super) async fn send(shared: &Arc<Shared>, link: &Arc<Link>) -> bool {
+    let leases = &shared.leases;
+    // It is never closed.
+    let _turn = leases.turn.acquire().await;
+    let mut work = leases.work(shared.env.now()).into_iter().peekable();
+    let any = work.peek().is_some();
+    let mut calls_failed = false;
+    while work.peek().is_some() {
+        let mut calls = JoinSet::new();
+        while calls.len() < CALLS_MAX && work.peek().is_some() {
+            let of_one_call: Vec<_> = work.by_ref().take(CALL_USERS_MAX).collect();
+            let (shared, link) = (Arc::clone(shared), Arc::clone(link));
+            calls.spawn(async move { send_one(&shared, &link, of_one_call).await });
+        }
+        while let Some(succeeded) = calls.join_next().await {
+            calls_failed |= !succeeded.unwrap_or(false);
+        }
+    }
+    any && !calls_failed
+}
+
+async fn send_one(shared: &Arc<Shared>, link: &Link, work: Vec<Work>) -> bool {
+    let leases = &shared.leases;
+    let users: Vec<_> =
+        work.iter().map(|work| (shared.keyspace.places_of(&work.user), work.sessions.clone())).collect();
+    let answer = match link.connected() {
+        Some(connected) => {
+            let mut connection = connected.connection.clone();
+            let call = shared.scripts.users.renew(&mut connection, &users, leases.lease);
+            link.call(&connected, call).await.map_err(|error| error.to_string())
+        }
+        None => Err("there is no connection".to_owned()),
+    };
+    let now = shared.env.now();
+    let kept = |work: &Work| work.sessions.iter().filter(|(_, since_ms)| since_ms.is_some()).count();
+    match answer {
+        Ok(lost) => {
+            for work in &work {
+                if kept(work) > 0 {
+                    leases.next(&work.user, now + leases.part(RENEW_AFTER, shared.env.random()));
+                }
+                for session in work.sessions.iter().map(|(session, _)| session) {
+                    if lost.contains(session) {
+                        shared.local_users.replace(work.user.as_str(), *session, Lost::ToItsOwn);
+                    }
+                }
+            }
+            true
+        }
+        Err(error) => {
+            debug!(error, "leases of users' places were not renewed");
+            let mut given_back = Vec::new();
+            for work in work {
+                let kept = kept(&work);
+                shared.metrics.lease_renewals_failed.add(kept as u64);
+                if kept > 0 {
+                    leases.next(&work.user, now + leases.part(RETRY_AFTER, shared.env.random()));
+                }
+                let ended = work.sessions.into_iter().filter(|(_, since_ms)| since_ms.is_none());
+                given_back.extend(ended.map(|(session, _)| (work.user.clone(), session)));
+            }
+            let mut state = leases.state.lock();
+            let room = GIVEN_BACK_MAX.saturating_sub(state.given_back.len());
+            state.given_back.extend(given_back.into_iter().take(room));
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A dead node's places come free within 90 s, and a living node's outlast two renewals that fail.
+    #[test]
+    fn a_lease_is_long_enough_for_the_living_and_short_enough_for_the_dead() {
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        assert!((Duration::from_secs(60)..=Duration::from_secs(80)).contains(&leases.lease));
+        let longest = |part| (0..500).map(|random| leases.part(part, random)).max().unwrap();
+        let (renewed, tried_again) = (longest(RENEW_AFTER), longest(RETRY_AFTER));
+        assert!(renewed <= Duration::from_secs(25) && tried_again <= Duration::from_millis(6250));
+        let tick = leases.lease / TICKS_PER_LEASE + super::super::link::CALL_MAX;
+        assert!(renewed + 2 * tried_again + 3 * tick < leases.lease / 2 + Duration::from_secs(10));
+        assert!(leases.lease < Duration::from_secs(90), "it is not renewed after its node's death");
+    }
+
+    #[test]
+    fn what_is_given_back_is_sent_once_and_before_nothing_of_it_is_renewed() {
+        let env = crate::env::SystemEnv::inline();
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        let ann = UserId::parse("ann").unwrap();
+        let (one, two) = (SessionId::first(&env), SessionId::first(&env));
+        let now = Instant::now();
+        let (first, second) = (leases.lease(&ann, one), leases.lease(&ann, two));
+        first.held_since(7, now);
+        second.held_since(9, now);
+        assert_eq!(leases.sessions_until("ann", 8), [one]);
+        assert!(leases.work(now - Duration::from_millis(1)).is_empty());
+        let renewed = leases.work(now);
+        assert_eq!(renewed.len(), 1);
+        assert_eq!(renewed[0].sessions, [(one, Some(7)), (two, Some(9))]);
+        assert!(leases.work(now).is_empty(), "until it is said when it is next");
+        leases.next(&ann, now);
+        drop(first);
+        let mut work = leases.work(now);
+        assert_eq!(work.remove(0).sessions, [(one, None)]);
+        assert_eq!(work.remove(0).sessions, [(two, Some(9))]);
+        leases.lease(&ann, one).refused();
+        leases.next(&ann, now);
+        drop(second);
+        assert_eq!(leases.work(now).remove(0).sessions, [(two, None)]);
+        assert!(leases.work(now + LEASE_DEFAULT).is_empty());
+        assert_eq!(leases.metrics.leases.get(), 0);
+    }
+}
