@@ -280,7 +280,7 @@ impl<R> Follower<R> {
         if reached < page.state.top {
             return Step { change: Change::Append(page.events), ask: Some(self.ask()), healed: None };
         }
-        self.finish(page.state, page.events, Change::Append)
+        self.finish(&page.state, page.events, Change::Append)
     }
 
     /// What the node has is not what the broker's log begins with.
@@ -311,13 +311,13 @@ impl<R> Follower<R> {
         self.whole = false;
         self.position = Some(whole.state.top());
         let state = whole.state.clone();
-        self.finish(whole.state, whole.events, |events| Change::Replace(state, events))
+        self.finish(&whole.state, whole.events, |events| Change::Replace(state, events))
     }
 
     /// The last page is here: what was kept follows it, and the room is healed or has to be read once more.
     fn finish(
         &mut self,
-        state: LogState,
+        state: &LogState,
         mut events: Vec<Carried<R>>,
         change: impl FnOnce(Vec<Carried<R>>) -> Change<R>,
     ) -> Step<R> {

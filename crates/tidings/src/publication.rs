@@ -146,7 +146,7 @@ impl Draft {
     }
 
     /// A draft from its record; `None` if it is none.
-    pub(crate) fn from_record(record: Bytes) -> Option<Self> {
+    pub(crate) fn from_record(record: &Bytes) -> Option<Self> {
         let (flags, mut rest) = record.split_first()?;
         let has = |flag| flags & flag != 0;
         let excluded = match has(EXCLUDED) {

@@ -239,7 +239,7 @@ impl Room {
                 let epoch = state.log.top().epoch;
                 for event in events {
                     let at_ms = event.at_ms;
-                    let (publication, about) = self.publication(epoch, event);
+                    let (publication, about) = self.publication(epoch, &event);
                     state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
                     state.hand_on(&publication, metrics);
                 }
@@ -271,7 +271,7 @@ impl Room {
         }
         for event in events {
             let at_ms = event.at_ms;
-            let (publication, about) = self.publication(log.epoch, event);
+            let (publication, about) = self.publication(log.epoch, &event);
             state.store(&self.rules, &self.bounds, &publication, about, metrics, at_ms);
         }
         let top = state.log.top();
@@ -287,10 +287,10 @@ impl Room {
     fn publication(
         &self,
         epoch: Epoch,
-        event: Carried<Bytes>,
+        event: &Carried<Bytes>,
     ) -> (Arc<Publication>, Option<crate::newest::Key>) {
         let position = Position { epoch, offset: event.offset };
-        match Draft::from_record(event.record) {
+        match Draft::from_record(&event.record) {
             Some(mut draft) => {
                 let about = draft.about.take();
                 (Arc::new(draft.publish(&self.id, position, event.at_ms)), about)

@@ -17,11 +17,11 @@ use crate::room::Room;
 const EPHEMERAL: u8 = b'e';
 
 /// Takes a message of a room's channel; what the room has to read then.
-pub(super) fn take(shared: &Shared, room: &Arc<Room>, message: Bytes) -> Option<Ask> {
+pub(super) fn take(shared: &Shared, room: &Arc<Room>, message: &Bytes) -> Option<Ask> {
     match message.first() {
         Some(&PUBLICATIONS) => {
             let bytes = message.len();
-            let Some(Published { first, at_ms, records }) = Published::parse(&message) else {
+            let Some(Published { first, at_ms, records }) = Published::parse(message) else {
                 warn!(room = %room.id, "a message that is none of ours on a room's channel");
                 return None;
             };
@@ -33,7 +33,7 @@ pub(super) fn take(shared: &Shared, room: &Arc<Room>, message: Bytes) -> Option<
             room.take_message(message, &shared.metrics, shared.env.now())
         }
         Some(&EPHEMERAL) => {
-            if let Some((node, except, frame)) = parse_ephemeral(&message)
+            if let Some((node, except, frame)) = parse_ephemeral(message)
                 && node != shared.node
             {
                 room.hand_on_ephemeral(&frame, except.as_ref(), &shared.metrics);

@@ -27,6 +27,7 @@ use super::orders;
 use super::probe::Probe;
 use super::publishing::Publishing;
 use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::sharing::pause;
 use crate::room::Room;
 
 /// A call that has no answer by then has failed, though it may have been carried out.
@@ -161,7 +162,7 @@ impl Link {
             }
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
-            tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
+            pause(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
     }
@@ -293,7 +294,7 @@ impl Link {
                 if let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
                     (data.next(), data.next())
                 {
-                    self.take_message(&channel, message.into());
+                    self.take_message(&channel, &message.into());
                 }
             }
             PushKind::Unsubscribe | PushKind::SUnsubscribe => {
@@ -315,17 +316,17 @@ impl Link {
         }
     }
 
-    fn take_message(self: &Arc<Self>, channel: &[u8], message: Bytes) {
+    fn take_message(self: &Arc<Self>, channel: &[u8], message: &Bytes) {
         if channel == self.probe.channel().as_bytes() {
-            return self.probe.came_back(&message, self.shared.env.now());
+            return self.probe.came_back(message, self.shared.env.now());
         }
         if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
-            return control::take(&self.shared, &message);
+            return control::take(&self.shared, message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
         if message.first() == Some(&DELTAS) {
-            return self.take_deltas(&room, &message);
+            return self.take_deltas(&room, message);
         }
         let ask = carried::take(&self.shared, &room, message);
         self.ask(&room, ask);
@@ -362,7 +363,7 @@ impl Link {
                 Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
                 Err(error) => {
                     debug!(room = %room.id, %error, "a room could not be read");
-                    tokio::time::sleep(CALL_MAX / 4).await;
+                    pause(CALL_MAX / 4).await;
                     room.read_failed(ask.read)
                 }
             };

@@ -47,6 +47,7 @@ pub(super) struct Pending {
 
 impl Publishing {
     /// Lets a publication wait; whether nobody sends those of this room yet.
+    #[expect(clippy::result_large_err, reason = "no error: it is handed back")]
     fn push(&self, room: &RoomId, pending: Pending) -> Result<bool, Pending> {
         let mut queues = self.queues.lock();
         let Some(queue) = queues.get_mut(room) else {

@@ -180,9 +180,9 @@ async fn an_answer_that_came_too_late_is_nobody_elses() {
     desk.connection.set_response_timeout(Duration::from_millis(50));
     for silent in [true, false] {
         if silent {
-            server.pause()
+            server.pause();
         } else {
-            forwarder.hold()
+            forwarder.hold();
         }
         // It may have been carried out: this one is, as soon as the server can.
         let late = desk.submit(&[plain("b")]).await;
