@@ -310,8 +310,8 @@ impl<R> Follower<R> {
         }
         self.whole = false;
         self.position = Some(whole.state.top());
-        let state = whole.state.clone();
-        self.finish(&whole.state, whole.events, |events| Change::Replace(state, events))
+        let Page { state, events } = whole;
+        self.finish(&state, events, |events| Change::Replace(state.clone(), events))
     }
 
     /// The last page is here: what was kept follows it, and the room is healed or has to be read once more.

@@ -277,7 +277,9 @@ mod tests {
         assert_eq!(log.recover(at(1, 11)), reset(ResetReason::TooFar, None));
         assert_eq!(log.recover(at(9, 3)), reset(ResetReason::UnknownEpoch, None));
         let mut log = RoomLog::restored(epoch(2), 5, &[log.top()]);
-        (6..=11).for_each(|event| drop(log.append(event, 10, event)));
+        for event in 6..=11 {
+            log.append(event, 10, event);
+        }
         assert_eq!(log.recover(at(1, 10)), Recovery::Moved { was: epoch(1), after: 10 });
         assert_eq!(log.recover(at(1, 11)), reset(ResetReason::Forked, None));
         assert_eq!(log.recover(at(1, 4)), reset(ResetReason::Expired, Some(Lost { from: 5, to: 5 })));

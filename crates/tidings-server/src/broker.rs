@@ -29,6 +29,7 @@ pub(crate) async fn check(redis: &Redis) -> Result<(), Failure> {
             }
             Err(fault) if fault.is_passing() && began.elapsed() < START_MAX => {
                 warn!(%fault, "waiting for Redis");
+                #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
                 tokio::time::sleep(PAUSE).await;
             }
             Err(fault) => return Err(failure(&fault)),

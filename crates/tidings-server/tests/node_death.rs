@@ -5,6 +5,10 @@
 //! killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "clients publish for a while, and what is waited for is looked at again"
+)]
 
 #[path = "../../tidings/tests/redis_servers/mod.rs"]
 mod redis_servers;

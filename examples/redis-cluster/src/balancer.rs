@@ -52,6 +52,7 @@ impl Balancer {
                 }
                 Err(error) => {
                     warn!(%error, "no connection could be accepted");
+                    #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }

@@ -52,6 +52,7 @@ impl RedisProcess {
         let child = command.spawn()?;
         let answers = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -127,6 +128,7 @@ impl Nodes {
             info!(node = NAMES[index], "a node is gone");
             self.lock()[index].address = None;
             process = loop {
+                #[expect(clippy::disallowed_methods, reason = "so that it can be seen to be away")]
                 tokio::time::sleep(AWAY).await;
                 match Process::start(index, &redis, secret).await {
                     Ok(process) => break process,

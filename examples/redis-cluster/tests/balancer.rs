@@ -1,5 +1,6 @@
 //! The whole example as it is started: connections in turn, one room for all, and a node that is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+#![allow(clippy::disallowed_methods, reason = "a node is looked at again")]
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

@@ -40,10 +40,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "not in time: {what}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "other threads and Redis tell nobody when they are through"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "a thing is looked at again")]
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -193,7 +190,10 @@ impl Publisher {
             assert!(matches!(code, "unavailable" | "rate_limited"), "{answer}");
             assert!(began.elapsed() < PATIENCE, "{answer}");
             self.refused += 1;
-            #[expect(clippy::disallowed_methods, reason = "a client waits before it tries again")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a client that is told to try again does so later"
+            )]
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

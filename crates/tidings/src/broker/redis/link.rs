@@ -27,7 +27,6 @@ use super::orders;
 use super::probe::Probe;
 use super::publishing::Publishing;
 use super::script::{READ_BYTES_MAX, READ_EVENTS_MAX};
-use super::sharing::pause;
 use crate::room::Room;
 
 /// A call that has no answer by then has failed, though it may have been carried out.
@@ -162,7 +161,8 @@ impl Link {
             }
             // Not all nodes at the same moment.
             let jitter = self.shared.env.random() % 100;
-            pause(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
+            #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
+            tokio::time::sleep(wait.mul_f64(0.5 + jitter as f64 / 100.0)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
     }
@@ -363,7 +363,8 @@ impl Link {
                 Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
                 Err(error) => {
                     debug!(room = %room.id, %error, "a room could not be read");
-                    pause(CALL_MAX / 4).await;
+                    #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
+                    tokio::time::sleep(CALL_MAX / 4).await;
                     room.read_failed(ask.read)
                 }
             };

@@ -45,21 +45,30 @@ pub(super) struct Pending {
     pub(super) completion: Completion,
 }
 
+/// What became of a publication that is to wait.
+enum Pushed {
+    /// Nobody sends those of its room yet.
+    First,
+    /// It waits behind others.
+    Behind,
+    /// There was no room for it.
+    Full(Completion),
+}
+
 impl Publishing {
-    /// Lets a publication wait; whether nobody sends those of this room yet.
-    #[expect(clippy::result_large_err, reason = "no error: it is handed back")]
-    fn push(&self, room: &RoomId, pending: Pending) -> Result<bool, Pending> {
+    /// Lets a publication wait, if there is room for it.
+    fn push(&self, room: &RoomId, pending: Pending) -> Pushed {
         let mut queues = self.queues.lock();
         let Some(queue) = queues.get_mut(room) else {
             let queue = queues.entry(room.clone()).or_default();
             queue.push(pending);
-            return Ok(true);
+            return Pushed::First;
         };
         if queue.waiting.len() >= WAITING_PUBLICATIONS_MAX || queue.bytes >= WAITING_BYTES_MAX {
-            return Err(pending);
+            return Pushed::Full(pending.completion);
         }
         queue.push(pending);
-        Ok(false)
+        Pushed::Behind
     }
 
     /// What the next call takes; when nothing waits any more, nobody sends.
@@ -96,12 +105,12 @@ impl Link {
             return pending.completion.complete(Err(PublishError::Unavailable));
         }
         match self.publishing.push(&room.id, pending) {
-            Ok(false) => {}
-            Ok(true) => {
+            Pushed::Behind => {}
+            Pushed::First => {
                 let (link, room) = (Arc::clone(self), Arc::clone(room));
                 drop(self.shared.runtime.spawn(async move { link.send_all(&room).await }));
             }
-            Err(refused) => refused.completion.complete(Err(PublishError::Unavailable)),
+            Pushed::Full(completion) => completion.complete(Err(PublishError::Unavailable)),
         }
     }
 

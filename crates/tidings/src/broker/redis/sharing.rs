@@ -242,7 +242,7 @@ impl Link {
 
 /// Before another attempt: Redis tells nobody when it would succeed.
 #[expect(clippy::disallowed_methods, reason = "time itself is the thing")]
-pub(super) async fn pause(wait: Duration) {
+async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;
 }
 
