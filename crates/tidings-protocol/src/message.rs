@@ -422,7 +422,7 @@ impl PresenceChange {
 }
 
 /// The data of `presence.changes`: how the users stand who have changed from one revision to another. PROTOCOL.md §3.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PresenceChanges<'a> {
     /// Who came, with what the others are to see now.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]

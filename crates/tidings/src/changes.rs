@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tidings_protocol::message::{Member, PresenceChanges};
 
 use crate::auth::UserId;
-use crate::presence::{Info, Presence, listed_bytes};
+use crate::presence::{Info, Shown, listed_bytes};
 
 /// The changes of one room that are collected. There is none of these while nothing waits.
 pub(crate) struct Changes {
@@ -23,6 +23,8 @@ pub(crate) struct Changes {
     from: u64,
     by_user: HashMap<UserId, Change>,
     by_rev: BTreeMap<u64, UserId>,
+    /// Up to here revisions without a user have been seen: they changed nothing that anybody here sees.
+    covered: u64,
 }
 
 struct Change {
@@ -44,7 +46,7 @@ pub(crate) struct Telling {
 impl Changes {
     /// Begins to collect with the revision `from`; everything before it was told.
     pub(crate) fn begin(from: u64, due: Instant, members_before: usize) -> Self {
-        Self { due, members_before, from, by_user: HashMap::new(), by_rev: BTreeMap::new() }
+        Self { due, members_before, from, by_user: HashMap::new(), by_rev: BTreeMap::new(), covered: 0 }
     }
 
     /// The revision `rev` is a change of `user`, who was or was not in the room before it.
@@ -59,6 +61,11 @@ impl Changes {
         self.by_rev.insert(rev, user.clone());
     }
 
+    /// The revisions up to `rev` are known, and tell of nobody but whom is noted.
+    pub(crate) fn cover(&mut self, rev: u64) {
+        self.covered = self.covered.max(rev);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_rev.is_empty()
     }
@@ -66,7 +73,7 @@ impl Changes {
     /// Takes the oldest, so many bytes at most but one user at least, with what the users show now.
     ///
     /// Who came and went is told as gone: a list that was asked for in between has him.
-    pub(crate) fn take(&mut self, presence: &Presence, bytes_max: usize) -> Telling {
+    pub(crate) fn take(&mut self, list: &impl Shown, bytes_max: usize) -> Telling {
         let mut telling = Telling {
             joins: Vec::new(),
             updates: Vec::new(),
@@ -76,7 +83,7 @@ impl Changes {
         };
         let (mut bytes, mut taken) = (0, 0);
         while let Some(next) = self.by_rev.first_entry() {
-            let shown = presence.shown(next.get());
+            let shown = list.shown(next.get());
             bytes += listed_bytes(next.get(), shown.and_then(Option::as_deref));
             if taken > 0 && bytes > bytes_max {
                 break;
@@ -90,6 +97,9 @@ impl Changes {
                 Some(info) => telling.joins.push((user, info.clone())),
             }
             telling.rev = rev;
+        }
+        if self.by_rev.is_empty() {
+            telling.rev = telling.rev.max(self.covered);
         }
         self.from = telling.rev + 1;
         telling
@@ -131,6 +141,7 @@ mod tests {
 
     use super::*;
     use crate::inbox::{Entry, Inbox, LocalRoom};
+    use crate::presence::Presence;
     use crate::room::Room;
     use crate::rules::{RoomRules, RuleBook};
 
@@ -360,7 +371,7 @@ mod tests {
             if self.rev.is_some() {
                 return;
             }
-            let page = self.room.members_page(self.after.as_deref(), 3, usize::MAX);
+            let page = self.room.members_page(self.after.as_deref(), 3, usize::MAX, None);
             self.first.get_or_insert(page.rev);
             for listed in &page.members {
                 let Member { user, info } = member(listed);
@@ -405,7 +416,7 @@ mod tests {
         }
 
         fn list(&self) -> BTreeMap<String, String> {
-            let page = self.room.members_page(None, usize::MAX, usize::MAX);
+            let page = self.room.members_page(None, usize::MAX, usize::MAX, None);
             let shown = |listed| {
                 let Member { user, info } = member(listed);
                 (user.into_owned(), info.get().to_owned())
@@ -427,7 +438,7 @@ mod tests {
                     continue;
                 }
                 // Once nothing waits to be told and nothing was lost, the client has the list.
-                let page = world.room.members_page(None, 0, 0);
+                let page = world.room.members_page(None, 0, 0, None);
                 if world.rev == Some(page.rev) {
                     prop_assert_eq!(&world.members, &world.list());
                 }
@@ -438,7 +449,7 @@ mod tests {
                 world.take(&Step::Wait(700));
                 world.take(&Step::Page);
             }
-            prop_assert_eq!(world.rev, Some(world.room.members_page(None, 0, 0).rev));
+            prop_assert_eq!(world.rev, Some(world.room.members_page(None, 0, 0, None).rev));
             prop_assert_eq!(&world.members, &world.list());
         }
     }

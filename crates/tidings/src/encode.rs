@@ -10,7 +10,7 @@ use tidings_protocol::error::Refusal;
 use tidings_protocol::event_id::{Position, RoomId};
 use tidings_protocol::frame::{self, FrameBuffer, Opcode};
 use tidings_protocol::message::{
-    Data, EventName, Member, MessageId, PresenceChange, ServerEvent, ServerMessage,
+    Data, EventName, Member, MessageId, PresenceChange, PresenceChanges, ServerEvent, ServerMessage,
 };
 
 use crate::auth::UserId;
@@ -72,6 +72,25 @@ pub(crate) fn presence(
     let info = Cow::Borrowed(info.unwrap_or(RawValue::NULL));
     let member = Member { user: Cow::Borrowed(user.as_str()), info };
     message(&ServerMessage::Presence { room: room.clone(), change, member, rev })
+}
+
+/// The same for the user himself, who is told of himself only together with others: here, with nobody.
+pub(crate) fn presence_about_oneself(
+    room: &RoomId,
+    change: PresenceChange,
+    user: &UserId,
+    info: Option<&RawValue>,
+    rev: u64,
+) -> Bytes {
+    let (mut changes, name) =
+        (PresenceChanges { from: rev, rev, ..PresenceChanges::default() }, user.as_str());
+    let member = Member { user: name.into(), info: Cow::Borrowed(info.unwrap_or(RawValue::NULL)) };
+    match change {
+        PresenceChange::Join => changes.joins.push(member),
+        PresenceChange::Update => changes.updates.push(member),
+        PresenceChange::Leave => changes.leaves.push(name.into()),
+    }
+    message(&ServerMessage::PresenceChanges { room: room.clone(), changes })
 }
 
 pub(crate) fn ping() -> Bytes {

@@ -28,7 +28,7 @@ use crate::inbox::{Entry, Inbox};
 use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
-use crate::node::{Body, BroadcastError, Node, Origin};
+use crate::node::{Body, BroadcastError, MembersError, Node, Origin};
 use crate::publication::Excluded;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
@@ -702,18 +702,19 @@ impl RoomHandle {
         self.hub.node().broadcast(&self.room, event, body, origin).await
     }
 
-    /// Who is in the room, in the order of the users' ids; a user counts once, however many connections he has.
-    pub fn members(&self) -> Vec<MemberInfo> {
-        let Some(room) = self.hub.node().rooms.get(&self.room) else { return Vec::new() };
+    /// Who is in the room, on all nodes, in the order of the users' ids; a user counts once, however many connections he
+    /// has. Where several nodes share rooms and this one has no member of it, they are read from what the nodes share.
+    ///
+    /// # Errors
+    /// [`MembersError`] when they have to be read and there is no answer.
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, MembersError> {
         let null = || Arc::from(serde_json::value::RawValue::NULL.to_owned());
-        let page = room.members_page(None, usize::MAX, usize::MAX);
-        page.members
-            .into_iter()
-            .map(|(user, info)| MemberInfo {
-                user: user.as_str().to_owned(),
-                info: info.unwrap_or_else(null),
-            })
-            .collect()
+        let members = self.hub.node().members(&self.room).await?;
+        let info = |(user, info): (crate::auth::UserId, Option<_>)| MemberInfo {
+            user: user.as_str().to_owned(),
+            info: info.unwrap_or_else(null),
+        };
+        Ok(members.into_iter().map(info).collect())
     }
 
     /// Joins a connection, whatever the room's rule says; `false` if it is gone or in as many rooms as it may be.

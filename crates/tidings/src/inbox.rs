@@ -96,6 +96,8 @@ impl Entry {
 pub(crate) enum Unstored {
     /// Of a room's presence: one user's change, for everyone but himself; or without a user for everyone.
     Presence { about: Option<UserId> },
+    /// The same for that user alone.
+    PresenceFor(UserId),
     /// An application's event, for everyone but one session, if there is one. It gives way to everything else.
     Ephemeral { except: Option<Excluded> },
 }
@@ -104,6 +106,7 @@ impl Unstored {
     pub(crate) fn is_for(&self, peer: &Peer) -> bool {
         match self {
             Self::Presence { about } => about.as_ref() != Some(peer.user()),
+            Self::PresenceFor(user) => user == peer.user(),
             Self::Ephemeral { except: Some(except) } => !except.is(peer.user(), peer.session),
             Self::Ephemeral { except: None } => true,
         }

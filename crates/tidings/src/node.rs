@@ -25,6 +25,7 @@ use crate::inbox::{Command, Entry, Guard, Inbox};
 use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
+use crate::presence::Info;
 use crate::publication::{Excluded, Payload, PublishKey};
 use crate::revocations::Revocations;
 use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
@@ -99,6 +100,22 @@ impl fmt::Display for BroadcastError {
 }
 
 impl std::error::Error for BroadcastError {}
+
+/// Why it is not known who is in a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MembersError {
+    /// What rooms are stored in did not answer in time.
+    Unavailable,
+}
+
+impl fmt::Display for MembersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what rooms are stored in does not answer: try again")
+    }
+}
+
+impl std::error::Error for MembersError {}
 
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -307,6 +324,16 @@ impl Node {
         Ok(held.into_iter().map(|(held, _)| Box::new(held) as Guard).collect())
     }
 
+    /// Who is in a room, on all nodes.
+    pub(crate) async fn members(&self, room: &RoomId) -> Result<Vec<(UserId, Info)>, MembersError> {
+        let room = if self.broker.is_shared() { self.rooms.open(room) } else { self.rooms.get(room) };
+        let Some(room) = room else { return Ok(Vec::new()) };
+        match room.all_members() {
+            Some(members) => Ok(members),
+            None => self.broker.members(&room).await.ok_or(MembersError::Unavailable),
+        }
+    }
+
     /// Takes a connection out of a room; `false` if it was not there.
     pub(crate) async fn leave(&self, session: SessionId, room: RoomId) -> bool {
         let (done, left) = oneshot::channel();
@@ -418,10 +445,20 @@ impl Node {
     /// Runs what tells a room's presence later.
     fn run(&self, room: &Arc<Room>, task: Option<PresenceTask>) {
         let Some(task) = task else { return };
-        let (room, env, limits) = (Arc::downgrade(room), Arc::clone(&self.env), Arc::clone(&self.limits));
+        let (weak, env, limits) = (Arc::downgrade(room), Arc::clone(&self.env), Arc::clone(&self.limits));
         match task {
-            PresenceTask::Departures => self.spawn(tell_departures(room, env, limits)),
-            PresenceTask::Changes => self.spawn(tell_changes(room, env, limits)),
+            PresenceTask::Departures => {
+                // A grace does not keep the broker of a hub that is gone.
+                let broker = Arc::downgrade(&self.broker);
+                let share = move |room: &Arc<Room>| {
+                    if let Some(broker) = broker.upgrade() {
+                        broker.presence_changed(room);
+                    }
+                };
+                self.spawn(tell_departures(weak, env, limits, share));
+            }
+            PresenceTask::Changes => self.spawn(tell_changes(weak, env, limits)),
+            PresenceTask::Share => self.broker.presence_changed(room),
         }
     }
 

@@ -48,6 +48,35 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
+/// A list that knows what its users show.
+pub(crate) trait Shown {
+    /// What the user shows, if he is here.
+    fn shown(&self, user: &UserId) -> Option<&Info>;
+}
+
+impl Page {
+    /// Ends a page before it has too many bytes, and not before it has one user.
+    pub(crate) fn fitting(
+        mut members: Vec<(UserId, Info)>,
+        mut more: bool,
+        rev: u64,
+        count: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let mut bytes = 0;
+        let fits = |(user, info): &&(UserId, Info)| {
+            bytes += listed_bytes(user, info.as_deref());
+            bytes <= bytes_max
+        };
+        let fitting = members.iter().take_while(fits).count().max(1);
+        if fitting < members.len() {
+            members.truncate(fitting);
+            more = true;
+        }
+        Self { members, rev, count, more }
+    }
+}
+
 /// What a user takes on the wire, in a list of members.
 pub(crate) fn listed_bytes(user: &UserId, info: Option<&RawValue>) -> usize {
     const FIXED: usize = r#"{"user":"","info":null},"#.len();
@@ -128,9 +157,14 @@ impl Presence {
         self.members.len()
     }
 
-    /// What the user shows, if he is here.
-    pub(crate) fn shown(&self, user: &UserId) -> Option<&Info> {
-        self.members.get(user).map(|member| &member.info)
+    /// Whether the user is here.
+    pub(crate) fn has(&self, user: &UserId) -> bool {
+        self.members.get(user).is_some()
+    }
+
+    /// Everyone who is here.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.members.page(None, usize::MAX, |user, _| user.clone()).0
     }
 
     /// The room's revision.
@@ -140,19 +174,15 @@ impl Presence {
 
     /// The users after `after` in the order of their ids, `limit` at most, and so many bytes at most but one user.
     pub(crate) fn page(&self, after: Option<&str>, limit: usize, bytes_max: usize) -> Page {
-        let (mut members, mut more) =
+        let (members, more) =
             self.members.page(after, limit, |user, member| (user.clone(), member.info.clone()));
-        let mut bytes = 0;
-        let fits = |(user, info): &&(UserId, Info)| {
-            bytes += listed_bytes(user, info.as_deref());
-            bytes <= bytes_max
-        };
-        let fitting = members.iter().take_while(fits).count().max(1);
-        if fitting < members.len() {
-            members.truncate(fitting);
-            more = true;
-        }
-        Page { members, rev: self.rev, count: self.members.len(), more }
+        Page::fitting(members, more, self.rev, self.members.len(), bytes_max)
+    }
+}
+
+impl Shown for Presence {
+    fn shown(&self, user: &UserId) -> Option<&Info> {
+        self.members.get(user).map(|member| &member.info)
     }
 }
 

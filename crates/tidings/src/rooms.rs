@@ -234,7 +234,8 @@ mod tests {
         room.enter(&bob, &limits, env.now());
         assert_eq!(room.lose(&ann, &limits, env.now()), Some(PresenceTask::Departures));
         assert_eq!(room.lose(&bob, &limits, env.now()), None, "one task tells all departures of a room");
-        let departures = tokio::spawn(tell_departures(Arc::downgrade(&room), Arc::clone(&env) as _, limits));
+        let departures =
+            tokio::spawn(tell_departures(Arc::downgrade(&room), Arc::clone(&env) as _, limits, |_| {}));
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&room), 2, "the table's and this one");
         drop(room);

@@ -284,10 +284,8 @@ async fn the_application_reaches_connections_users_and_rooms_from_outside() {
     let handle = hub.hub().room(&room);
     assert!(handle.join(ann.session()).await && handle.join(bob.session()).await);
     assert_eq!(hub.hub().rooms_of(ann.session()).await, std::slice::from_ref(&room));
-    assert_eq!(
-        handle.members().iter().map(|member| member.user.as_str()).collect::<Vec<_>>(),
-        ["ann", "bob"]
-    );
+    let members = handle.members().await.unwrap();
+    assert_eq!(members.iter().map(|member| member.user.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
     assert_eq!(hub.hub().send_to_user("ann", "ping", &1).unwrap(), 2);
     assert!(hub.hub().send_to_connection(bob.session(), "ping", &2).unwrap());
     for (client, data) in [(&mut ann, 1), (&mut tab, 1), (&mut bob, 2)] {

@@ -312,7 +312,7 @@ async fn members_are_told_who_comes_changes_and_goes() {
         (&json!("bob"), &json!(4)),
         "two tabs are one member"
     );
-    assert_eq!(hub.hub().room(&room("a")).members().len(), 1);
+    assert_eq!(hub.hub().room(&room("a")).members().await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

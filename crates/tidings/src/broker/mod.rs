@@ -8,6 +8,7 @@ mod memory;
 mod redis;
 mod together;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::auth::UserId;
 use crate::encode;
 use crate::inbox::{Entry, Inbox};
+use crate::presence::Info;
 use crate::publication::{Draft, Excluded};
 use crate::room::{Need, PublishError, Receipt, Room};
 use crate::users::ConnectionKey;
@@ -31,6 +33,9 @@ pub(crate) use redis::RedisBroker;
 pub use redis::{InvalidAddress, InvalidCertificate, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub(crate) use together::{Answer, NoPlace, Order, Place, Wanted};
 pub use together::{ControlError, NodeInfo};
+
+/// Who is in a room, sorted.
+pub(crate) type MembersFuture<'a> = Pin<Box<dyn Future<Output = Option<Vec<(UserId, Info)>>> + Send + 'a>>;
 
 /// What every broker does.
 pub(crate) trait Broker: Send + Sync + 'static {
@@ -53,6 +58,14 @@ pub(crate) trait Broker: Send + Sync + 'static {
 
     /// Carries an ephemeral event to the room's members on other nodes.
     fn pass_on(&self, _room: &Room, _frame: &Bytes, _except: Option<&Excluded>) {}
+
+    /// Somebody came into a room here, left it or shows something else, and the other nodes are to know.
+    fn presence_changed(&self, _room: &Arc<Room>) {}
+
+    /// Reads who is in a room that this node does not follow; none if there is no answer.
+    fn members<'a>(&'a self, _room: &'a Arc<Room>) -> MembersFuture<'a> {
+        Box::pin(std::future::ready(None))
+    }
 
     /// Whether what is published reaches other nodes.
     fn is_ready(&self) -> bool {
@@ -88,7 +101,8 @@ pub(crate) trait Broker: Send + Sync + 'static {
         None
     }
 
-    /// This node takes nobody any more.
+    /// This node takes nobody any more, and is about to end: whoever is not at another by then leaves its rooms when his
+    /// grace would have ended.
     fn leave(&self) {}
 
     /// Waits until what it holds for users who are gone was given back; none where it holds nothing.

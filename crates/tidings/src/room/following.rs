@@ -12,6 +12,7 @@ use tidings_protocol::follower::{Ask, Carried, Change, Follower, LogState, Messa
 use tidings_protocol::room_log::{LogBounds, Recovery, RoomLog};
 use tokio::sync::oneshot;
 
+use super::sharing::Sharing;
 use super::{Room, State};
 use crate::inbox::Entry;
 use crate::metrics::Metrics;
@@ -45,6 +46,7 @@ pub(super) struct Following {
     forgot: bool,
     /// When the position is to be compared with the broker's.
     check_at: Option<Instant>,
+    pub(super) sharing: Sharing,
 }
 
 impl Following {
@@ -63,6 +65,7 @@ impl Following {
         if self.held == 0 {
             self.follower.end();
             self.waiting.clear();
+            self.sharing.end();
         }
         self.held == 0
     }
@@ -124,7 +127,9 @@ impl Room {
         let state = self.state.lock();
         state.following.as_ref().is_none_or(|following| {
             let is_lost = |from| matches!(state.log.recover(from), Recovery::Reset(_));
-            following.follower.is_following() && !from.is_some_and(is_lost)
+            following.follower.is_following()
+                && following.sharing.roster.is_listed()
+                && !from.is_some_and(is_lost)
         })
     }
 
@@ -135,6 +140,9 @@ impl Room {
         let Some(following) = &mut state.following else { return Need::Nothing };
         if !following.follower.is_following() {
             return Need::Healing(following.wait(0));
+        }
+        if !following.sharing.roster.is_listed() {
+            return Need::Healing(Broken(following.sharing.wait()));
         }
         let Some(from) = from else { return Need::Nothing };
         let Recovery::Reset(_) = state.log.recover(from) else { return Need::Nothing };
@@ -151,6 +159,7 @@ impl Room {
     pub(crate) fn disconnected(&self) {
         if let Some(following) = &mut self.state.lock().following {
             following.follower.disconnected();
+            following.sharing.disconnected();
         }
     }
 
@@ -162,7 +171,10 @@ impl Room {
 
     /// The broker has confirmed the subscription; what is to be read then.
     pub(crate) fn subscribed(&self) -> Option<Ask> {
-        self.state.lock().following.as_mut()?.follower.subscribed()
+        let mut state = self.state.lock();
+        let following = state.following.as_mut()?;
+        following.sharing.subscribed();
+        following.follower.subscribed()
     }
 
     /// A read came to nothing; what is to be read instead.

@@ -7,6 +7,7 @@
 mod following;
 mod presence;
 mod reading;
+mod sharing;
 mod snapshots;
 
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use crate::rules::RoomRules;
 use following::Following;
 pub(crate) use following::Need;
 pub(crate) use presence::{PresenceTask, tell_changes, tell_departures};
+#[cfg(feature = "redis")]
+pub(crate) use sharing::{Alive, Next, Stand, Work};
 pub(crate) use snapshots::SnapshotRequest;
 use snapshots::SnapshotState;
 

@@ -116,7 +116,7 @@ impl State {
         let member_room = &mut self.rooms[room_slot as usize];
         let room = Arc::clone(&member_room.room);
         let members = if again.is_some() {
-            room.members()
+            room.members(&user)
         } else {
             member_room.members += 1;
             if let Some(connection) = self.connections.get_mut(slot as usize) {

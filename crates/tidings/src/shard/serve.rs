@@ -358,7 +358,8 @@ impl State {
             Presence::On | Presence::Off => limit.unwrap_or(MEMBERS_PAGE_DEFAULT).min(MEMBERS_PAGE_MAX),
             Presence::Counts => 0,
         };
-        let page = room.members_page(after, limit as usize, MEMBERS_PAGE_BYTES_MAX);
+        let asker = self.connections.get(slot as usize).map(|connection| connection.peer.user());
+        let page = room.members_page(after, limit as usize, MEMBERS_PAGE_BYTES_MAX, asker);
         let next = page.members.last().filter(|_| page.more).map(|(user, _)| user.as_str().to_owned());
         let members = page.members.iter().map(member).collect();
         self.ack(slot, request, &Members { members, rev: page.rev, count: Some(page.count as u64), next });

@@ -51,6 +51,7 @@ impl Redis {
             lineage: Lineage::ReplicationId,
             certificates: TlsCertificates { client_tls: None, root_cert: None },
             lease: LEASE_DEFAULT,
+            presence_lease: super::presence::LEASE_DEFAULT,
         }
     }
 }

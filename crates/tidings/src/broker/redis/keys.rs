@@ -85,6 +85,11 @@ impl RoomKeys {
     pub(crate) fn all(&self) -> [String; 4] {
         [":meta", ":log", ":ids:0", ":ids:1"].map(|part| [&self.channel, part].concat())
     }
+
+    /// What a script of its presence declares besides: users, and nodes.
+    pub(crate) fn presence(&self) -> [String; 2] {
+        [":users", ":nodes"].map(|part| [&self.channel, part].concat())
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,6 +28,7 @@ use super::Shared;
 use super::address::Place;
 use super::carried;
 use super::control;
+use super::deltas::DELTAS;
 use super::error::CallError;
 use super::orders;
 use super::probe::Probe;
@@ -53,7 +54,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(8);
 /// that is over it (`client-output-buffer-limit pubsub`, 8 MiB for a minute).
 const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
-const CHECK_TICK: Duration = Duration::from_secs(1);
+pub(super) const CHECK_TICK: Duration = Duration::from_secs(1);
 /// One call compares so many rooms.
 const CHECK_ROOMS_MAX: usize = 64;
 
@@ -106,6 +107,7 @@ pub(super) struct Connected {
     /// Where it leads.
     to: ConnectionAddr,
     number: u64,
+    pub(super) since: Instant,
     pub(super) health: Arc<Health>,
 }
 
@@ -265,7 +267,8 @@ impl Link {
         // Of no room: only whether it is the master.
         self.shared.scripts.positions(&mut connection, &[], self.shared.fresh_epoch()).await?;
         let to = master.addr();
-        let connected = Connected { connection, subscriber, to, number, health };
+        let since = self.shared.env.now();
+        let connected = Connected { connection, subscriber, to, number, since, health };
         let channels: Vec<_> =
             std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
         if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
@@ -303,6 +306,8 @@ impl Link {
                 () = self.broken.notified() => {}
                 _ = checks.tick() => {
                     self.check_positions(&connected);
+                    let rooms = self.rooms.lock().by_channel.values().cloned().collect();
+                    self.check_presence(&connected, rooms);
                     self.send_probe(&connected);
                 }
                 () = self.touched.notified() => {
@@ -373,6 +378,9 @@ impl Link {
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };
+        if message.first() == Some(&DELTAS) {
+            return self.take_deltas(&room, message);
+        }
         let ask = carried::take(&self.shared, &room, message);
         self.ask(&room, ask);
     }

@@ -8,6 +8,7 @@ mod answer;
 mod carried;
 mod check;
 mod control;
+mod deltas;
 mod error;
 #[cfg(feature = "testing")]
 mod in_memory;
@@ -19,11 +20,13 @@ mod message;
 mod nodes;
 mod orders;
 mod places;
+mod presence;
 mod probe;
 mod publishing;
 mod routes;
 mod script;
 mod sentinels;
+mod sharing;
 mod slots;
 mod subscriptions;
 #[cfg(test)]
@@ -33,6 +36,7 @@ mod user_scripts;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +48,9 @@ use tidings_protocol::limits::Limits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{Answer, Broker, Completion, ControlError, NoPlace, NodeInfo, Order, Place, Wanted};
+use super::{
+    Answer, Broker, Completion, ControlError, MembersFuture, NoPlace, NodeInfo, Order, Place, Wanted,
+};
 use crate::auth::UserId;
 use crate::env::Env;
 use crate::local_users::LocalUsers;
@@ -87,6 +93,7 @@ pub struct Redis {
     lineage: Lineage,
     certificates: TlsCertificates,
     lease: Duration,
+    presence_lease: Duration,
 }
 
 impl Redis {
@@ -109,7 +116,17 @@ impl Redis {
             lineage: Lineage::ReplicationId,
             certificates: TlsCertificates { client_tls: None, root_cert: None },
             lease: leases::LEASE_DEFAULT,
+            presence_lease: presence::LEASE_DEFAULT,
         })
+    }
+
+    /// How long a node counts as alive after it has said so: for tests that don't want to wait for a minute.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn presence_lease(mut self, lease: Duration) -> Self {
+        self.presence_lease = lease;
+        self
     }
 
     /// What the names of all keys and channels begin with. `tidings`.
@@ -188,6 +205,8 @@ struct Shared {
     scripts: Scripts,
     /// This node, as it signs what it sends.
     node: u64,
+    /// How long it counts as alive in a room after it has said so, in milliseconds.
+    presence_lease_ms: AtomicU64,
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
@@ -244,6 +263,7 @@ impl RedisBroker {
             scripts: Scripts::new(redis.lineage, channels),
             keyspace: redis.keyspace,
             node: id,
+            presence_lease_ms: AtomicU64::new(presence::milliseconds(redis.presence_lease)),
             local_users,
             leases: Leases::new(redis.lease, Arc::clone(&metrics)),
             orders: Orders::default(),
@@ -334,6 +354,18 @@ impl Broker for RedisBroker {
         Some(u64::from_be_bytes(beginning(&hash)))
     }
 
+    fn presence_changed(&self, room: &Arc<Room>) {
+        // Without a link it is shared when there is one.
+        if let Some(link) = self.routes.link(room.id.as_str()) {
+            link.share(room);
+        }
+    }
+
+    fn members<'a>(&'a self, room: &'a Arc<Room>) -> MembersFuture<'a> {
+        let link = self.routes.link(room.id.as_str());
+        Box::pin(async move { link?.read_members(room).await })
+    }
+
     fn is_ready(&self) -> bool {
         self.routes.is_ready()
     }
@@ -365,6 +397,7 @@ impl Broker for RedisBroker {
     }
 
     fn leave(&self) {
+        self.shared.shorten_lease();
         let Some(link) = self.control.clone() else { return };
         let shared = Arc::clone(&self.shared);
         drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));

@@ -16,6 +16,7 @@ use tidings_protocol::room_log::LogBounds;
 use super::answer::{self, Receipts};
 use super::error::CallError;
 use super::keys::RoomKeys;
+use super::presence::PresenceScripts;
 use super::user_scripts::UserScripts;
 
 /// Without `no-writes`, so that a replica refuses it.
@@ -24,6 +25,8 @@ macro_rules! script {
         concat!("#!lua", $flags, "\n", $(include_str!($file)),*)
     };
 }
+
+pub(super) use script;
 
 const PUBLISH: &str = script!("", "head.lua", "log.lua", "publish.lua");
 // A room is read, and made, also where there is no memory left for events.
@@ -50,6 +53,7 @@ pub(crate) enum Channels {
     /// `PUBLISH`.
     Classic,
     /// `SPUBLISH`: in Redis Cluster the other would go to every server.
+    #[allow(dead_code, reason = "nothing reaches a cluster yet")]
     Sharded,
 }
 
@@ -120,10 +124,12 @@ pub(crate) struct Scripts {
     publish: Script,
     read: Script,
     positions: Script,
+    /// Those of the presence.
+    pub(super) presence: PresenceScripts,
     /// Those of what holds for all nodes.
     pub(super) users: UserScripts,
-    lineage: &'static str,
-    carry: &'static str,
+    pub(super) lineage: &'static str,
+    pub(super) carry: &'static str,
 }
 
 impl Scripts {
@@ -136,6 +142,7 @@ impl Scripts {
             publish: Script::new(PUBLISH),
             read: Script::new(READ),
             positions: Script::new(POSITIONS),
+            presence: PresenceScripts::new(),
             users: UserScripts::new(lineage),
             lineage,
             carry: channels.publish_command(),
@@ -147,7 +154,8 @@ impl Scripts {
     /// # Errors
     /// [`CallError`]; also where a script does not compile, which is refused.
     pub(crate) async fn load(&self, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
-        for script in [&self.publish, &self.read, &self.positions].into_iter().chain(self.users.all()) {
+        let scripts = [&self.publish, &self.read, &self.positions];
+        for script in scripts.into_iter().chain(self.users.all()).chain(self.presence.all()) {
             let sha: String =
                 redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query_async(connection).await?;
             if sha != script.sha {

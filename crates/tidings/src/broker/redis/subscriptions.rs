@@ -66,13 +66,16 @@ impl Link {
                 let ask = {
                     // It may have been given up meanwhile: then another link's subscription counts.
                     let rooms = self.rooms.lock();
-                    rooms.by_channel.get(channel.as_bytes()).and_then(|room| room.subscribed())
+                    let Some(room) = rooms.by_channel.get(channel.as_bytes()) else { continue };
+                    room.subscribed()
                 };
                 self.ask(room, ask);
+                self.share(room);
             }
         }
         for room in confirmed.into_iter().filter(|room| room.waits_for_subscription()) {
             self.ask(&room, room.subscribed());
+            self.share(&room);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod failover;
 mod ids;
 mod log;
+mod presence;
 mod push;
 #[path = "../../../../tests/redis_servers/mod.rs"]
 mod redis_servers;
