@@ -18,21 +18,18 @@ pub(crate) enum Plant {
     NoLineage,
     /// A parent's top is one more.
     ParentTopPlusOne,
-    /// A remembered id counts whether its event was lost or not.
-    IdsOfForks,
     /// A fresh meta leaves the old log.
     LogKept,
 }
 
 impl Plant {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::GapTaken,
         Self::EpochIgnored,
         Self::OldReads,
         Self::NoPositions,
         Self::NoLineage,
         Self::ParentTopPlusOne,
-        Self::IdsOfForks,
         Self::LogKept,
     ];
 
@@ -44,9 +41,6 @@ impl Plant {
                 "with_parent(room.parents, room.epoch, room.seq)",
                 "with_parent(room.parents, room.epoch, room.seq + 1)",
             ),
-            Self::IdsOfForks => {
-                ("if value and counts(value:sub(1, 8), tonumber(value:sub(17))) then", "if value then")
-            }
             Self::LogKept => ("redis.call('DEL', meta, log, ids0, ids1)", "redis.call('DEL', meta)"),
             Self::GapTaken | Self::EpochIgnored | Self::OldReads | Self::NoPositions => {
                 return script.to_owned();

@@ -32,15 +32,17 @@ struct Room {
 }
 
 impl Truth {
-    /// A script has left a room in this epoch.
-    pub(crate) fn epoch(&mut self, room: &str, epoch: &Bytes, parents: &Bytes) {
+    /// A script has left a room in this epoch; whether it is a new one.
+    pub(crate) fn epoch(&mut self, room: &str, epoch: &Bytes, parents: &Bytes) -> bool {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let room = self.room(room);
+        let epochs = room.parents.len();
         room.parents.entry(text(epoch)).or_insert_with(|| {
             let parents = text(parents);
             let parents = parents.split(',').filter_map(|parent| parent.split_once('.'));
             parents.map(|(epoch, top)| (epoch.to_owned(), top.parse().unwrap())).collect()
         });
+        room.parents.len() > epochs
     }
 
     /// A server has stored and sent these.

@@ -210,7 +210,11 @@ impl World {
             if let (Some(room), Some(epoch), Some(parents)) =
                 (room_of(key), data.field(key, "epoch"), data.field(key, "parents"))
             {
-                truth.epoch(&room, epoch, parents);
+                let is_new = truth.epoch(&room, epoch, parents);
+                if is_new && self.split && server != self.primary {
+                    // The other master will never know of it.
+                    truth.lost(&room);
+                }
             }
         }
     }
