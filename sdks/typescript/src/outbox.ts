@@ -134,11 +134,17 @@ export class Outbox {
   /** The next request to send, which counts as sent from here on. `isJoined` says which rooms can be sent to. */
   nextToSend(now: number, isJoined: (room: string) => boolean): Entry | undefined {
     const heldRooms = new Set<string | undefined>();
+    const movingRooms = new Set<string | undefined>();
     for (const entry of this.#entries) {
-      const { room } = entry.message;
+      const { event, room } = entry.message;
       if (typeof entry.stage === "object" && entry.stage.retryAt <= now) entry.stage = "unsent";
       const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
-      const isHeld = needsRoom || (entry.purpose === "application" && heldRooms.has(room));
+      // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect after
+      // what was asked later.
+      const moves = entry.purpose === "join" || entry.purpose === "rejoin" || event === "room.leave";
+      const isBehind = moves && movingRooms.has(room);
+      if (moves) movingRooms.add(room);
+      const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
       if (entry.stage === "unsent" && !isHeld) {
         entry.stage = "sent";
         return entry;
