@@ -159,18 +159,18 @@ impl Place {
             Self::InMemory(dial) => Ok(Master::InMemory(dial.clone())),
             Self::Servers(servers) => match &servers[..] {
                 // The scripts ask it.
-                [only] => Ok(Master::Server(Client::open(only.clone())?)),
+                [only] => Ok(Master::server(only.clone())?),
                 servers => {
                     for server in servers {
                         if let Ok(Ok(true)) = tokio::time::timeout(ASK_MAX, is_master(server)).await {
-                            return Ok(Master::Server(Client::open(server.clone())?));
+                            return Ok(Master::server(server.clone())?);
                         }
                     }
                     Err(CallError::Nowhere("none of the Redis servers says that it is the master"))
                 }
             },
             Self::Sentinels(sentinels) => match sentinels.master().await {
-                Some(master) => Ok(Master::Server(Client::open(master)?)),
+                Some(master) => Ok(Master::server(master)?),
                 None => Err(CallError::Nowhere("no sentinel knows the master of this name")),
             },
         }
@@ -179,12 +179,16 @@ impl Place {
 
 /// How a master is reached.
 pub(super) enum Master {
-    Server(Client),
+    Server(Box<Client>),
     #[cfg(feature = "testing")]
     InMemory(in_memory::Dial),
 }
 
 impl Master {
+    fn server(info: ConnectionInfo) -> RedisResult<Self> {
+        Ok(Self::Server(Box::new(Client::open(info)?)))
+    }
+
     pub(super) async fn connect(
         &self,
         config: &AsyncConnectionConfig,
@@ -198,7 +202,7 @@ impl Master {
 
     pub(super) fn client(self) -> Result<Client, CallError> {
         match self {
-            Self::Server(client) => Ok(client),
+            Self::Server(client) => Ok(*client),
             #[cfg(feature = "testing")]
             Self::InMemory(_) => Err(CallError::Nowhere("a server in memory has no address")),
         }
@@ -273,6 +277,8 @@ mod tests {
                 Address::One(Place::Sentinels(sentinels)) => {
                     [sentinels.servers, vec![at(&sentinels.master, "found".to_owned(), 1)]].concat()
                 }
+                #[cfg(feature = "testing")]
+                Address::One(Place::InMemory(_)) => panic!("{address} is a server's"),
             };
             assert!(infos.iter().all(is_tls), "{address}");
         }
