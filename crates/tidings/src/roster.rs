@@ -4,7 +4,7 @@
 //! Until that is through it stays as it was told last. Where the broker has lost users, as after a restart without its
 //! data, the list is kept until every node has had the time to put its own back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tidings_protocol::event_id::Epoch;
@@ -87,7 +87,7 @@ pub(crate) struct Through {
     /// What is different now, and is to be told under revisions up to the list's.
     pub(crate) changes: Vec<Change>,
     /// Whom the broker has at this node.
-    pub(crate) here: HashSet<UserId>,
+    pub(crate) here: BTreeSet<UserId>,
     /// The list stays as it was until then, and is to be read again.
     pub(crate) again_at: Option<Instant>,
 }
@@ -110,7 +110,7 @@ struct Reading {
     /// The first page's.
     first: Option<Revision>,
     cursor: u64,
-    listed: HashMap<UserId, (Info, bool)>,
+    listed: BTreeMap<UserId, (Info, bool)>,
     kept: Vec<Deltas>,
     kept_bytes: usize,
     overflowed: bool,
@@ -271,7 +271,7 @@ impl Roster {
         self.replace(reached, listed, now)
     }
 
-    fn replace(&mut self, at: Revision, listed: HashMap<UserId, (Info, bool)>, now: Instant) -> Read {
+    fn replace(&mut self, at: Revision, listed: BTreeMap<UserId, (Info, bool)>, now: Instant) -> Read {
         let changes = self.differences(&listed);
         let (before, members_before) = (self.rev(), self.members.len());
         let mut through = Through {
@@ -303,7 +303,7 @@ impl Roster {
     }
 
     /// What has to happen to this list to be that one.
-    fn differences(&self, listed: &HashMap<UserId, (Info, bool)>) -> Vec<Change> {
+    fn differences(&self, listed: &BTreeMap<UserId, (Info, bool)>) -> Vec<Change> {
         let mut changes = Vec::new();
         let (ours, _) = self.members.page(None, usize::MAX, |user, info| (user.clone(), info.clone()));
         for (user, info) in ours {

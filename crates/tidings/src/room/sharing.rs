@@ -4,7 +4,7 @@
 //! is only noted here, and told one call at a time, each user as he stands by then. After every reading of the list the
 //! two are compared, so that nothing has to be remembered of what was lost on the way.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ const TELL_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Sharing {
     pub(super) roster: Roster,
     /// Whom the broker is to be told about. While the list does not follow, only what reading it can't tell.
-    pending: HashMap<UserId, Pending>,
+    pending: BTreeMap<UserId, Pending>,
     /// What users here want to show, in the call that is on its way.
     telling: Vec<(UserId, Arc<RawValue>)>,
     /// Somebody does what is to be done.
@@ -314,7 +314,8 @@ impl Room {
     fn compare_here(&self, state: &mut State, through: &Through) {
         let unknown: Vec<_> =
             state.presence.users().into_iter().filter(|user| !through.here.contains(user)).collect();
-        let lost: HashMap<_, _> = through.changes.iter().map(|change| (&change.user, &change.info)).collect();
+        let lost: BTreeMap<_, _> =
+            through.changes.iter().map(|change| (&change.user, &change.info)).collect();
         for user in unknown {
             let kept = state.roster().and_then(|roster| roster.shown(&user)).cloned().flatten();
             let restore = kept.or_else(|| lost.get(&user).copied().cloned().flatten());

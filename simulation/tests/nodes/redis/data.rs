@@ -88,6 +88,14 @@ impl Data {
                 let gone = args.iter().filter(|key| self.0.remove(*key).is_some()).count();
                 Ok(Reply::Number(gone as i64))
             }
+            "EXISTS" => {
+                // What is empty is not there.
+                let is_there = self.0.get(key).is_some_and(|kept| match &kept.value {
+                    Value::Hash(hash) => !hash.is_empty(),
+                    Value::Sorted(set) => !set.members.is_empty(),
+                });
+                Ok(Reply::Number(i64::from(is_there)))
+            }
             "EXPIRE" => self.expire(key, now_ms + 1000 * number(args, 1)? as u64),
             "PEXPIRE" => self.expire(key, now_ms + number(args, 1)? as u64),
             "HGET" | "HMGET" => {
@@ -106,6 +114,17 @@ impl Data {
                     return Ok(Reply::Number(0));
                 };
                 Ok(Reply::Number(hash.len() as i64))
+            }
+            // All in one page.
+            "HSCAN" => {
+                let pairs = match self.0.get(key).map(|kept| &kept.value) {
+                    Some(Value::Hash(hash)) => {
+                        hash.iter().flat_map(|(field, value)| [field, value]).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let pairs = pairs.into_iter().cloned().map(Reply::Text).collect();
+                Ok(Reply::Array(vec![Reply::text("0"), Reply::Array(pairs)]))
             }
             "HSET" => {
                 let hash = self.hash(key)?;
@@ -139,9 +158,9 @@ impl Data {
             }
             "ZCARD" => Ok(Reply::Number(self.members(key).count() as i64)),
             "ZCOUNT" => Ok(Reply::Number(self.range(key, args)?.len() as i64)),
-            "ZRANGE" => {
+            "ZRANGE" | "ZRANGEBYSCORE" => {
                 let with_scores = args.iter().any(|arg| arg == "WITHSCORES");
-                let by_score = args.iter().any(|arg| arg == "BYSCORE");
+                let by_score = name == "ZRANGEBYSCORE" || args.iter().any(|arg| arg == "BYSCORE");
                 let mut found = if by_score { self.range(key, args)? } else { self.ranks(key, args)? };
                 if let Some(limit) = args.iter().position(|arg| arg == "LIMIT") {
                     found.truncate(number(args, limit + 2)? as usize);
