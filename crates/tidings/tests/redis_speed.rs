@@ -90,7 +90,7 @@ async fn publishes_with_history_beside_the_bare_script() {
     let mut limits = Limits::default();
     limits.publishes_per_second_per_room = 1_000_000;
     let builder = Hub::builder()
-        .authenticate(tidings::auth::Jwt::hs256(&[7; 32]).unwrap())
+        .authenticate(tidings::auth::Jwt::hs256(b"canary-bird of a hub that is measured").unwrap())
         .rule(RoomRules::new("*").history_events(1000))
         .limits(limits)
         .broker(Redis::new(&server.url()).unwrap());
