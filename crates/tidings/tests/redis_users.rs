@@ -19,7 +19,7 @@ use tidings::protocol::limits::ConnectionLimitPolicy;
 use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{ControlError, HandshakeRefusal, Hub, HubBuilder, Limits, Redis, RoomRules, SessionId};
 
-const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+const SECRET: &[u8] = b"canary-bird of the users of many nodes";
 /// Where the calendar of the tests' nodes begins.
 const START: u64 = 1_795_468_800;
 /// What is done everywhere is done within so long.
