@@ -9,7 +9,7 @@ mod redis_servers;
 use std::time::{Duration, Instant};
 
 use log_capture::TestHub;
-use redis_nodes::{Names, Publisher, Reader, node, until};
+use redis_nodes::{Names, Publisher, Reader, node, publish_and_read, until};
 use redis_servers::{Forwarder, RedisServer, url_of};
 use serde_json::{Value, json};
 
@@ -40,13 +40,7 @@ impl World {
 
     /// Publishes so many, and lets everybody read them.
     async fn publish(&mut self, count: u64) {
-        let mut last = Value::Null;
-        for _ in 0..count {
-            last = self.publisher.publish().await;
-        }
-        for reader in &mut self.readers {
-            reader.read_to(&last, &mut self.names).await;
-        }
+        publish_and_read(&mut self.publisher, &mut self.readers, &mut self.names, count).await;
     }
 
     /// Waits until both readers have been told of a loss; within what time, and for what reasons.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use log_capture::TestHub;
-use redis_nodes::{Names, PATIENCE, Publisher, Reader, node, node_with, rule, until};
+use redis_nodes::{Names, PATIENCE, Publisher, Reader, node, node_with, publish_and_read, rule, until};
 use redis_servers::{RedisCluster, RedisServer, SLOTS};
 use serde_json::{Value, json};
 use tidings::{Redis, RedisFault, RoomId};
@@ -35,13 +35,7 @@ impl World {
 
     /// Publishes so many, and lets everybody read them.
     async fn publish(&mut self, count: u64) {
-        let mut last = Value::Null;
-        for _ in 0..count {
-            last = self.publisher.publish().await;
-        }
-        for reader in &mut self.readers {
-            reader.read_to(&last, &mut self.names).await;
-        }
+        publish_and_read(&mut self.publisher, &mut self.readers, &mut self.names, count).await;
     }
 
     fn has_all(&self, count: u64) {

@@ -16,7 +16,7 @@ use super::sharing::Sharing;
 use super::{Room, State};
 use crate::inbox::Entry;
 use crate::metrics::Metrics;
-use crate::newest::Newest;
+use crate::newest::{Key, Newest};
 use crate::publication::{Draft, Publication};
 
 /// This node's clock and the broker's may differ by so much.
@@ -78,9 +78,13 @@ impl Following {
         self.forgot = true;
     }
 
-    /// Waits for a read that is not sent before this call, unless the log follows and `read` is none.
+    /// Waits for the read of this number, or a later one, to bring the log in line with the broker's.
     fn wait(&mut self, read: ReadNumber) -> Broken {
         let (healed, wait) = oneshot::channel();
+        if self.waiting.len() == self.waiting.capacity() {
+            // While the broker is away people come and give up: what they leave behind must not pile up.
+            self.waiting.retain(|(_, waiting)| !waiting.is_closed());
+        }
         self.waiting.push((read, healed));
         Broken(wait)
     }
@@ -284,11 +288,7 @@ impl Room {
         metrics.logs_replaced.add(1);
     }
 
-    fn publication(
-        &self,
-        epoch: Epoch,
-        event: &Carried<Bytes>,
-    ) -> (Arc<Publication>, Option<crate::newest::Key>) {
+    fn publication(&self, epoch: Epoch, event: &Carried<Bytes>) -> (Arc<Publication>, Option<Key>) {
         let position = Position { epoch, offset: event.offset };
         match Draft::from_record(&event.record) {
             Some(mut draft) => {
@@ -300,5 +300,25 @@ impl Room {
                 (Arc::new(Publication::unreadable(&self.id, position)), None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gives_up_while_the_broker_is_away_leaves_nothing_behind() {
+        let mut following = Following::default();
+        following.hold();
+        let _patient = following.wait(0);
+        for _ in 0..100_000 {
+            drop(following.wait(0));
+        }
+        assert!(following.waiting.len() < 100, "{}", following.waiting.len());
+        assert!(
+            following.waiting.iter().any(|(_, waiting)| !waiting.is_closed()),
+            "the patient one waits on"
+        );
     }
 }

@@ -96,6 +96,10 @@ pub(crate) struct Alive {
 impl Sharing {
     pub(super) fn wait(&mut self) -> oneshot::Receiver<()> {
         let (listed, wait) = oneshot::channel();
+        if self.waiting.len() == self.waiting.capacity() {
+            // Those who have given up must not pile up.
+            self.waiting.retain(|waiting| !waiting.is_closed());
+        }
         self.waiting.push(listed);
         wait
     }

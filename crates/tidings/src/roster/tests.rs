@@ -17,7 +17,7 @@ fn info(number: u8) -> Info {
 
 /// What the broker has, and what is on its way.
 struct Broker {
-    users: HashMap<UserId, Info>,
+    users: BTreeMap<UserId, Info>,
     lives: u64,
     at: Revision,
     settled: Duration,
@@ -28,7 +28,7 @@ struct Broker {
 impl Broker {
     fn new() -> Self {
         let at = Revision { epoch: epoch(0), rev: 1000 };
-        Self { lives: 0, users: HashMap::new(), at, settled: SETTLED_AFTER, carried: Vec::new() }
+        Self { lives: 0, users: BTreeMap::new(), at, settled: SETTLED_AFTER, carried: Vec::new() }
     }
 
     fn change(&mut self, number: u8, shown: Option<u8>) {
@@ -81,7 +81,7 @@ impl Broker {
 /// Whoever was told everything that the roster tells has this, as of this revision.
 #[derive(Default)]
 struct Client {
-    users: HashMap<UserId, Info>,
+    users: BTreeMap<UserId, Info>,
     rev: u64,
 }
 
@@ -252,7 +252,7 @@ proptest! {
         world.settle();
         prop_assert!(world.roster.is_following());
         prop_assert_eq!(world.roster.at(), Some(world.broker.at));
-        let list = |users: &HashMap<UserId, Info>| {
+        let list = |users: &BTreeMap<UserId, Info>| {
             let mut list: Vec<_> = users
                 .iter()
                 .map(|(user, info)| (user.as_str().to_owned(), info.as_ref().map(|info| info.get().to_owned())))
@@ -261,7 +261,7 @@ proptest! {
             list
         };
         let page = world.roster.list(None, usize::MAX, usize::MAX, None);
-        let ours: HashMap<_, _> = page.members.into_iter().collect();
+        let ours: BTreeMap<_, _> = page.members.into_iter().collect();
         prop_assert_eq!(list(&ours), list(&world.broker.users));
         prop_assert_eq!(list(&world.client.users), list(&world.broker.users));
     }

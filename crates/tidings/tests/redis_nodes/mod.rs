@@ -207,3 +207,19 @@ impl Publisher {
         }
     }
 }
+
+/// Publishes so many, and lets everybody read them.
+pub async fn publish_and_read(
+    publisher: &mut Publisher,
+    readers: &mut [Reader],
+    names: &mut Names,
+    count: u64,
+) {
+    let mut last = Value::Null;
+    for _ in 0..count {
+        last = publisher.publish().await;
+    }
+    for reader in readers {
+        reader.read_to(&last, names).await;
+    }
+}

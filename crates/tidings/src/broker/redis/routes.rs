@@ -223,9 +223,9 @@ impl Routes {
         if *map == new {
             return;
         }
-        let is_kept =
+        let is_gone =
             |server: &Server, shard: &mut Shard| new.master(slots::slot_of(&shard.tag)) != Some(server);
-        let gone: Vec<_> = shards.extract_if(is_kept).collect();
+        let gone: Vec<_> = shards.extract_if(is_gone).collect();
         for server in new.masters() {
             if shards.contains_key(&server) {
                 continue;
