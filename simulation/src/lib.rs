@@ -1,6 +1,6 @@
 //! What can't be shown on a real machine: the log protocol, model-checked ([Stateright](https://www.stateright.rs)).
 //!
-//! [`log_model`] is delivery.md §4 as a state machine: one room, one or two servers of the broker, one or two nodes, one
+//! [`log_model`] is the rules of docs/redis.md as a state machine: one room, one or two servers of the broker, one or two nodes, one
 //! or two clients. Every step that any of them or an adversary may take is an [`Action`](log_model::world::Action); the
 //! checker takes all of them in every order. A [`Scenario`](log_model::scenario::Scenario) says how much may happen,
 //! because one world with everything has too many states: there is a small one for each part of the protocol, searched
@@ -21,7 +21,7 @@
 //!
 //! # What is promised
 //!
-//! I1, I2, I3 and I6 as delivery.md §1 has them, checked against the truth, which no part of the model can see
+//! I1, I2, I3 and I6 as docs/guarantees.md has them, checked against the truth, which no part of the model can see
 //! ([`truth`](log_model::truth)). Of I4 what has no clock: a node that missed something knows it, unless what was lost
 //! left no trace, and then its next position check tells it; and from every state all comes right by itself once the
 //! adversary rests ([`settling`](log_model::settling)). A reset counts as needless unless the log that the client's node
@@ -36,7 +36,7 @@
 //!
 //! # What it asks of those who build it
 //!
-//! Beyond the letter of delivery.md §4; each has a mutant that shows what it is for.
+//! What is easily overlooked; each has a mutant that shows what it is for.
 //!
 //! 1. A read ends a heal only if it was sent after the heal began, not only after the newest confirmation and connection
 //!    (`EarlierThanHealCounts`): a reply under way, read before the loss, would end the heal that a position check has

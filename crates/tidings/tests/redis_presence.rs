@@ -1,4 +1,4 @@
-//! Who is in a room that several nodes share through a real Redis: PROTOCOL.md §3 and §7, delivery.md §4.
+//! Who is in a room that several nodes share through a real Redis: PROTOCOL.md §3 and §7.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 mod presence_viewer;

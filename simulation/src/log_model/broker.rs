@@ -1,6 +1,6 @@
 //! The broker: two servers, one of which copies the other now and then, and the scripts that run on them.
 //!
-//! The scripts are delivery.md §4, rules 1 to 4, and nothing else: what a server does to its data otherwise (losing it,
+//! The scripts are rules 1 to 4 of docs/redis.md, and nothing else: what a server does to its data otherwise (losing it,
 //! going back to an old snapshot, being a master beside another one) is the model's adversary.
 
 use super::rules::{Mutant, Rules};

@@ -43,7 +43,7 @@ pub fn judge(shape: &Shape<'_>, from: Place, rules: &Rules) -> Verdict {
         .unwrap_or_else(|| judge_by_the_document(shape, from, rules))
 }
 
-/// The cursor rules as delivery.md has them.
+/// What a position means, as docs/redis.md has it.
 pub fn judge_by_the_document(shape: &Shape<'_>, from: Place, rules: &Rules) -> Verdict {
     let top = if from.epoch == shape.epoch {
         Some(shape.top).filter(|_| !rules.broken(Mutant::AboveTopIgnored))

@@ -1,4 +1,4 @@
-//! The rules of delivery.md §4 as the model follows them, and the faults that can be put into them.
+//! The rules of docs/redis.md as the model follows them, and the faults that can be put into them.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $mutant:ident,)*) => {

@@ -1,4 +1,4 @@
--- What every script begins with: who answers here, and what is known of a room. delivery.md §4, rules 1 and 2.
+-- What every script begins with: who answers here, and what is known of a room. docs/redis.md, rules 1 and 2.
 --
 -- Numbers of offsets and times leave Lua through `text` alone: joined to a string as they are, they become 1e+15.
 

@@ -1,6 +1,6 @@
 //! Many nodes through Redis: it sequences and stores what rooms publish, and carries it to every node with members.
 //!
-//! delivery.md §4 is the specification, docs/guarantees.md says what it promises. What Redis has of a room is written by
+//! docs/redis.md has the rules, docs/guarantees.md what they promise. What Redis has of a room is written by
 //! the scripts alone; what a node has of it follows by `tidings_protocol::follower`'s rules.
 
 mod address;

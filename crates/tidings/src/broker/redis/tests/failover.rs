@@ -1,4 +1,4 @@
-//! One event id never names two events, whichever server gave it: delivery.md §4, rules 1 and 2.
+//! One event id never names two events, whichever server gave it: docs/redis.md, rules 1 and 2.
 
 use super::*;
 use bytes::Bytes;
