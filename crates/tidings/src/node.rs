@@ -194,8 +194,9 @@ impl Node {
         }
     }
 
-    /// Wakes every shard that something was handed to quietly.
+    /// Wakes every shard that something was handed to quietly, and the broker.
     pub(crate) fn ring(&self) {
+        self.broker.ring();
         for inbox in &self.inboxes {
             inbox.ring();
         }

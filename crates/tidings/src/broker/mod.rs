@@ -44,6 +44,9 @@ pub(crate) trait Broker: Send + Sync + 'static {
     /// caller rings ([`Node::ring`](crate::node::Node::ring)): so several that came together reach a shard together.
     fn submit(&self, room: &Arc<Room>, draft: Draft, completion: Completion);
 
+    /// Sends on what calls before have handed over: what came together goes together.
+    fn ring(&self) {}
+
     /// Whether it, and not this node, sequences rooms: then a room's log here follows the broker's while somebody
     /// [holds](Room::hold) it.
     fn is_shared(&self) -> bool {

@@ -328,6 +328,10 @@ impl Broker for RedisBroker {
         self.routes.publish(room, pending);
     }
 
+    fn ring(&self) {
+        self.routes.send_unsent();
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,8 +29,11 @@ const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Of what a room's publications wait in.
 #[derive(Default)]
 pub(super) struct Publishing {
-    /// Only rooms with a call on its way.
+    /// Only rooms with a call on its way, or about to be.
     queues: Mutex<HashMap<RoomId, Queue>>,
+    /// Rooms whose first publication waits for those that came together with it.
+    unsent: Mutex<Vec<Arc<Room>>>,
+    has_unsent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -100,7 +104,7 @@ impl Queue {
 }
 
 impl Routes {
-    /// Sends a publication, behind those of the room that wait.
+    /// Takes a publication, behind those of the room that wait. The first one is sent with [`Routes::send_unsent`].
     pub(super) fn publish(self: &Arc<Self>, room: &Arc<Room>, pending: Pending) {
         if self.link(room.id.as_str()).is_none_or(|link| link.connected().is_none()) {
             return pending.completion.complete(Err(PublishError::Unavailable));
@@ -108,10 +112,24 @@ impl Routes {
         match self.publishing.push(&room.id, pending) {
             Pushed::Behind => {}
             Pushed::First => {
-                let (routes, room) = (Arc::clone(self), Arc::clone(room));
-                drop(self.shared.runtime.spawn(async move { routes.send_all(&room).await }));
+                self.publishing.unsent.lock().push(Arc::clone(room));
+                self.publishing.has_unsent.store(true, Ordering::Relaxed);
             }
             Pushed::Full(completion) => completion.complete(Err(PublishError::Unavailable)),
+        }
+    }
+
+    /// Sends what waits in rooms that nobody sends for yet. Whoever publishes calls this afterwards, so a flag of
+    /// another's that is seen late is that one's to see.
+    pub(super) fn send_unsent(self: &Arc<Self>) {
+        let publishing = &self.publishing;
+        if publishing.has_unsent.load(Ordering::Relaxed)
+            && publishing.has_unsent.swap(false, Ordering::Relaxed)
+        {
+            for room in std::mem::take(&mut *publishing.unsent.lock()) {
+                let routes = Arc::clone(self);
+                drop(self.shared.runtime.spawn(async move { routes.send_all(&room).await }));
+            }
         }
     }
 
