@@ -332,6 +332,11 @@ pub enum ServerMessage<'a> {
         /// Why, `draining` for one.
         reason: Cow<'a, str>,
     },
+    /// `session.degraded`: what rooms are stored in is out of the node's reach, or within it again.
+    Degraded {
+        /// Whether it is out of reach.
+        degraded: bool,
+    },
     /// A reserved event that this version does not know: to be ignored.
     Unknown {
         /// Its name.

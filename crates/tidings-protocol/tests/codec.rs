@@ -280,8 +280,8 @@ fn a_binary_frame_is_an_event_without_data_and_its_payload() {
 
 #[test]
 fn a_client_lives_with_a_newer_server() {
-    let unknown = decode_server_text(r#"{"event":"session.degraded","data":{"since":1},"hint":true}"#);
-    assert!(matches!(unknown, Ok(ServerMessage::Unknown { event }) if event.as_str() == "session.degraded"));
+    let unknown = decode_server_text(r#"{"event":"session.renewed","data":{"since":1},"hint":true}"#);
+    assert!(matches!(unknown, Ok(ServerMessage::Unknown { event }) if event.as_str() == "session.renewed"));
     let skip = r#"{"event":"room.skip","room":"r","id":"r@k3f9a1qz.3","data":{"from":2,"reason":"bored","x":1},"y":2}"#;
     assert!(matches!(decode_server_text(skip), Ok(ServerMessage::Skip { from: 2, .. })));
     let error = r#"{"event":"error","id":"a","data":{"code":"teapot","message":"short","brew":1}}"#;

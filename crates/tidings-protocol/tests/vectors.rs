@@ -181,6 +181,7 @@ fn seen_from_server(message: &ServerMessage<'_>) -> Value {
         ServerMessage::Reconnect { after_ms, within_ms, reason } => {
             json!({"kind": "reconnect", "after_ms": after_ms, "within_ms": within_ms, "reason": reason})
         }
+        ServerMessage::Degraded { degraded } => json!({"kind": "degraded", "degraded": degraded}),
         ServerMessage::Unknown { event } => json!({"kind": "unknown", "event": event}),
     }
 }

@@ -30,6 +30,7 @@ use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::node::{Body, BroadcastError, MembersError, Node, Origin};
 use crate::publication::Excluded;
+use crate::reach;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
 use crate::router::{Handler, Known, Router, Shape};
@@ -422,6 +423,9 @@ impl HubBuilder {
         for (index, inbox) in node.inboxes.iter().enumerate() {
             let shard = Shard::future(Arc::clone(&node), Arc::clone(&router), Arc::clone(inbox));
             node.env.run_shard(index, shard).map_err(BuildError::Shard)?;
+        }
+        if shared {
+            node.spawn(reach::watch(Arc::downgrade(&node)));
         }
         Ok(hub)
     }

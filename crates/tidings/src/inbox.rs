@@ -75,6 +75,8 @@ pub(crate) enum Entry {
     Snapshot { room: LocalRoom, snapshot: Option<Snapshot> },
     /// Something that the application asks of one connection.
     Command { connection: ConnectionKey, command: Command },
+    /// What rooms are stored in is out of reach, or within it again: tell everyone.
+    Degraded(bool),
     /// Tell everyone to go within the window.
     Drain { window: Duration },
 }

@@ -36,6 +36,7 @@ mod outbound;
 mod peer;
 mod presence;
 mod publication;
+mod reach;
 mod revocations;
 mod room;
 mod rooms;

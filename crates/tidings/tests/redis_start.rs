@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis_nodes::{Publisher, Reader, node, until};
 use redis_servers::{Forwarder, RedisServer, url_of};
+use serde_json::json;
 use tidings::{Redis, RedisFault};
 
 fn redis(url: &str) -> Redis {
@@ -96,6 +97,39 @@ async fn a_node_whose_redis_delivers_nothing_is_not_ready_and_is_again_by_itself
     let mut publisher = Publisher::join(&hub, "bob", "r").await;
     let last = publisher.publish().await;
     reader.read_to(&last, &mut Default::default()).await;
+}
+
+#[tokio::test]
+async fn an_outage_is_told_to_every_connection_once_and_its_end_too() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let hub = node(&url_of(forwarder.address())).await;
+    let mut clients = [hub.connect("ann").await, hub.connect("bob").await];
+    for _ in 0..2 {
+        forwarder.point_nowhere();
+        forwarder.cut();
+        for client in &mut clients {
+            assert_eq!(
+                client.next_message().await,
+                json!({"event": "session.degraded", "data": {"degraded": true}})
+            );
+        }
+        forwarder.point_to(server.address());
+        for client in &mut clients {
+            assert_eq!(
+                client.next_message().await,
+                json!({"event": "session.degraded", "data": {"degraded": false}})
+            );
+        }
+    }
+    // One that is over in a moment is not told.
+    forwarder.cut();
+    until("it is not ready", || !hub.hub().is_ready()).await;
+    until("it is ready again", || hub.hub().is_ready()).await;
+    for client in &mut clients {
+        client.send(json!({"event": "room.list", "id": "1"})).await;
+        assert_eq!(client.next_message().await["event"], "ack");
+    }
 }
 
 #[tokio::test]

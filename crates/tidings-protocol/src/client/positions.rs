@@ -156,6 +156,7 @@ impl Positions {
             | ServerMessage::Welcome(_)
             | ServerMessage::Checkpoint { .. }
             | ServerMessage::Reconnect { .. }
+            | ServerMessage::Degraded { .. }
             | ServerMessage::Unknown { .. } => Decision::Ignore,
         }
     }

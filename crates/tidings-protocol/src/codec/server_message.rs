@@ -115,6 +115,10 @@ impl<'a> Envelope<'a> {
                     reason: reason.and_then(string).unwrap_or_default(),
                 }
             }
+            "session.degraded" => {
+                let [degraded] = self.data_fields(["degraded"])?;
+                ServerMessage::Degraded { degraded: needed(degraded, "degraded")? }
+            }
             _ if self.event.is_reserved() => ServerMessage::Unknown { event: self.event },
             _ => {
                 let data = Data::Json(self.data);
@@ -248,6 +252,10 @@ pub fn encode_server(message: &ServerMessage<'_>, out: &mut Vec<u8>) -> Encoding
             put_open(out, "session.reconnect");
             put_data_of(out, &ReconnectData { after_ms: *after_ms, within_ms: *within_ms, reason });
         }
+        ServerMessage::Degraded { degraded } => {
+            put_open(out, "session.degraded");
+            put_data_of(out, &DegradedData { degraded: *degraded });
+        }
         ServerMessage::Unknown { event } => put_open(out, event.as_str()),
     }
     out.push(b'}');
@@ -283,6 +291,11 @@ struct ReconnectData<'a> {
     after_ms: u64,
     within_ms: u64,
     reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct DegradedData {
+    degraded: bool,
 }
 
 fn put_data_of(out: &mut Vec<u8>, data: &impl Serialize) {

@@ -87,6 +87,8 @@ struct State {
     /// The thread's one read buffer, and the one that small frames are gathered in.
     scratch: Vec<u8>,
     gather: Vec<u8>,
+    /// What rooms are stored in is out of reach, as everyone here was told.
+    degraded: bool,
     /// Wakes the pump.
     pump: Option<Waker>,
 }
@@ -117,6 +119,7 @@ impl Shard {
             generation: 0,
             scratch: vec![0; READ_BYTES_MAX],
             gather: Vec::with_capacity(READ_BYTES_MAX),
+            degraded: false,
             pump: None,
         };
         let shard = Arc::new(Self { inbox, state: Mutex::new(state) });
@@ -233,6 +236,7 @@ impl State {
                 (None, Command::Join { done, .. } | Command::Leave { done, .. }) => drop(done.send(false)),
                 (None, Command::Rooms { .. } | Command::Close { .. }) => {}
             },
+            Entry::Degraded(degraded) => self.tell_degraded(degraded),
             Entry::Drain { window } => self.drain(window),
         }
     }

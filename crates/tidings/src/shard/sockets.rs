@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::event_id::Position;
 use tidings_protocol::limits::Limit;
@@ -159,6 +160,9 @@ impl State {
         }
         info!(session = %peer.session, user = %peer.user().logged(), rooms = member_of.len(), "connect");
         self.push(slot, welcome);
+        if self.degraded {
+            self.push(slot, degraded(true));
+        }
         for attach in attaches {
             self.commit(slot, &attach);
         }
@@ -503,6 +507,15 @@ impl State {
     }
 
     /// Tells everyone to go, each at a moment of his own inside the window.
+    pub(super) fn tell_degraded(&mut self, is_degraded: bool) {
+        self.degraded = is_degraded;
+        let frame = degraded(is_degraded);
+        let slots: Vec<_> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.push(slot, frame.clone());
+        }
+    }
+
     pub(super) fn drain(&mut self, window: Duration) {
         let now = self.node.env.now();
         let window_ms = window.as_millis() as u64;
@@ -522,4 +535,8 @@ impl State {
             self.arm(slot);
         }
     }
+}
+
+fn degraded(degraded: bool) -> Bytes {
+    encode::message(&ServerMessage::Degraded { degraded })
 }
