@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings_protocol::client::{
-    Action, Client, ClientQueueLimits, ConnectUrl, Decision, GIVE_UP_AFTER, HandshakeRefusal, NotAccepted,
-    Outcome, State,
+    Action, CaughtUp, Client, ClientQueueLimits, ConnectUrl, Decision, GIVE_UP_AFTER, HandshakeRefusal,
+    NotAccepted, Outcome, State,
 };
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec::decode_server_text;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Position, RoomId};
-use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom, MessageId};
+use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom, MessageId, Recovery};
 
 /// A client and the shell round it: what it sent, which rooms it lost, what settled.
 struct Shell {
@@ -25,6 +25,8 @@ struct Shell {
     sent: Vec<Value>,
     settled: Vec<(MessageId, Outcome)>,
     lost: Vec<(RoomId, ErrorCode)>,
+    joined: Vec<RoomId>,
+    caught_up: Vec<(RoomId, CaughtUp)>,
     states: Vec<State>,
 }
 
@@ -44,6 +46,8 @@ impl Shell {
             sent: vec![],
             settled: vec![],
             lost: vec![],
+            joined: vec![],
+            caught_up: vec![],
             states: vec![],
         };
         shell.act();
@@ -64,6 +68,8 @@ impl Shell {
                 Action::Disconnect(code) => self.disconnects.push(code),
                 Action::Settled(id, outcome) => self.settled.push((id, outcome)),
                 Action::RoomLost(room, code) => self.lost.push((room, code)),
+                Action::Joined(room) => self.joined.push(room),
+                Action::CaughtUp(room, caught_up) => self.caught_up.push((room, caught_up)),
                 Action::StateChanged(state) => self.states.push(state),
             }
         }
@@ -192,7 +198,7 @@ fn ids_of_two_clients_differ() {
 }
 
 #[test]
-fn an_own_event_answers_its_request_and_nobody_elses_does() {
+fn an_own_event_answers_its_request_if_no_ack_can_and_nobody_elses_does() {
     let mut shell = Shell::connected();
     shell.join("r");
     let id = shell.request("r");
@@ -200,11 +206,84 @@ fn an_own_event_answers_its_request_and_nobody_elses_does() {
     assert_eq!(shell.receive(&published("you", 1)), Decision::Accept);
     assert_eq!(shell.settled.len(), 1, "only the join");
     assert_eq!(shell.receive(&published("me", 2)), Decision::Accept);
-    shell.ack(id.as_str(), &json!({}));
+    assert_eq!(shell.settled.len(), 1, "its ack may say more");
+    shell.close(None);
     assert_eq!(shell.settled.len(), 2);
     assert!(
         matches!(&shell.settled[1], (settled, Outcome::Published(event)) if *settled == id && event.position.offset == 2)
     );
+}
+
+#[test]
+fn an_ack_behind_the_own_event_says_what_it_has_to_say() {
+    let mut shell = Shell::connected();
+    shell.join("r");
+    let id = shell.request("r");
+    shell.receive(
+        &json!({"event": "message.send", "room": "r", "id": "r@k3f9a1qz.1", "from": "me", "re": id.as_str()}),
+    );
+    shell.ack(id.as_str(), &json!({"stored": 7}));
+    assert!(matches!(&shell.settled[1], (_, Outcome::Acked(data)) if data.get() == r#"{"stored":7}"#));
+}
+
+#[test]
+fn a_room_is_told_to_be_joined_and_then_to_have_caught_up() {
+    let mut shell = Shell::new();
+    shell.welcome("auto@k3f9a1qz.3");
+    shell.join("r");
+    assert_eq!(shell.joined, [room("auto"), room("r")]);
+    assert_eq!(shell.caught_up, [(room("r"), CaughtUp { events: 0, recovery: Recovery::Fresh })]);
+    shell.event("r@k3f9a1qz.1");
+    shell.close(None);
+    shell.next();
+    shell.sent.clear();
+    shell.welcome("");
+    let resume = shell.sent[0]["id"].as_str().unwrap().to_owned();
+    let joined =
+        |id: &str, top: &str| json!({"recovery": "complete", "last_event_id": id, "top": top, "members": 1});
+    shell.ack(
+        &resume,
+        &json!({"rooms": {
+            "r": joined("r@k3f9a1qz.1", "r@k3f9a1qz.3"), "auto": joined("auto@k3f9a1qz.3", "auto@k3f9a1qz.3"),
+        }}),
+    );
+    assert_eq!(shell.joined.len(), 4);
+    assert_eq!(shell.caught_up.last().unwrap().0, room("auto"));
+    shell.event("r@k3f9a1qz.2");
+    assert_eq!(shell.caught_up.len(), 2);
+    shell.event("r@k3f9a1qz.3");
+    assert_eq!(shell.caught_up[2], (room("r"), CaughtUp { events: 2, recovery: Recovery::Complete }));
+    shell.event("r@k3f9a1qz.4");
+    assert_eq!(shell.caught_up.len(), 3);
+}
+
+#[test]
+fn what_was_not_received_is_asked_for_once_there_is_a_place_for_it() {
+    let mut shell = Shell::connected();
+    shell.join("r");
+    shell.event("r@k3f9a1qz.1");
+    shell.sent.clear();
+    shell.client.rejoin(&room("r"), shell.now);
+    shell.client.rejoin(&room("r"), shell.now);
+    shell.client.rejoin(&room("unknown"), shell.now);
+    shell.act();
+    assert_eq!(shell.sent.len(), 1);
+    assert_eq!(shell.sent[0]["data"], json!({"last_event_id": "r@k3f9a1qz.1"}));
+}
+
+#[test]
+fn a_network_that_is_back_ends_the_backoff() {
+    let mut shell = Shell::connected();
+    shell.close(None);
+    let connects = shell.connects.len();
+    shell.client.reconnect(shell.now);
+    shell.act();
+    assert_eq!(shell.connects.len(), connects + 1);
+    assert!(!shell.connects[connects].fresh_token);
+    // One that is being made is let be.
+    shell.client.reconnect(shell.now);
+    shell.act();
+    assert_eq!(shell.connects.len(), connects + 1);
 }
 
 #[test]
@@ -309,7 +388,7 @@ fn silence_for_75_seconds_is_a_dead_connection() {
     shell.pass(SECOND);
     assert_eq!(
         (shell.disconnects.as_slice(), shell.client.state()),
-        (&[CloseCode::GOING_AWAY][..], &State::Reconnecting)
+        (&[CloseCode::HEARTBEAT_TIMEOUT][..], &State::Reconnecting)
     );
     shell.next();
     assert_eq!(shell.connects.len(), 2);
@@ -319,7 +398,7 @@ fn silence_for_75_seconds_is_a_dead_connection() {
 fn a_connection_that_never_welcomes_is_given_up() {
     let mut shell = Shell::new();
     assert_eq!(shell.next(), 20 * SECOND);
-    assert_eq!(shell.disconnects, [CloseCode::GOING_AWAY]);
+    assert_eq!(shell.disconnects, [CloseCode::HEARTBEAT_TIMEOUT]);
     shell.next();
     assert_eq!(shell.connects.len(), 2);
 }
@@ -382,7 +461,7 @@ fn a_told_window_decides_when_to_move() {
         shell.welcome("");
         shell.receive(&told);
         let moment = shell.next();
-        assert_eq!(shell.disconnects, [CloseCode::GOING_AWAY]);
+        assert_eq!(shell.disconnects, [CloseCode::DRAINING]);
         shell.next();
         assert_eq!(shell.connects.len(), 2);
 

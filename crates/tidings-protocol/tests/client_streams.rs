@@ -115,7 +115,7 @@ impl World {
                 Action::Disconnect(_) => self.stream = None,
                 Action::Settled(id, _) => self.settled.push(id),
                 Action::RoomLost(room, code) => panic!("lost {room}: {code}"),
-                Action::StateChanged(_) => {}
+                Action::Joined(_) | Action::CaughtUp(..) | Action::StateChanged(_) => {}
             }
         }
         self.flow();

@@ -222,7 +222,7 @@ impl Session {
             }
             Action::Disconnect(_) => self.connection = None,
             Action::RoomLost(room, code) => panic!("{room} was lost: {code}"),
-            Action::StateChanged(_) => {}
+            Action::Joined(_) | Action::CaughtUp(..) | Action::StateChanged(_) => {}
         }
     }
 

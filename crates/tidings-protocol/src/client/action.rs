@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::link::{ConnectUrl, State};
+use super::positions::CaughtUp;
 use crate::close::CloseCode;
 use crate::codec::Encoding;
 use crate::error::{ErrorCode, Refusal};
@@ -40,6 +41,10 @@ pub enum Action {
     Disconnect(CloseCode),
     /// The answer to a request; each has exactly one.
     Settled(MessageId, Outcome),
+    /// A room is joined, by a join, a resume or the server itself.
+    Joined(RoomId),
+    /// What a room's join or resume had to bring has come, and from here on events are live.
+    CaughtUp(RoomId, CaughtUp),
     /// A room that the client followed and could not join again. It is not followed any more.
     RoomLost(RoomId, ErrorCode),
     /// The connection's state changed.

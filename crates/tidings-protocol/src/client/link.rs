@@ -63,7 +63,8 @@ pub(super) enum Due {
     Nothing,
     Heartbeat,
     Connect(ConnectUrl),
-    Disconnect,
+    /// Give the connection up.
+    Disconnect(CloseCode),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,8 +214,11 @@ impl Link {
     }
 
     pub(super) fn reconnect(&mut self, now: Instant) {
-        if matches!(self.state, State::Refused(_)) {
-            self.needs_token = true;
+        let is_refused = matches!(self.state, State::Refused(_));
+        if is_refused || matches!(self.phase, Phase::Waiting { .. }) {
+            self.needs_token |= is_refused;
+            // What failed while there was no network says nothing about the server.
+            self.backoff.reset();
             self.wait_until(now);
         }
     }
@@ -240,7 +244,7 @@ impl Link {
             Phase::Open { .. } if self.move_at.is_some_and(|moment| moment <= now) => {
                 self.settle_backoff(now);
                 self.wait_until(now);
-                Due::Disconnect
+                Due::Disconnect(CloseCode::DRAINING)
             }
             Phase::Opening { since } if now >= since + CONNECT_MAX => self.drop_connection(now),
             Phase::Open { heard_at, .. } if now >= heard_at + SILENCE_MAX => self.drop_connection(now),
@@ -268,7 +272,7 @@ impl Link {
     pub(super) fn drop_connection(&mut self, now: Instant) -> Due {
         self.settle_backoff(now);
         self.wait(Duration::ZERO, now);
-        Due::Disconnect
+        Due::Disconnect(CloseCode::HEARTBEAT_TIMEOUT)
     }
 
     /// Starts the counting anew if the connection held.

@@ -23,7 +23,7 @@ pub use self::action::{Action, ClientQueueLimits, NotAccepted, Outcome};
 pub use self::backoff::Backoff;
 pub use self::link::{ConnectUrl, HandshakeRefusal, State};
 pub use self::pending::GIVE_UP_AFTER;
-pub use self::positions::{Decision, Positions};
+pub use self::positions::{CaughtUp, Decision, Positions};
 
 use self::link::Link;
 use self::pending::{Pending, Purpose, Request};
@@ -146,10 +146,16 @@ impl Client {
         let decision = self.positions.judge(message);
         match message {
             ServerMessage::Welcome(welcome) => {
-                let known = self.positions.iter().map(|(room, position)| (room.clone(), position)).collect();
+                let known: Vec<_> =
+                    self.positions.iter().map(|(room, position)| (room.clone(), position)).collect();
                 self.user = Some(welcome.user.clone().into_owned());
                 self.positions.welcomed(&welcome.rooms, &welcome.last_event_id);
                 self.link.welcomed(&welcome.session, now);
+                for room in &welcome.rooms {
+                    if !known.iter().any(|(known, _)| known == room) {
+                        self.actions.push_back(Action::Joined(room.clone()));
+                    }
+                }
                 self.resume(known, now);
             }
             ServerMessage::Ack { id, data } => self.acked(id, data, now),
@@ -163,7 +169,19 @@ impl Client {
         if decision == Decision::Hole {
             self.rejoin_after_hole(message, now);
         }
+        while let Some((room, caught_up)) = self.positions.next_caught_up() {
+            self.actions.push_back(Action::CaughtUp(room, caught_up));
+        }
         decision
+    }
+
+    /// Joins a followed room again where it is: what came since was not [received](Self::receive), because the
+    /// application had no place for it.
+    pub fn rejoin(&mut self, room: &RoomId, now: Instant) {
+        let is_joining = self.pending.joins(room) || self.pending.is_resuming();
+        if *self.link.state() == State::Connected && self.positions.contains(room) && !is_joining {
+            self.join_again(room, now);
+        }
     }
 
     /// Notes a sign of life that is no message: a ping or a pong.
@@ -183,7 +201,8 @@ impl Client {
         self.link.refused(refusal, now);
     }
 
-    /// Tries again after [`State::Refused`], with a token that is fetched anew.
+    /// Tries again now: after [`State::Refused`], with a token that is fetched anew, or instead of waiting for a backoff's
+    /// end.
     pub fn reconnect(&mut self, now: Instant) {
         self.link.reconnect(now);
         self.tick(now);
@@ -224,8 +243,8 @@ impl Client {
                 url.resume_wait = !self.positions.cursor().is_empty();
                 self.actions.push_back(Action::Connect(url));
             }
-            link::Due::Disconnect => {
-                self.actions.push_back(Action::Disconnect(CloseCode::GOING_AWAY));
+            link::Due::Disconnect(code) => {
+                self.actions.push_back(Action::Disconnect(code));
                 self.lost();
             }
         }
@@ -258,7 +277,9 @@ impl Client {
     /// There is no connection any more.
     fn lost(&mut self) {
         self.sends.clear();
-        self.pending.disconnected();
+        for (id, event_id) in self.pending.disconnected() {
+            self.settle(&id, Outcome::Published(event_id));
+        }
         if *self.link.state() == State::Closed {
             while let Some(id) = self.pending.any() {
                 self.settle(&id, Outcome::OutcomeUnknown);
@@ -289,7 +310,7 @@ impl Client {
                     self.positions.await_join(&room, &id);
                     cursor.set(room, position);
                 }
-                _ => self.rejoin(&room, now),
+                _ => self.join_again(&room, now),
             }
         }
         if !cursor.is_empty() {
@@ -299,16 +320,16 @@ impl Client {
 
     fn rejoin_after_hole(&mut self, message: &ServerMessage<'_>, now: Instant) {
         match message {
-            ServerMessage::Event(ServerEvent { room: Some(room), .. }) => self.rejoin(room, now),
+            ServerMessage::Event(ServerEvent { room: Some(room), .. }) => self.join_again(room, now),
             ServerMessage::Skip { id, .. } | ServerMessage::EpochChange { id, .. } => {
-                self.rejoin(&id.room, now);
+                self.join_again(&id.room, now);
             }
             _ => {}
         }
     }
 
     /// Joins a followed room again, where it is.
-    fn rejoin(&mut self, room: &RoomId, now: Instant) {
+    fn join_again(&mut self, room: &RoomId, now: Instant) {
         let Ok(id) = self.next_id() else { return };
         self.positions.await_join(room, &id);
         let from = self.positions.get(room).map_or(JoinFrom::Newest { history: 0 }, JoinFrom::Position);
@@ -328,14 +349,14 @@ impl Client {
         match (&request.purpose, &request.room) {
             (Purpose::Join | Purpose::Rejoin, Some(room)) => {
                 if let Ok(joined) = serde_json::from_str::<Joined>(data.get()) {
-                    self.positions.attached(room, id, &joined);
+                    self.attached(room, id, &joined);
                 }
             }
             (Purpose::Resume, _) => {
                 let resumed = serde_json::from_str::<Resumed>(data.get());
                 for (room, outcome) in resumed.map(|resumed| resumed.rooms).unwrap_or_default() {
                     match outcome {
-                        ResumedRoom::Joined(joined) => self.positions.attached(&room, id, &joined),
+                        ResumedRoom::Joined(joined) => self.attached(&room, id, &joined),
                         ResumedRoom::Refused { error } => self.refused_room(&room, id, error, now),
                     }
                 }
@@ -351,6 +372,12 @@ impl Client {
         }
     }
 
+    fn attached(&mut self, room: &RoomId, id: &MessageId, joined: &Joined) {
+        if self.positions.attached(room, id, joined) {
+            self.actions.push_back(Action::Joined(room.clone()));
+        }
+    }
+
     fn refused_request(&mut self, id: &MessageId, refusal: &Refusal, now: Instant) {
         if refusal.code.is_retryable() {
             self.pending.retry_later(id, refusal.retry_after_ms.map(Duration::from_millis), now);
@@ -360,7 +387,7 @@ impl Client {
         for room in self.positions.awaiting(id) {
             match request.purpose {
                 // Room by room, so that each has its own answer.
-                Purpose::Resume => self.rejoin(&room, now),
+                Purpose::Resume => self.join_again(&room, now),
                 Purpose::Join => self.positions.forget(&room),
                 Purpose::Rejoin | Purpose::Application | Purpose::Leave => {
                     self.refused_room(&room, id, refusal.code, now);
@@ -378,7 +405,7 @@ impl Client {
             return;
         }
         if code.is_retryable() {
-            self.rejoin(room, now);
+            self.join_again(room, now);
         } else {
             self.positions.forget(room);
             self.actions.push_back(Action::RoomLost(room.clone(), code));
@@ -391,7 +418,9 @@ impl Client {
         let (true, Some(re), Some(room), Some(position)) = (is_own, &event.re, &event.room, event.id) else {
             return;
         };
-        if self.pending.purpose(re) == Some(Purpose::Application) {
+        if self.pending.purpose(re) == Some(Purpose::Application)
+            && self.pending.published(re, position.of(room))
+        {
             self.settle(re, Outcome::Published(position.of(room)));
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::codec::Encoding;
-use crate::event_id::RoomId;
+use crate::event_id::{EventId, RoomId};
 use crate::message::MessageId;
 
 /// How long a request may stay without an answer before it settles as unknown.
@@ -56,6 +56,8 @@ pub(super) struct Request {
     pub(super) asked_at: Instant,
     stage: Stage,
     attempts: u32,
+    /// The event that it led to came, its ack did not yet.
+    published: Option<EventId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,8 +101,17 @@ impl Pending {
             Purpose::Application | Purpose::Join | Purpose::Leave => self.requests.len(),
         };
         let frame = frame.into();
-        let request =
-            Request { id, room, purpose, encoding, frame, asked_at: now, stage: Stage::Unsent, attempts: 0 };
+        let request = Request {
+            id,
+            room,
+            purpose,
+            encoding,
+            frame,
+            asked_at: now,
+            stage: Stage::Unsent,
+            attempts: 0,
+            published: None,
+        };
         self.requests.insert(index, request);
     }
 
@@ -116,6 +127,14 @@ impl Pending {
 
     pub(super) fn purpose(&self, id: &MessageId) -> Option<Purpose> {
         self.requests.iter().find(|request| request.id == *id).map(|request| request.purpose)
+    }
+
+    /// The event that a request led to has come; whether it is the answer, because no ack is to come on the connection
+    /// that the request went over, which may say more.
+    pub(super) fn published(&mut self, id: &MessageId, event_id: EventId) -> bool {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == *id) else { return false };
+        request.published = Some(event_id);
+        request.stage != Stage::Sent
     }
 
     /// Whether a `session.resume` has no answer yet.
@@ -164,14 +183,16 @@ impl Pending {
     }
 
     /// The connection is gone: what has no answer goes again on the next one. The client's own requests do not, since
-    /// a resume takes their place.
-    pub(super) fn disconnected(&mut self) {
+    /// a resume takes their place. What is known to be published comes back, to be settled.
+    pub(super) fn disconnected(&mut self) -> Vec<(MessageId, EventId)> {
         self.requests.retain(|request| request.purpose.is_the_applications());
         for request in &mut self.requests {
             if request.stage == Stage::Sent {
                 request.stage = Stage::Unsent;
             }
         }
+        let published = |request: &Request| Some((request.id.clone(), request.published.clone()?));
+        self.requests.iter().filter_map(published).collect()
     }
 
     /// Ends the waits that are over.

@@ -2,7 +2,7 @@
 //!
 //! The one place that decides whether an event is applied. It never sends anything: a hole is told to its owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::event_id::{Cursor, EventId, Position, RoomId};
 use crate::message::{Joined, MessageId, Recovery, ServerEvent, ServerMessage};
@@ -24,10 +24,20 @@ pub enum Decision {
     Ignore,
 }
 
+/// What a join or a resume has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CaughtUp {
+    /// How many events.
+    pub events: u64,
+    /// How it went on.
+    pub recovery: Recovery,
+}
+
 /// The rooms that a client follows, each with the position that it has reached.
 #[derive(Default, Debug)]
 pub struct Positions {
     rooms: BTreeMap<RoomId, Followed>,
+    caught_up: VecDeque<(RoomId, CaughtUp)>,
 }
 
 #[derive(Default, Debug)]
@@ -36,6 +46,8 @@ struct Followed {
     position: Option<Position>,
     /// The join or resume under way, which fills what is missing.
     awaits: Option<MessageId>,
+    /// Where the replay that is under way ends, and what it has brought.
+    replay: Option<(Position, CaughtUp)>,
 }
 
 impl Positions {
@@ -86,10 +98,11 @@ impl Positions {
 
     /// Takes over a join's result, unless the room awaits another one by now. What follows it starts at
     /// `joined.last_event_id`; a client that is further drops the beginning, and after a gap a `room.reset` moves it.
-    pub fn attached(&mut self, room: &RoomId, id: &MessageId, joined: &Joined) {
+    /// Whether it did.
+    pub fn attached(&mut self, room: &RoomId, id: &MessageId, joined: &Joined) -> bool {
         let Some(followed) = self.rooms.get_mut(room).filter(|followed| followed.awaits.as_ref() == Some(id))
         else {
-            return;
+            return false;
         };
         followed.awaits = None;
         let start = joined.last_event_id.as_ref().map(|id| id.position);
@@ -102,6 +115,26 @@ impl Positions {
             (Recovery::Complete, last) => last.or(start),
             (Recovery::Gap, last) => last,
         };
+        followed.replay = Some((joined.top.position, CaughtUp { events: 0, recovery: joined.recovery }));
+        self.check_replay(room);
+        true
+    }
+
+    /// The next room that has caught up.
+    pub fn next_caught_up(&mut self) -> Option<(RoomId, CaughtUp)> {
+        self.caught_up.pop_front()
+    }
+
+    /// Notes the end of a room's replay, if this is it.
+    fn check_replay(&mut self, room: &RoomId) {
+        let Some(followed) = self.rooms.get_mut(room).filter(|followed| followed.awaits.is_none()) else {
+            return;
+        };
+        let (Some((until, caught_up)), Some(last)) = (followed.replay, followed.position) else { return };
+        if last.epoch == until.epoch && last.offset >= until.offset {
+            followed.replay = None;
+            self.caught_up.push_back((room.clone(), caught_up));
+        }
     }
 
     /// Takes over a welcome's cursor, for the rooms that are not known yet: the others are resumed where they are.
@@ -114,6 +147,27 @@ impl Positions {
 
     /// Decides about a message, and moves the position that it moves.
     pub fn judge(&mut self, message: &ServerMessage<'_>) -> Decision {
+        let decision = self.decide(message);
+        let room = match message {
+            ServerMessage::Event(ServerEvent { room: Some(room), id: Some(_), .. }) => {
+                let followed = self.rooms.get_mut(room).filter(|_| decision == Decision::Accept);
+                if let Some((_, caught_up)) = followed.and_then(|followed| followed.replay.as_mut()) {
+                    caught_up.events += 1;
+                }
+                room
+            }
+            ServerMessage::Skip { id, .. }
+            | ServerMessage::EpochChange { id, .. }
+            | ServerMessage::Reset { id, .. } => &id.room,
+            _ => return decision,
+        };
+        if decision != Decision::Drop {
+            self.check_replay(room);
+        }
+        decision
+    }
+
+    fn decide(&mut self, message: &ServerMessage<'_>) -> Decision {
         match message {
             ServerMessage::Event(ServerEvent { room: None, .. }) => Decision::Accept,
             ServerMessage::Event(ServerEvent { room: Some(room), id, .. }) => {
