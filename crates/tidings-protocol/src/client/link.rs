@@ -42,6 +42,8 @@ pub struct HandshakeRefusal {
     pub status: Option<u16>,
     /// The problem's `code`.
     pub code: Option<String>,
+    /// For people: what is wrong, and what to do.
+    pub message: Option<String>,
     /// The answer's `Retry-After`.
     pub retry_after: Option<Duration>,
 }

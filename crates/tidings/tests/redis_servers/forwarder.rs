@@ -1,5 +1,7 @@
 //! An address in front of a server, as a failover's virtual address is: it can be pointed elsewhere, cut and held.
 
+#![allow(dead_code, unreachable_pub, reason = "each of the test files that share this uses a part of it")]
+
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

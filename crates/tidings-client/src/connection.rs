@@ -1,0 +1,239 @@
+//! One connection: how it is made, and what goes over it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink as _, Stream as _};
+use http::header::{AUTHORIZATION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderValue, Uri};
+use serde::Deserialize;
+use tidings_protocol::client::{ConnectUrl, HandshakeRefusal};
+use tidings_protocol::close::CloseCode;
+use tidings_protocol::codec::Encoding;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+use tracing::debug;
+
+use crate::token::{TokenAsk, TokenProvider};
+
+const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("tidings.v1");
+/// What a server may send at most, far above any limit that one can have.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A connection that is given up says so for as long.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Makes connections.
+pub(crate) struct Dialer {
+    url: Uri,
+    token: Option<TokenProvider>,
+    connector: Option<Connector>,
+}
+
+/// An open connection, and what is to go over it.
+pub(crate) struct Connection {
+    socket: Socket,
+    outgoing: VecDeque<Message>,
+}
+
+/// What a connection brings.
+pub(crate) enum Incoming {
+    Text(tokio_tungstenite::tungstenite::Utf8Bytes),
+    Binary(Bytes),
+    /// A sign of life.
+    Heard,
+    /// It has ended; without a code if there was no close frame.
+    Ended(Option<CloseCode>),
+}
+
+impl Dialer {
+    pub(crate) fn new(url: Uri, token: Option<TokenProvider>) -> Self {
+        let connector = (url.scheme_str() == Some("wss")).then(tls_connector).flatten();
+        Self { url, token, connector }
+    }
+
+    /// Makes a connection.
+    pub(crate) async fn dial(&self, wanted: &ConnectUrl) -> Result<Box<Connection>, HandshakeRefusal> {
+        let unreachable = HandshakeRefusal::default;
+        let token = match &self.token {
+            None => None,
+            Some(provider) => match provider.ask(TokenAsk { fresh: wanted.fresh_token }).await {
+                Ok(Some(token)) => Some(token),
+                Ok(None) => return Err(nobody()),
+                Err(error) => {
+                    debug!(%error, "no token could be had");
+                    return Err(unreachable());
+                }
+            },
+        };
+        let mut request = match with_query(&self.url, wanted).into_client_request() {
+            Ok(request) => request,
+            Err(error) => return Err(no_request(&error.to_string())),
+        };
+        let headers = request.headers_mut();
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        if let Some(token) = token {
+            match HeaderValue::try_from(format!("Bearer {token}")) {
+                Ok(mut bearer) => {
+                    bearer.set_sensitive(true);
+                    headers.insert(AUTHORIZATION, bearer);
+                }
+                Err(_) => return Err(no_request("the token holds what no header may")),
+            }
+        }
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let connecting = tokio_tungstenite::connect_async_tls_with_config(
+            request,
+            Some(config),
+            true,
+            self.connector.clone(),
+        );
+        match connecting.await {
+            Ok((socket, _)) => Ok(Box::new(Connection { socket, outgoing: VecDeque::new() })),
+            Err(Error::Http(answer)) => Err(refusal(&answer)),
+            Err(error) => {
+                debug!(%error, "the server can't be reached");
+                Err(unreachable())
+            }
+        }
+    }
+}
+
+fn nobody() -> HandshakeRefusal {
+    HandshakeRefusal {
+        status: Some(401),
+        code: Some("token_missing".to_owned()),
+        message: Some("nobody is logged in".to_owned()),
+        retry_after: None,
+    }
+}
+
+fn no_request(why: &str) -> HandshakeRefusal {
+    HandshakeRefusal { status: Some(400), message: Some(why.to_owned()), ..HandshakeRefusal::default() }
+}
+
+fn with_query(url: &Uri, wanted: &ConnectUrl) -> String {
+    let mut url = url.to_string();
+    let mut add = |pair: &str| {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(pair);
+    };
+    if let Some(session) = &wanted.session {
+        // Digits and a dot.
+        add(&format!("session={session}"));
+    }
+    if wanted.resume_wait {
+        add("resume=wait");
+    }
+    url
+}
+
+/// The part of a problem (RFC 9457) that is of use here.
+#[derive(Deserialize, Default)]
+struct Problem {
+    code: Option<String>,
+    detail: Option<String>,
+    fix: Option<String>,
+}
+
+fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> HandshakeRefusal {
+    let body = answer.body().as_deref().unwrap_or_default();
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let words: Vec<_> = [problem.detail, problem.fix].into_iter().flatten().collect();
+    HandshakeRefusal {
+        status: Some(answer.status().as_u16()),
+        code: problem.code,
+        message: (!words.is_empty()).then(|| words.join("; ")),
+        retry_after: seconds.map(Duration::from_secs),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn tls_connector() -> Option<Connector> {
+    use std::sync::Arc;
+
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::{ClientConfig, RootCertStore};
+
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    Some(Connector::Rustls(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls_connector() -> Option<Connector> {
+    None
+}
+
+impl Connection {
+    pub(crate) fn send(&mut self, encoding: Encoding, frame: Bytes) {
+        let message = match encoding {
+            // It was written as text.
+            Encoding::Text => frame.try_into().ok().map(Message::Text),
+            Encoding::Binary => Some(Message::Binary(frame)),
+        };
+        self.outgoing.extend(message);
+    }
+
+    /// Writes what is to be written and waits for what comes: neither waits for the other.
+    pub(crate) async fn next(&mut self) -> Incoming {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+                return Poll::Ready(ended(&error));
+            }
+            let message = std::task::ready!(Pin::new(&mut self.socket).poll_next(cx));
+            Poll::Ready(match message {
+                Some(Ok(Message::Text(text))) => Incoming::Text(text),
+                Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
+                Some(Ok(Message::Close(frame))) => {
+                    Incoming::Ended(frame.map(|frame| CloseCode(frame.code.into())))
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Heard,
+                Some(Err(error)) => ended(&error),
+                None => Incoming::Ended(None),
+            })
+        })
+        .await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while !self.outgoing.is_empty() {
+            std::task::ready!(socket.as_mut().poll_ready(cx))?;
+            if let Some(message) = self.outgoing.pop_front() {
+                socket.as_mut().start_send(message)?;
+            }
+        }
+        socket.poll_flush(cx)
+    }
+
+    /// Says that it ends, and why; a server that does not take it is left alone.
+    pub(crate) async fn farewell(mut self: Box<Self>, code: CloseCode) {
+        let frame = CloseFrame { code: code.0.into(), reason: "".into() };
+        let said = async {
+            self.socket.close(Some(frame)).await?;
+            while let Incoming::Text(_) | Incoming::Binary(_) | Incoming::Heard = self.next().await {}
+            Ok::<_, Error>(())
+        };
+        // It is over either way.
+        let _ = tokio::time::timeout(FAREWELL_MAX, said).await;
+    }
+}
+
+fn ended(error: &Error) -> Incoming {
+    debug!(%error, "the connection is lost");
+    Incoming::Ended(None)
+}

@@ -1,0 +1,342 @@
+//! The client against a real hub on a port.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::{Value, json};
+use tidings::auth::{Jwt, mint_hs256};
+use tidings::protocol::limits::Limits;
+use tidings::{Access, AckError, Context, Hub, RoomRules};
+use tidings_client::{
+    Client, ErrorCode, EventId, Recovery, RequestError, ResetReason, RoomEvent, RoomEvents, RoomId, State,
+    TokenAsk,
+};
+use tokio::net::TcpListener;
+
+#[path = "../../tidings/tests/redis_servers/forwarder.rs"]
+mod forwarder;
+#[path = "../../tidings/tests/log_capture/mod.rs"]
+mod log_capture;
+use forwarder::Forwarder;
+
+const SECRET: &[u8] = b"a canary-bird in the secret of the client's tests";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Server {
+    hub: Hub,
+    address: SocketAddr,
+}
+
+impl Server {
+    async fn start() -> Self {
+        log_capture::keep();
+        let mut limits = Limits::default();
+        limits.publishes_per_second_per_room = 100_000;
+        let hub = Hub::builder()
+            .authenticate(Jwt::hs256(SECRET).unwrap())
+            .limits(limits)
+            .rule(RoomRules::new("closed").join(Access::Nobody))
+            .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event())
+            .on("add", |_context: Context, numbers: Vec<i64>| async move {
+                if numbers.is_empty() {
+                    return Err(AckError::invalid("nothing to add"));
+                }
+                Ok(numbers.iter().sum::<i64>())
+            })
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().route("/ws", hub.route());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { hub, address }
+    }
+
+    fn client(&self, user: &str) -> Client {
+        client(self.address, user)
+    }
+
+    async fn publish(&self, room: &str, number: u32) {
+        let room = RoomId::parse(room).unwrap();
+        self.hub.room(&room).broadcast("number", &number).await.unwrap();
+    }
+}
+
+fn token(user: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    mint_hs256(SECRET, &json!({"sub": user, "aud": "tidings", "exp": now + 3600, "iat": now})).unwrap()
+}
+
+fn client(address: SocketAddr, user: &str) -> Client {
+    Client::builder(format!("ws://{address}/ws")).token(token(user)).connect().unwrap()
+}
+
+async fn next(events: &mut RoomEvents) -> RoomEvent {
+    tokio::time::timeout(PATIENCE, events.next()).await.expect("in time").expect("an open client")
+}
+
+/// The next event's number; what else comes is passed over.
+async fn next_number(events: &mut RoomEvents) -> u32 {
+    loop {
+        match next(events).await {
+            RoomEvent::Event(event) => return event.data.json().unwrap(),
+            RoomEvent::CaughtUp(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn state(client: &Client, wanted: impl Fn(&State) -> bool) -> State {
+    let mut states = client.watch_state();
+    let reached = tokio::time::timeout(PATIENCE, states.wait_for(wanted)).await.expect("in time");
+    reached.unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_publish_comes_to_everyone_and_its_ack_names_the_event() {
+    let server = Server::start().await;
+    let (ann, bob) = (server.client("ann"), server.client("bob"));
+    let (lobby, mut own) = ann.join("lobby").await.unwrap();
+    let (_, mut other) = bob.join("lobby").await.unwrap();
+    let request = lobby.request("say", &json!({"text": "hello"}));
+    let id = request.id().to_owned();
+    let answer = request.await.unwrap();
+    assert!(!answer.is_duplicate);
+    for events in [&mut own, &mut other] {
+        assert!(
+            matches!(next(events).await, RoomEvent::CaughtUp(caught_up) if caught_up.recovery == Recovery::Fresh)
+        );
+        let RoomEvent::Event(event) = next(events).await else { panic!("no event") };
+        assert_eq!(
+            (&*event.event, event.from.as_deref(), event.re.as_deref()),
+            ("say", Some("ann"), Some(&*id))
+        );
+        assert_eq!(event.data.json::<Value>().unwrap(), json!({"text": "hello"}));
+        assert_eq!(event.id, answer.event_id);
+    }
+    assert_eq!(ann.user().as_deref(), Some("ann"));
+    assert_eq!(ann.limits().text_message_bytes, 65_536);
+}
+
+#[tokio::test]
+async fn bytes_go_as_they_are() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let (room, mut events) = client.join("images").await.unwrap();
+    let bytes: Vec<u8> = (0..=255).collect();
+    room.request_bytes("image", &bytes).await.unwrap();
+    next(&mut events).await;
+    let RoomEvent::Event(event) = next(&mut events).await else { panic!("no event") };
+    assert_eq!(event.data.as_bytes(), bytes);
+    assert!(event.data.json::<Value>().is_err());
+}
+
+#[tokio::test]
+async fn a_handlers_answer_is_the_requests_and_so_is_its_refusal() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    assert_eq!(client.request("add", &[1, 2, 39]).await.unwrap().json::<i64>().unwrap(), 42);
+    let error = client.request("add", &[0; 0]).await.unwrap_err();
+    assert!(
+        matches!(&error, RequestError::Refused { code: ErrorCode::Invalid, message, .. } if message == "nothing to add"),
+        "{error}"
+    );
+    let error = client.join("closed").await.unwrap_err();
+    assert_eq!(error.code(), "forbidden");
+    for (error, code) in [
+        (client.request("room.join", &()).await.unwrap_err(), "invalid"),
+        (client.join("no room").await.unwrap_err(), "invalid"),
+        (
+            client
+                .room("r")
+                .unwrap()
+                .request("e", &f64::NAN)
+                .await
+                .map(drop)
+                .err()
+                .unwrap_or(RequestError::Closed),
+            "not_joined",
+        ),
+    ] {
+        assert_eq!(error.code(), code, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_comes_after_a_cut_and_a_request_counts_once() {
+    let server = Server::start().await;
+    let forwarder = Forwarder::start(server.address).await;
+    let client = client(forwarder.address(), "ann");
+    let (room, mut events) = client.join("lobby").await.unwrap();
+    server.publish("lobby", 1).await;
+    assert_eq!(next_number(&mut events).await, 1);
+    forwarder.point_nowhere();
+    forwarder.cut();
+    state(&client, |state| *state == State::Reconnecting).await;
+    server.publish("lobby", 2).await;
+    let request = room.request("number", &3);
+    forwarder.point_to(server.address);
+    client.reconnect();
+    assert_eq!(next_number(&mut events).await, 2);
+    assert!(request.await.is_ok());
+    assert_eq!(next_number(&mut events).await, 3);
+    assert!(room.is_joined());
+}
+
+#[tokio::test]
+async fn a_program_goes_on_where_an_earlier_run_of_it_was() {
+    let server = Server::start().await;
+    let first = server.client("ann");
+    let (_, mut events) = first.join("jobs").await.unwrap();
+    server.publish("jobs", 1).await;
+    next(&mut events).await;
+    let RoomEvent::Event(event) = next(&mut events).await else { panic!("no event") };
+    first.close();
+    assert!(events.next().await.is_none(), "nothing comes any more");
+    server.publish("jobs", 2).await;
+    let second = server.client("ann");
+    let (_, mut events) = second.join("jobs").after(&event.id.unwrap()).await.unwrap();
+    assert_eq!(next_number(&mut events).await, 2);
+    let elsewhere = EventId::parse("other@k3f9a1qz.1").unwrap();
+    assert_eq!(second.join("jobs").after(&elsewhere).await.unwrap_err().code(), "invalid");
+}
+
+#[tokio::test]
+async fn a_reset_says_why() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let stale = EventId::parse("jobs@k3f9a1qz.7").unwrap();
+    let (_, mut events) = client.join("jobs").after(&stale).await.unwrap();
+    assert!(
+        matches!(next(&mut events).await, RoomEvent::Reset(reset) if reset.reason == ResetReason::UnknownEpoch)
+    );
+}
+
+#[tokio::test]
+async fn who_takes_events_slower_than_they_come_gets_all_of_them() {
+    const EVENTS: u32 = 5_000;
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let (room, mut slow) = client.join("numbers").await.unwrap();
+    for number in 0..EVENTS {
+        server.publish("numbers", number).await;
+    }
+    // An answer comes through, whatever waits.
+    room.request("number", &EVENTS).await.unwrap();
+    for number in 0..=EVENTS {
+        assert_eq!(next_number(&mut slow).await, number);
+    }
+}
+
+#[tokio::test]
+async fn who_is_here_is_kept_up_to_date() {
+    let server = Server::start().await;
+    let (ann, bob) = (server.client("ann"), server.client("bob"));
+    let (room, _events) = ann.join("lobby").await.unwrap();
+    let mut presence = room.presence();
+    let here = |members: &tidings_client::Members| {
+        members.users.keys().map(|user| user.to_string()).collect::<Vec<_>>()
+    };
+    while here(&presence.members()) != ["ann"] {
+        presence.changed().await.unwrap();
+    }
+    let (bobs, _events) = bob.join("lobby").await.unwrap();
+    while here(&presence.members()) != ["ann", "bob"] {
+        presence.changed().await.unwrap();
+    }
+    bobs.presence().update(&json!({"status": "away"})).await.unwrap();
+    while presence.members().users["bob"].get() != r#"{"status":"away"}"# {
+        presence.changed().await.unwrap();
+    }
+    assert_eq!(room.members(None, Some(1)).await.unwrap().members[0].user, "ann");
+    bobs.leave().await.unwrap();
+    while here(&presence.members()) != ["ann"] {
+        presence.changed().await.unwrap();
+    }
+    assert_eq!(presence.members().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_asked_for_anew_once_and_then_the_reason_is_told() {
+    let server = Server::start().await;
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let counts = Arc::clone(&asked);
+    let client = Client::builder(format!("ws://{}/ws", server.address))
+        .token_from(move |ask: TokenAsk| {
+            let before = counts.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(ask.fresh, before > 0);
+            std::future::ready(Ok::<_, std::io::Error>(Some(if before < 2 {
+                "no.good.token".to_owned()
+            } else {
+                token("ann")
+            })))
+        })
+        .connect()
+        .unwrap();
+    let State::Refused(refusal) = state(&client, |state| matches!(state, State::Refused(_))).await else {
+        panic!("not refused");
+    };
+    assert_eq!((refusal.status, refusal.code.as_deref()), (Some(401), Some("token_malformed")));
+    assert!(refusal.message.is_some_and(|message| !message.is_empty()));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    client.reconnect();
+    state(&client, |state| *state == State::Connected).await;
+}
+
+#[tokio::test]
+async fn nobody_who_is_logged_in_is_no_connection() {
+    let server = Server::start().await;
+    let client = Client::builder(format!("ws://{}/ws", server.address))
+        .token_from(|_| std::future::ready(Ok::<_, std::io::Error>(None)))
+        .connect()
+        .unwrap();
+    let refused = state(&client, |state| matches!(state, State::Refused(_))).await;
+    assert!(matches!(refused, State::Refused(refusal) if refusal.code.as_deref() == Some("token_missing")));
+    assert_eq!(server.hub.metrics().connections, 0);
+}
+
+#[tokio::test]
+async fn what_is_for_a_user_alone_has_no_room() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let mut events = client.events();
+    state(&client, |state| *state == State::Connected).await;
+    server.hub.send_to_user("ann", "notice", &json!(7)).unwrap();
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+    assert_eq!((&*event.event, event.room), ("notice", None));
+}
+
+#[tokio::test]
+async fn a_closed_client_is_closed_for_good_and_so_is_one_that_nobody_holds() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let (room, events) = client.join("lobby").await.unwrap();
+    client.close();
+    assert_eq!(state(&client, |state| *state == State::Closed).await, State::Closed);
+    client.reconnect();
+    assert_eq!(client.state(), State::Closed);
+    assert_eq!(room.request("say", &1).await.unwrap_err(), RequestError::Closed);
+
+    let dropped = server.client("bob");
+    let (room_of_bob, events_of_bob) = dropped.join("lobby").await.unwrap();
+    let mut states = dropped.watch_state();
+    drop((dropped, room_of_bob));
+    assert_eq!(*states.borrow(), State::Connected, "its events still come");
+    drop(events_of_bob);
+    tokio::time::timeout(PATIENCE, states.wait_for(|state| *state == State::Closed)).await.unwrap().unwrap();
+    drop((room, events));
+}
+
+#[tokio::test]
+async fn a_server_that_kicks_is_not_connected_to_again() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let (room, _events) = client.join("lobby").await.unwrap();
+    server.hub.disconnect_user("ann").await.unwrap();
+    state(&client, |state| *state == State::Closed).await;
+    assert_eq!(room.request("say", &1).await.unwrap_err(), RequestError::Closed);
+}
