@@ -1,6 +1,7 @@
 //! One connection: how it is made, and what goes over it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,6 +60,15 @@ impl Dialer {
         Self { url, token, connector }
     }
 
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let port = self.url.port_u16().unwrap_or(if self.url.scheme_str() == Some("wss") { 443 } else { 80 });
+        // An address of IPv6 stands in brackets.
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
     /// Makes a connection.
     pub(crate) async fn dial(&self, wanted: &ConnectUrl) -> Result<Box<Connection>, HandshakeRefusal> {
         let unreachable = HandshakeRefusal::default;
@@ -91,12 +101,11 @@ impl Dialer {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let connecting = tokio_tungstenite::connect_async_tls_with_config(
-            request,
-            Some(config),
-            true,
-            self.connector.clone(),
-        );
+        let connector = self.connector.clone();
+        let connecting = async {
+            let stream = self.reach().await?;
+            tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), connector).await
+        };
         match connecting.await {
             Ok((socket, _)) => Ok(Box::new(Connection { socket, outgoing: VecDeque::new() })),
             Err(Error::Http(answer)) => Err(refusal(&answer)),
