@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 use tracing::debug;
 
+use crate::tls::{Socket, Tls};
 use crate::token::{TokenAsk, TokenProvider};
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("tidings.v1");
@@ -29,13 +29,11 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A connection that is given up says so for as long.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// Makes connections.
 pub(crate) struct Dialer {
     url: Uri,
     token: Option<TokenProvider>,
-    connector: Option<Connector>,
+    tls: Tls,
 }
 
 /// An open connection, and what is to go over it.
@@ -56,8 +54,7 @@ pub(crate) enum Incoming {
 
 impl Dialer {
     pub(crate) fn new(url: Uri, token: Option<TokenProvider>) -> Self {
-        let connector = (url.scheme_str() == Some("wss")).then(tls_connector).flatten();
-        Self { url, token, connector }
+        Self { url, token, tls: Tls::by_the_system() }
     }
 
     async fn reach(&self) -> io::Result<TcpStream> {
@@ -101,13 +98,9 @@ impl Dialer {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let connector = self.connector.clone();
-        let connecting = async {
-            let stream = self.reach().await?;
-            tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), connector).await
-        };
+        let connecting = async { self.tls.upgrade(request, self.reach().await?, config).await };
         match connecting.await {
-            Ok((socket, _)) => Ok(Box::new(Connection { socket, outgoing: VecDeque::new() })),
+            Ok(socket) => Ok(Box::new(Connection { socket, outgoing: VecDeque::new() })),
             Err(Error::Http(answer)) => Err(refusal(&answer)),
             Err(error) => {
                 debug!(%error, "the server can't be reached");
@@ -165,26 +158,6 @@ fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> HandshakeRefusal {
         message: (!words.is_empty()).then(|| words.join("; ")),
         retry_after: seconds.map(Duration::from_secs),
     }
-}
-
-#[cfg(feature = "tls")]
-fn tls_connector() -> Option<Connector> {
-    use std::sync::Arc;
-
-    use rustls::crypto::{CryptoProvider, aws_lc_rs};
-    use rustls::{ClientConfig, RootCertStore};
-
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = CryptoProvider::get_default().cloned();
-    let provider = provider.unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    Some(Connector::Rustls(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls_connector() -> Option<Connector> {
-    None
 }
 
 impl Connection {

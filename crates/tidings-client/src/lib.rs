@@ -43,6 +43,7 @@ mod request;
 mod room;
 mod shared;
 mod shell;
+mod tls;
 mod token;
 
 pub use client::{Client, ClientBuilder, DirectEvents, InvalidUrl};
