@@ -329,6 +329,8 @@ impl Core {
         self.direct.end();
         for state in self.rooms.values_mut() {
             state.listeners.end();
+            // Who watches is told that nothing changes any more.
+            state.presence = Watched::default();
         }
     }
 }

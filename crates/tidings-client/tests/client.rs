@@ -258,6 +258,8 @@ async fn who_is_here_is_kept_up_to_date() {
         presence.changed().await.unwrap();
     }
     assert_eq!(presence.members().len(), 1);
+    ann.close();
+    while presence.changed().await.is_some() {}
 }
 
 #[tokio::test]

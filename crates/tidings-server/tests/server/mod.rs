@@ -242,7 +242,7 @@ impl Client {
     /// Connects and takes the welcome.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
         let url = format!("ws://{address}/ws?token={token}");
-        let mut client = Self(within(tokio_tungstenite::connect_async(url)).await.unwrap().0);
+        let mut client = Self(within(Box::pin(tokio_tungstenite::connect_async(url))).await.unwrap().0);
         client.until("session.welcome").await;
         client
     }

@@ -16,8 +16,17 @@ struct State {
     to: Option<SocketAddr>,
     /// Connections of an earlier number are closed.
     generation: u64,
-    /// Whether nothing passes, though connections stay open.
-    held: bool,
+    /// Whether nothing passes to the server, and to the client, though connections stay open.
+    held: [bool; 2],
+    /// Connections are closed when so many more bytes have passed to a client.
+    cut_after: Option<usize>,
+}
+
+/// Where bytes go.
+#[derive(Clone, Copy)]
+enum Direction {
+    ToServer,
+    ToClient,
 }
 
 /// Passes connections on until it is dropped.
@@ -32,7 +41,8 @@ impl Forwarder {
     pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, _) = watch::channel(State { to: Some(to), generation: 0, held: false });
+        let (state, _) =
+            watch::channel(State { to: Some(to), generation: 0, held: [false; 2], cut_after: None });
         let task = tokio::spawn(accept(listener, state.clone()));
         Self { address, state, task }
     }
@@ -59,17 +69,28 @@ impl Forwarder {
 
     /// Nothing passes any more, and nobody is told.
     pub fn hold(&self) {
-        self.state.send_modify(|state| state.held = true);
+        self.state.send_modify(|state| state.held = [true; 2]);
+    }
+
+    /// Nothing passes to a client any more.
+    pub fn hold_answers(&self) {
+        self.state.send_modify(|state| state.held[Direction::ToClient as usize] = true);
+    }
+
+    /// Closes every open connection when so many more bytes have passed to a client: in the middle of a frame, for one.
+    pub fn cut_after(&self, bytes: usize) {
+        self.state.send_modify(|state| state.cut_after = Some(bytes));
     }
 
     /// Everything passes again, in order.
     pub fn release(&self) {
-        self.state.send_modify(|state| state.held = false);
+        self.state.send_modify(|state| state.held = [false; 2]);
     }
 }
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
+        self.cut();
         self.task.abort();
     }
 }
@@ -77,29 +98,52 @@ impl Drop for Forwarder {
 async fn accept(listener: TcpListener, state: watch::Sender<State>) {
     while let Ok((client, _)) = listener.accept().await {
         let State { to: Some(to), generation, .. } = *state.borrow() else { continue };
-        let mut watched = state.subscribe();
+        let (state, mut watched) = (state.clone(), state.subscribe());
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(to).await else { return };
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
-            let up = pass(client_read, server_write, watched.clone());
-            let down = pass(server_read, client_write, watched.clone());
-            // Whichever ends first ends both; so does a forwarder that is cut or gone.
+            // Whichever ends first ends both; so does a forwarder that is cut or gone, before anything more passes.
             tokio::select! {
-                () = up => {}
-                () = down => {}
+                biased;
                 _ = watched.wait_for(|state| state.generation != generation) => {}
+                () = pass(client_read, server_write, &state, Direction::ToServer) => {}
+                () = pass(server_read, client_write, &state, Direction::ToClient) => {}
             }
         });
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if state.wait_for(|state| !state.held).await.is_err() || to.write_all(&buffer[..read]).await.is_err()
-        {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    state: &watch::Sender<State>,
+    direction: Direction,
+) {
+    let (mut buffer, mut watched) = ([0; 16 * 1024], state.subscribe());
+    while let Ok(mut read @ 1..) = from.read(&mut buffer).await {
+        if watched.wait_for(|state| !state.held[direction as usize]).await.is_err() {
             return;
         }
+        let mut is_cut = false;
+        if let (Direction::ToClient, Some(bytes)) = (direction, watched.borrow().cut_after) {
+            is_cut = read >= bytes;
+            read = read.min(bytes);
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+        state.send_if_modified(|state| match (direction, &mut state.cut_after) {
+            (Direction::ToClient, Some(bytes)) if !is_cut => {
+                *bytes -= read;
+                false
+            }
+            (Direction::ToClient, cut_after) if is_cut => {
+                *cut_after = None;
+                state.generation += 1;
+                true
+            }
+            _ => false,
+        });
     }
 }
