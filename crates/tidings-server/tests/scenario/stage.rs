@@ -61,6 +61,7 @@ impl Server {
             messages_per_second = 1000
             messages_burst = 1000
             messages_per_second_per_user = 1000
+            idempotency_ids_per_user_max = 1000000
             [[rooms]]
             pattern = "closed"
             join = "nobody"
