@@ -1,20 +1,34 @@
 //! The client of Tidings: rooms, acks and presence over one WebSocket, with nothing lost when it breaks.
 //!
-//! ```no_run
-//! # #[tokio::main(flavor = "current_thread")]
+//! ```
+//! # use tidings::{Access, Hub, RoomRules, auth::{Jwt, mint_hs256}};
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let secret = b"a canary-bird of the client's documentation";
+//! # let rule = RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event();
+//! # let hub = Hub::builder().authenticate(Jwt::hs256(secret)?).rule(rule).build()?;
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let url = format!("ws://{}/ws", listener.local_addr()?);
+//! # let app = axum::Router::new().route("/ws", hub.route());
+//! # tokio::spawn(async move { axum::serve(listener, app).await });
+//! # let fetch_token = move || async move {
+//! #     mint_hs256(secret, &serde_json::json!({"sub": "ann", "aud": "tidings", "exp": 4_000_000_000u64}))
+//! # };
 //! use serde_json::json;
 //! use tidings_client::{Client, RoomEvent};
 //!
-//! # async fn fetch_token() -> Result<String, std::io::Error> { Ok(String::new()) }
-//! let client = Client::builder("ws://127.0.0.1:7777/ws")
-//!     .token_from(|_| async { fetch_token().await.map(Some) }) // asked again at every connect
+//! let client = Client::builder(url)
+//!     .token_from(move |_| async move { fetch_token().await.map(Some) }) // asked again at every connect
 //!     .connect()?;
 //! let (lobby, mut events) = client.join("chat:lobby").history(50).await?;
 //! lobby.request("message.send", &json!({"content": "Hello"})).await?; // once, whatever the network does
 //! while let Some(event) = events.next().await {
 //!     match event {
-//!         RoomEvent::Event(event) => println!("{:?}: {}", event.from, event.data.as_str()),
+//!         RoomEvent::Event(event) => {
+//!             println!("{:?}: {}", event.from, event.data.as_str());
+//!             # assert_eq!(event.data.as_str(), r#"{"content":"Hello"}"#);
+//!             # break;
+//!         }
 //!         RoomEvent::Reset(reset) => println!("start anew: {:?}", reset.reason),
 //!         _ => {}
 //!     }
