@@ -150,6 +150,7 @@ fn transcript(seen: &[Value]) -> Value {
 struct Sdk {
     name: &'static str,
     folder: &'static str,
+    /// By its name, or below the project's root.
     program: &'static str,
     arguments: &'static [&'static str],
     /// What shows whether it can be run, as arguments of the same program.
@@ -166,15 +167,19 @@ const TYPESCRIPT: Sdk = Sdk {
 const PYTHON: Sdk = Sdk {
     name: "Python",
     folder: "sdks/python",
-    program: "../../target/python/bin/python",
+    program: "target/python/bin/python",
     arguments: &["tests/driver.py"],
     tried_by: &["-c", "import tidings_client, websockets"],
 };
 
 impl Sdk {
+    fn program(&self) -> PathBuf {
+        if self.program.contains('/') { root().join(self.program) } else { self.program.into() }
+    }
+
     fn is_here(&self) -> bool {
         let folder = root().join(self.folder);
-        let tried = Command::new(self.program).args(self.tried_by).current_dir(folder).output();
+        let tried = Command::new(self.program()).args(self.tried_by).current_dir(folder).output();
         let is_here = tried.is_ok_and(|output| output.status.success());
         assert!(is_here || std::env::var_os("TIDINGS_SDKS").is_none(), "{} can't be run", self.name);
         if !is_here {
@@ -184,7 +189,7 @@ impl Sdk {
     }
 
     fn start(&self) -> Driver {
-        Driver::start(self.program, self.arguments, &root().join(self.folder))
+        Driver::start(&self.program(), self.arguments, &root().join(self.folder))
     }
 }
 

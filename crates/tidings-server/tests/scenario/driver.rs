@@ -45,11 +45,11 @@ struct Lines {
 
 impl Driver {
     /// Starts a program, in a folder.
-    pub(crate) fn start(program: &str, arguments: &[&str], folder: &Path) -> Self {
+    pub(crate) fn start(program: &Path, arguments: &[&str], folder: &Path) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(kept_stderr());
-        let mut process = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let (stdin, stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         Self { process: Some(process), ..Self::of(stdin, stdout) }
     }
