@@ -78,6 +78,14 @@ impl Server {
             key = "/of"
             retain = true
             [[rooms]]
+            # A client that was cut often waits for up to half a minute.
+            pattern = "soak"
+            join = "anyone"
+            publish = "anyone"
+            any_event = true
+            history_events = 100000
+            replay_events = 100000
+            [[rooms]]
             pattern = "*"
             join = "anyone"
             publish = "anyone"
