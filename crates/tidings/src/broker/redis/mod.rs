@@ -23,6 +23,7 @@ mod places;
 mod presence;
 mod probe;
 mod publishing;
+mod reading;
 mod routes;
 mod script;
 mod sentinels;
