@@ -66,7 +66,7 @@ pub(super) struct Link {
     connections_made: AtomicU64,
     /// Told when there is a connection.
     made: Notify,
-    /// Where nodes tell each other what is no room's; one link of a node listens.
+    /// Where nodes tell each other what is no room's, on the one link of a node that listens.
     control_channel: Option<String>,
     pub(super) reads: Semaphore,
     pub(super) probe: Probe,
@@ -116,18 +116,13 @@ pub(super) struct Health {
 }
 
 impl Link {
-    /// `tag` is a hash tag of the master there, where it has a part of the slots.
     pub(super) fn new(
         shared: Arc<Shared>,
         routes: Weak<Routes>,
         place: Place,
-        index: usize,
-        tag: Option<&str>,
+        probe: Probe,
+        control_channel: Option<String>,
     ) -> Arc<Self> {
-        let probe = Probe::new(&shared, index, tag);
-        // A cluster has no place for what is no room's yet.
-        let has_control = index == 0 && shared.channels == Channels::Classic;
-        let control_channel = has_control.then(|| shared.keyspace.control_channel());
         let keyed = Keyed(shared.env.random(), shared.env.random());
         let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
         Arc::new(Self {
@@ -261,8 +256,7 @@ impl Link {
         let to = master.addr();
         let since = self.shared.env.now();
         let connected = Connected { connection, subscriber, to, number, since, health };
-        let channels: Vec<_> =
-            std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
+        let channels: Vec<_> = self.own_channels().collect();
         if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
             return Err(error);
         }
@@ -345,7 +339,7 @@ impl Link {
                 }
                 // The server has ended a subscription. The client library takes that for an answer, if it waits for one.
                 let waits = push.kind == PushKind::Unsubscribe || health.is_changing.load(Ordering::Relaxed);
-                if waits || channel == self.probe.channel().as_bytes() {
+                if waits || self.is_its_own(&channel) {
                     health.confused.store(true, Ordering::Relaxed);
                     self.broken.notify_one();
                 } else {
@@ -365,7 +359,7 @@ impl Link {
         if channel == self.probe.channel().as_bytes() {
             return self.probe.came_back(message, self.shared.env.now());
         }
-        if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
+        if self.is_its_own(channel) {
             return control::take(&self.shared, message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
@@ -375,6 +369,15 @@ impl Link {
         }
         let ask = carried::take(&self.shared, &room, message);
         self.ask(&room, ask);
+    }
+
+    /// The channels that it is subscribed to for as long as it is connected.
+    fn own_channels(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref())
+    }
+
+    fn is_its_own(&self, channel: &[u8]) -> bool {
+        self.own_channels().any(|own| own.as_bytes() == channel)
     }
 
     fn send_probe(self: &Arc<Self>, connected: &Connected) {
