@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each of the test files that share this uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+pub mod promises;
+pub mod storm;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
+use redis::FromRedisValue;
+
 use super::{PATIENCE, RedisServer, pause};
 
 /// Masters that have a third of the slots each, and then a replica of each, if there are any.
@@ -92,8 +94,32 @@ impl RedisCluster {
         format!("redis+cluster://{}", seeds.join(","))
     }
 
-    pub async fn slot_of(&self, room: &str) -> u16 {
-        self.servers[0].run(&["CLUSTER", "KEYSLOT", room]).await
+    /// The slot of a room, or of any other key.
+    pub async fn slot_of(&self, key: &str) -> u16 {
+        self.run(&["CLUSTER", "KEYSLOT", key]).await
+    }
+
+    /// Which server is the master of a key's slot, once one that runs is known to be.
+    pub async fn master_of(&self, key: &str) -> usize {
+        let slot = self.slot_of(key).await;
+        let began = Instant::now();
+        loop {
+            let nodes: String = self.run(&["CLUSTER", "NODES"]).await;
+            let master = self
+                .ids
+                .iter()
+                .position(|id| nodes.lines().any(|line| line.starts_with(&**id) && has_slot(line, slot)));
+            if let Some(master) = master.filter(|master| self.servers[*master].runs()) {
+                return master;
+            }
+            assert!(began.elapsed() < PATIENCE, "nobody has slot {slot}: {nodes}");
+            pause().await;
+        }
+    }
+
+    /// Asks one that runs.
+    async fn run<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        self.servers.iter().find(|server| server.runs()).expect("one of them").run(command).await
     }
 
     /// Names of rooms whose slots are among these, each beginning with `name`.
@@ -140,6 +166,13 @@ impl RedisCluster {
         }
     }
 
+    /// Moves a slot with all that is in it.
+    pub async fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        self.begin_move(slot, from, to).await;
+        while self.move_key(slot, from, to).await {}
+        self.end_move(slot, from, to).await;
+    }
+
     /// Moves so many slots by Redis's own tool, as an operator does.
     pub async fn reshard(&self, slots: usize, from: usize, to: usize) {
         let arguments = [
@@ -156,6 +189,15 @@ impl RedisCluster {
         ];
         let resharded = tokio::process::Command::new("redis-cli").args(arguments).output().await.unwrap();
         assert!(resharded.status.success(), "{}", String::from_utf8_lossy(&resharded.stdout));
+    }
+
+    /// From now on a master's replica hears nothing of what it does.
+    pub async fn cut_off_replicas(&self, master: usize) {
+        let master = &self.servers[master];
+        let () = master.run(&["CONFIG", "SET", "requirepass", "nobody knows"]).await;
+        let mut still_known = master.connect_as("nobody knows").await;
+        let kill = ["CLIENT", "KILL", "TYPE", "replica"];
+        let _: u64 = redis::Cmd::new().arg(&kill).query_async(&mut still_known).await.unwrap();
     }
 
     /// Promotes a replica without loss, and waits until it is the master.
@@ -184,4 +226,12 @@ impl RedisCluster {
             pause().await;
         }
     }
+}
+
+/// Whether a line of `CLUSTER NODES` is that of the slot's master.
+fn has_slot(line: &str, slot: u16) -> bool {
+    line.split(' ').skip(8).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        matches!((first.parse::<u16>(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+    })
 }

@@ -10,6 +10,7 @@
 mod cluster;
 mod forwarder;
 mod sentinels;
+mod store;
 mod tls;
 
 use std::io::ErrorKind;
@@ -25,6 +26,7 @@ use redis::{FromRedisValue, IntoConnectionInfo as _, ToRedisArgs};
 pub use cluster::{RedisCluster, SLOTS};
 pub use forwarder::Forwarder;
 pub use sentinels::Sentinels;
+pub use store::Store;
 pub use tls::Certificates;
 
 /// How long a server may take to start, to stop or to follow another.
@@ -105,6 +107,11 @@ impl RedisServer {
     /// Its address as the `redis` crate takes it, with RESP3.
     pub fn url(&self) -> String {
         url_of(self.address())
+    }
+
+    /// Whether it was not stopped.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Its folder: `dump.rdb` is there.

@@ -1,6 +1,7 @@
 //! Where Redis is: one server, several of which one is the master, the sentinels that know which, or a cluster.
 
 use std::fmt;
+use std::sync::Weak;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -14,6 +15,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use super::error::CallError;
 #[cfg(feature = "testing")]
 use super::in_memory;
+use super::routes::Routes;
 use super::sentinels::Sentinels;
 
 /// One server out of several has so long to say whether it is the master.
@@ -35,6 +37,8 @@ pub(super) enum Place {
     Servers(Vec<ConnectionInfo>),
     /// These know where it is.
     Sentinels(Box<Sentinels>),
+    /// It is that of a hash tag's slot, wherever in the cluster that is each time.
+    Slot { tag: &'static str, routes: Weak<Routes> },
     /// Within the process of a test.
     #[cfg(feature = "testing")]
     InMemory(in_memory::Dial),
@@ -115,6 +119,7 @@ impl Address {
             Self::One(Place::Sentinels(sentinels)) => {
                 sentinels.servers.iter_mut().chain([&mut sentinels.master]).collect()
             }
+            Self::One(Place::Slot { .. }) => Vec::new(),
             #[cfg(feature = "testing")]
             Self::One(Place::InMemory(_)) => Vec::new(),
         };
@@ -172,6 +177,10 @@ impl Place {
             Self::Sentinels(sentinels) => match sentinels.master().await {
                 Some(master) => Ok(Master::server(master)?),
                 None => Err(CallError::Nowhere("no sentinel knows the master of this name")),
+            },
+            Self::Slot { tag, routes } => match routes.upgrade().and_then(|routes| routes.master(tag)) {
+                Some(master) => Ok(Master::server(master)?),
+                None => Err(CallError::Nowhere("no server of the cluster is known to have the slot")),
             },
         }
     }
@@ -277,8 +286,7 @@ mod tests {
                 Address::One(Place::Sentinels(sentinels)) => {
                     [sentinels.servers, vec![at(&sentinels.master, "found".to_owned(), 1)]].concat()
                 }
-                #[cfg(feature = "testing")]
-                Address::One(Place::InMemory(_)) => panic!("{address} is a server's"),
+                Address::One(_) => panic!("{address} is a server's"),
             };
             assert!(infos.iter().all(is_tls), "{address}");
         }

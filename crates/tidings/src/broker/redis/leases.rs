@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Shared;
-use super::link::Link;
+use super::routes::Routes;
+use super::script::Channels;
+use super::user_keys::tag_of;
 use super::user_scripts::Kept;
 use crate::auth::UserId;
 use crate::local_users::Lost;
@@ -31,9 +33,10 @@ const RENEW_AFTER: f64 = 2.0 / 7.0;
 const RETRY_AFTER: f64 = 1.0 / 14.0;
 /// How often leases are looked through for those that are due, in parts of the lease.
 const TICKS_PER_LEASE: u32 = 70;
-/// So many users' leases are renewed by one call, and so many calls are on their way at once.
+/// So many users' leases are renewed at once.
+const USERS_AT_ONCE_MAX: usize = 512;
+/// And so many of them by one call. In a cluster each may be in a slot of his own.
 const CALL_USERS_MAX: usize = 64;
-const CALLS_MAX: usize = 8;
 /// So many places wait to be given back. More end with their leases.
 const GIVEN_BACK_MAX: usize = 65_536;
 
@@ -54,6 +57,8 @@ struct State {
     /// When whose leases are renewed; an entry that its user knows nothing of is an old one.
     due: BinaryHeap<Reverse<(Instant, UserId)>>,
     given_back: Vec<(UserId, SessionId)>,
+    /// Of those, what could not be sent, until the next time that the leases are looked through.
+    put_off: Vec<(UserId, SessionId)>,
 }
 
 struct Held {
@@ -112,7 +117,7 @@ impl Leases {
                 None => work.push(Work { user, sessions: vec![(session, None)] }),
             }
         }
-        while work.len() < CALLS_MAX * CALL_USERS_MAX {
+        while work.len() < USERS_AT_ONCE_MAX {
             let Some(Reverse((due, user))) =
                 state.due.peek().filter(|Reverse((due, _))| *due <= now).cloned()
             else {
@@ -157,6 +162,18 @@ impl Leases {
         self.given_back.notify_one();
     }
 
+    /// What was given back is not known to be: it is sent again, and not at once.
+    fn put_off(&self, given_back: impl Iterator<Item = (UserId, SessionId)>) {
+        let mut state = self.state.lock();
+        let room = GIVEN_BACK_MAX.saturating_sub(state.put_off.len());
+        state.put_off.extend(given_back.take(room));
+    }
+
+    fn try_again(&self) {
+        let State { given_back, put_off, .. } = &mut *self.state.lock();
+        given_back.append(put_off);
+    }
+
     fn part(&self, part: f64, random: u64) -> Duration {
         // Not all at the same moment.
         self.lease.mul_f64(part * (0.75 + (random % 500) as f64 / 1000.0))
@@ -197,49 +214,52 @@ impl Drop for Lease {
 }
 
 /// Renews and gives back for as long as the node lives.
-pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
-    let leases = &shared.leases;
+pub(super) async fn keep(routes: Arc<Routes>) {
+    let leases = &routes.shared.leases;
     let mut ticks = tokio::time::interval((leases.lease / TICKS_PER_LEASE).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
+            _ = ticks.tick() => leases.try_again(),
             () = leases.given_back.notified() => {}
-            _ = ticks.tick() => {}
         }
-        while send(&shared, &link).await {}
+        while send(&routes).await {}
     }
 }
 
-/// Sends what there is to send, and waits for the answers, so that no later call overtakes one of these; whether there may
-/// be more.
-pub(super) async fn send(shared: &Arc<Shared>, link: &Arc<Link>) -> bool {
-    let leases = &shared.leases;
+/// Sends what there is to send, and waits for the answers, so that no later call overtakes one of these; whether there was
+/// anything. What fails is not there to be sent at once again.
+pub(super) async fn send(routes: &Arc<Routes>) -> bool {
+    let shared = &routes.shared;
     // It is never closed.
-    let _turn = leases.turn.acquire().await;
-    let mut work = leases.work(shared.env.now()).into_iter().peekable();
+    let _turn = shared.leases.turn.acquire().await;
+    let mut work = shared.leases.work(shared.env.now()).into_iter().peekable();
     let any = work.peek().is_some();
-    let mut calls_failed = false;
+    let call_users_max = match shared.channels {
+        Channels::Classic => CALL_USERS_MAX,
+        Channels::Sharded => 1,
+    };
     while work.peek().is_some() {
         let mut calls = JoinSet::new();
-        while calls.len() < CALLS_MAX && work.peek().is_some() {
-            let of_one_call: Vec<_> = work.by_ref().take(CALL_USERS_MAX).collect();
-            let (shared, link) = (Arc::clone(shared), Arc::clone(link));
-            calls.spawn(async move { send_one(&shared, &link, of_one_call).await });
+        while calls.len() * call_users_max < USERS_AT_ONCE_MAX && work.peek().is_some() {
+            let of_one_call: Vec<_> = work.by_ref().take(call_users_max).collect();
+            let routes = Arc::clone(routes);
+            calls.spawn(async move { send_one(&routes, of_one_call).await });
         }
-        while let Some(succeeded) = calls.join_next().await {
-            calls_failed |= !succeeded.unwrap_or(false);
-        }
+        while calls.join_next().await.is_some() {}
     }
-    any && !calls_failed
+    any
 }
 
-async fn send_one(shared: &Arc<Shared>, link: &Link, work: Vec<Work>) -> bool {
-    let leases = &shared.leases;
+async fn send_one(routes: &Routes, work: Vec<Work>) {
+    let (shared, leases) = (&routes.shared, &routes.shared.leases);
     let users: Vec<_> =
         work.iter().map(|work| (shared.keyspace.places_of(&work.user), work.sessions.clone())).collect();
-    let answer = match link.connected() {
-        Some(connected) => {
+    // Among fixed links it is the same for all of them.
+    let link = work.first().and_then(|work| routes.link_of_user(&tag_of(&work.user)));
+    let answer = match link.and_then(|link| Some((link.connected()?, link))) {
+        Some((connected, link)) => {
             let mut connection = connected.connection.clone();
             let call = shared.scripts.users.renew(&mut connection, &users, leases.lease);
             link.call(&connected, call).await.map_err(|error| error.to_string())
@@ -260,7 +280,6 @@ async fn send_one(shared: &Arc<Shared>, link: &Link, work: Vec<Work>) -> bool {
                     }
                 }
             }
-            true
         }
         Err(error) => {
             debug!(error, "leases of users' places were not renewed");
@@ -274,10 +293,7 @@ async fn send_one(shared: &Arc<Shared>, link: &Link, work: Vec<Work>) -> bool {
                 let ended = work.sessions.into_iter().filter(|(_, since_ms)| since_ms.is_none());
                 given_back.extend(ended.map(|(session, _)| (work.user.clone(), session)));
             }
-            let mut state = leases.state.lock();
-            let room = GIVEN_BACK_MAX.saturating_sub(state.given_back.len());
-            state.given_back.extend(given_back.into_iter().take(room));
-            false
+            leases.put_off(given_back.into_iter());
         }
     }
 }
@@ -326,5 +342,16 @@ mod tests {
         assert_eq!(leases.work(now).remove(0).sessions, [(two, None)]);
         assert!(leases.work(now + LEASE_DEFAULT).is_empty());
         assert_eq!(leases.metrics.leases.get(), 0);
+    }
+    #[test]
+    fn what_could_not_be_given_back_is_not_in_the_way_of_what_can_be_sent() {
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        let (ann, one) = (UserId::parse("ann").unwrap(), SessionId::first(&crate::env::SystemEnv::inline()));
+        leases.put_off([(ann, one)].into_iter());
+        assert!(leases.work(Instant::now()).is_empty(), "until the leases are looked through again");
+        leases.try_again();
+        assert_eq!(leases.work(Instant::now()).remove(0).sessions, [(one, None)]);
+        leases.try_again();
+        assert!(leases.work(Instant::now()).is_empty());
     }
 }

@@ -19,8 +19,6 @@ use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
 use siphasher::sip::SipHasher13;
-use tidings_protocol::event_id::Position;
-use tidings_protocol::follower::Ask;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
@@ -32,8 +30,9 @@ use super::deltas::DELTAS;
 use super::error::CallError;
 use super::orders;
 use super::probe::Probe;
+use super::reading::READS_MAX;
 use super::routes::Routes;
-use super::script::{Channels, READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::script::Channels;
 use super::sentinels::is_same;
 use super::subscriptions::Change;
 use crate::room::Room;
@@ -48,15 +47,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Requests that may wait for the connection's task.
 const PIPELINE_REQUESTS_MAX: usize = 4096;
-/// A room's position is compared with the broker's this long after its last event, give or take a quarter.
-const CHECK_INTERVAL: Duration = Duration::from_secs(8);
-/// So many reads are under way at once: what Redis has to hold for a connection that subscribes is bounded, and it ends one
-/// that is over it (`client-output-buffer-limit pubsub`, 8 MiB for a minute).
-const READS_MAX: usize = 6;
 /// How often rooms are looked through for those that are due.
 pub(super) const CHECK_TICK: Duration = Duration::from_secs(1);
-/// One call compares so many rooms.
-const CHECK_ROOMS_MAX: usize = 64;
 
 /// A connection and what hangs on it.
 pub(super) struct Link {
@@ -74,9 +66,9 @@ pub(super) struct Link {
     connections_made: AtomicU64,
     /// Told when there is a connection.
     made: Notify,
-    /// Where nodes tell each other what is no room's; one link of a node listens.
+    /// Where nodes tell each other what is no room's, on the one link of a node that listens.
     control_channel: Option<String>,
-    reads: Semaphore,
+    pub(super) reads: Semaphore,
     pub(super) probe: Probe,
 }
 
@@ -124,18 +116,13 @@ pub(super) struct Health {
 }
 
 impl Link {
-    /// `tag` is a hash tag of the master there, where it has a part of the slots.
     pub(super) fn new(
         shared: Arc<Shared>,
         routes: Weak<Routes>,
         place: Place,
-        index: usize,
-        tag: Option<&str>,
+        probe: Probe,
+        control_channel: Option<String>,
     ) -> Arc<Self> {
-        let probe = Probe::new(&shared, index, tag);
-        // A cluster has no place for what is no room's yet.
-        let has_control = index == 0 && shared.channels == Channels::Classic;
-        let control_channel = has_control.then(|| shared.keyspace.control_channel());
         let keyed = Keyed(shared.env.random(), shared.env.random());
         let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
         Arc::new(Self {
@@ -269,8 +256,7 @@ impl Link {
         let to = master.addr();
         let since = self.shared.env.now();
         let connected = Connected { connection, subscriber, to, number, since, health };
-        let channels: Vec<_> =
-            std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref()).collect();
+        let channels: Vec<_> = self.own_channels().collect();
         if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
             return Err(error);
         }
@@ -353,7 +339,7 @@ impl Link {
                 }
                 // The server has ended a subscription. The client library takes that for an answer, if it waits for one.
                 let waits = push.kind == PushKind::Unsubscribe || health.is_changing.load(Ordering::Relaxed);
-                if waits || channel == self.probe.channel().as_bytes() {
+                if waits || self.is_its_own(&channel) {
                     health.confused.store(true, Ordering::Relaxed);
                     self.broken.notify_one();
                 } else {
@@ -373,7 +359,7 @@ impl Link {
         if channel == self.probe.channel().as_bytes() {
             return self.probe.came_back(message, self.shared.env.now());
         }
-        if self.control_channel.as_ref().is_some_and(|control| control.as_bytes() == channel) {
+        if self.is_its_own(channel) {
             return control::take(&self.shared, message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
@@ -385,97 +371,13 @@ impl Link {
         self.ask(&room, ask);
     }
 
-    // Reading.
-
-    /// Sends a read that a room's follower asks for, if it does.
-    pub(super) fn ask(self: &Arc<Self>, room: &Arc<Room>, ask: Option<Ask>) {
-        let Some(ask) = ask else { return };
-        let link = self.carrier(room).unwrap_or_else(|| Arc::clone(self));
-        let (Some(connected), room) = (link.connected(), Arc::clone(room)) else { return };
-        drop(self.shared.runtime.spawn(async move { link.read(&room, &connected, ask).await }));
+    /// The channels that it is subscribed to for as long as it is connected.
+    fn own_channels(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.probe.channel()).chain(self.control_channel.as_deref())
     }
 
-    /// The link that carries a room now, if it is another one.
-    fn carrier(self: &Arc<Self>, room: &Room) -> Option<Arc<Self>> {
-        if self.shared.channels == Channels::Classic {
-            return None;
-        }
-        self.routes.upgrade()?.link(room.id.as_str()).filter(|link| !Arc::ptr_eq(link, self))
-    }
-
-    /// Reads until the room asks for no more. A connection that is lost meanwhile makes it ask anew.
-    async fn read(self: &Arc<Self>, room: &Arc<Room>, connected: &Connected, mut ask: Ask) {
-        let shared = &self.shared;
-        let keys = shared.keys_of(room);
-        loop {
-            // It is never closed.
-            let Ok(_one_of_few) = self.reads.acquire().await else { return };
-            let mut connection = connected.connection.clone();
-            let after = (ask.after > 0).then_some(ask.after);
-            let call = shared.scripts.read(
-                &mut connection,
-                &keys,
-                shared.fresh_epoch(),
-                after,
-                READ_EVENTS_MAX,
-                READ_BYTES_MAX,
-            );
-            shared.metrics.broker_reads.add(1);
-            let next = match self.call(connected, call).await {
-                Ok(page) => room.take_page(ask.read, page, &shared.metrics, shared.env.now()),
-                Err(error) => {
-                    debug!(room = %room.id, %error, "a room could not be read");
-                    #[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
-                    tokio::time::sleep(CALL_MAX / 4).await;
-                    room.read_failed(ask.read)
-                }
-            };
-            match next {
-                Some(next) if self.carrier(room).is_some() => return self.ask(room, Some(next)),
-                Some(next) if !connected.is_useless() => ask = next,
-                _ => return,
-            }
-        }
-    }
-
-    /// Compares the positions of those rooms that have heard nothing for a while.
-    fn check_positions(self: &Arc<Self>, connected: &Connected) {
-        let shared = &self.shared;
-        let now = shared.env.now();
-        let rooms: Vec<_> = self.rooms.lock().by_channel.values().cloned().collect();
-        let due: Vec<(Arc<Room>, Position)> = rooms
-            .into_iter()
-            .filter_map(|room| {
-                let quarter = 0.75 + (shared.env.random() % 500) as f64 / 1000.0;
-                let ours = room.due_check(now, CHECK_INTERVAL.mul_f64(quarter))?;
-                Some((room, ours))
-            })
-            .collect();
-        let together = match shared.channels {
-            Channels::Classic => CHECK_ROOMS_MAX,
-            // They may be of different slots.
-            Channels::Sharded => 1,
-        };
-        for due in due.chunks(together) {
-            let (link, connected, due) = (Arc::clone(self), connected.clone(), due.to_vec());
-            drop(shared.runtime.spawn(async move { link.compare(&connected, &due).await }));
-        }
-    }
-
-    async fn compare(self: &Arc<Self>, connected: &Connected, due: &[(Arc<Room>, Position)]) {
-        let shared = &self.shared;
-        let keys: Vec<_> = due.iter().map(|(room, _)| shared.keys_of(room)).collect();
-        let keys: Vec<_> = keys.iter().collect();
-        let mut connection = connected.connection.clone();
-        let call = shared.scripts.positions(&mut connection, &keys, shared.fresh_epoch());
-        match self.call(connected, call).await {
-            Ok(positions) => {
-                for ((room, ours), theirs) in due.iter().zip(positions) {
-                    self.ask(room, room.check(*ours, theirs));
-                }
-            }
-            Err(error) => debug!(%error, "positions could not be compared"),
-        }
+    fn is_its_own(&self, channel: &[u8]) -> bool {
+        self.own_channels().any(|own| own.as_bytes() == channel)
     }
 
     fn send_probe(self: &Arc<Self>, connected: &Connected) {
@@ -542,7 +444,7 @@ impl Link {
 }
 
 impl Connected {
-    fn is_useless(&self) -> bool {
+    pub(super) fn is_useless(&self) -> bool {
         self.health.confused.load(Ordering::Relaxed)
             || self.health.silent_calls.load(Ordering::Relaxed) >= SILENT_CALLS_MAX
     }

@@ -23,6 +23,7 @@ mod places;
 mod presence;
 mod probe;
 mod publishing;
+mod reading;
 mod routes;
 mod script;
 mod sentinels;
@@ -65,7 +66,6 @@ use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
 use leases::Leases;
-use link::Link;
 use nodes::OwnEntry;
 use orders::Orders;
 use publishing::Pending;
@@ -238,8 +238,6 @@ impl Shared {
 pub(crate) struct RedisBroker {
     shared: Arc<Shared>,
     routes: Arc<Routes>,
-    /// The link of what is no room's, so that it keeps its order. None in a cluster, where that has no place yet.
-    control: Option<Arc<Link>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -288,12 +286,9 @@ impl RedisBroker {
                 routes
             }
         };
-        if let Some(link) = routes.first() {
-            tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&shared), Arc::clone(&link))));
-            tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&shared), Arc::clone(&link))));
-        }
-        let control = routes.first();
-        Self { shared, routes, control, tasks }
+        tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&routes))));
+        tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&routes.control))));
+        Self { shared, routes, tasks }
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -375,41 +370,33 @@ impl Broker for RedisBroker {
     }
 
     fn take_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<Place, NoPlace>>> {
-        Some(Box::pin(places::take(&self.shared, self.control.as_ref()?, wanted)))
+        Some(Box::pin(places::take(&self.routes, wanted)))
     }
 
     fn find_place<'a>(&'a self, wanted: Wanted<'a>) -> Option<Answer<'a, Result<(), NoPlace>>> {
-        Some(Box::pin(places::find(&self.shared, self.control.as_ref()?, wanted)))
+        Some(Box::pin(places::find(&self.routes, wanted)))
     }
 
     fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
-        match &self.control {
-            Some(link) => Some(Box::pin(orders::give(link, order))),
-            // There are other nodes, and they don't learn of it.
-            None => Some(Box::pin(std::future::ready(Err(ControlError::Unavailable)))),
-        }
+        Some(Box::pin(orders::give(&self.routes, order)))
     }
 
     fn send_to_user(&self, user: &UserId, frame: &Bytes) {
-        if let Some(link) = &self.control {
-            link.tell(&Control::Event { user: user.clone(), frame: frame.clone() });
-        }
+        self.routes.control.tell(&Control::Event { user: user.clone(), frame: frame.clone() });
     }
 
     fn nodes(&self) -> Option<Answer<'_, Result<Vec<NodeInfo>, ControlError>>> {
-        Some(Box::pin(nodes::list(&self.shared, self.control.as_ref()?)))
+        Some(Box::pin(nodes::list(&self.routes.control)))
     }
 
     fn leave(&self) {
         self.shared.shorten_lease();
-        let Some(link) = self.control.clone() else { return };
-        let shared = Arc::clone(&self.shared);
-        drop(self.shared.runtime.spawn(async move { shared.nodes.leave(&link).await }));
+        let link = Arc::clone(&self.routes.control);
+        drop(self.shared.runtime.spawn(async move { link.shared.nodes.leave(&link).await }));
     }
 
     fn settle(&self) -> Option<Answer<'_, ()>> {
-        let link = self.control.as_ref()?;
-        Some(Box::pin(async move { while leases::send(&self.shared, link).await {} }))
+        Some(Box::pin(async move { while leases::send(&self.routes).await {} }))
     }
 
     fn maintain(&self) {}
@@ -420,17 +407,12 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
-        if let Some(link) = &self.control {
-            // Its places and its entry would end with their time.
-            let (shared, link, routes) =
-                (Arc::clone(&self.shared), Arc::clone(link), Arc::clone(&self.routes));
-            drop(self.shared.runtime.spawn(async move {
-                shared.nodes.leave(&link).await;
-                while leases::send(&shared, &link).await {}
-                routes.stop();
-            }));
-        } else {
-            self.routes.stop();
-        }
+        // Its places and its entry would end with their time.
+        let routes = Arc::clone(&self.routes);
+        drop(self.shared.runtime.spawn(async move {
+            routes.shared.nodes.leave(&routes.control).await;
+            while leases::send(&routes).await {}
+            routes.stop();
+        }));
     }
 }

@@ -1,13 +1,11 @@
 //! Which nodes there are: each says every few seconds that it is there, and is not if it stops.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::debug;
 
-use super::Shared;
 use super::link::{Connected, Link};
 use super::orders::WAIT_MAX;
 use crate::broker::{ControlError, NodeInfo};
@@ -68,7 +66,8 @@ impl OwnEntry {
 }
 
 /// All nodes that there are.
-pub(super) async fn list(shared: &Shared, link: &Arc<Link>) -> Result<Vec<NodeInfo>, ControlError> {
+pub(super) async fn list(link: &Link) -> Result<Vec<NodeInfo>, ControlError> {
+    let shared = &link.shared;
     let keys = shared.keyspace.nodes();
     let listing = async {
         let connected = link.connection_made().await;

@@ -19,7 +19,10 @@ use super::Shared;
 use super::control::Control;
 use super::error::CallError;
 use super::link::{CALL_MAX, Connected, Link};
+use super::routes::Routes;
+use super::user_keys::tag_of;
 use super::user_scripts::{Stored, StoredPage, ToStore};
+use crate::auth::UserId;
 use crate::broker::{ControlError, Order};
 use crate::revocations::TooManyRevocations;
 
@@ -92,13 +95,13 @@ impl Known {
 }
 
 /// Stores an order and tells the others.
-pub(super) async fn give(link: &Arc<Link>, order: Order<'_>) -> Result<(), ControlError> {
-    let shared = &link.shared;
+pub(super) async fn give(routes: &Routes, order: Order<'_>) -> Result<(), ControlError> {
+    let (shared, link) = (&routes.shared, &routes.control);
     let limits = &shared.limits;
-    let (list, id, value) = match order {
-        Order::Disconnect(user) => (DISCONNECTED, format!("{USER}{user}"), None),
-        Order::RevokeUser { user, until_unix_s } => (REVOKED, format!("{USER}{user}"), Some(until_unix_s)),
-        Order::RevokeToken(id) => (REVOKED, format!("{TOKEN}{id}"), None),
+    let (list, id) = match order {
+        Order::Disconnect(user) => (DISCONNECTED, format!("{USER}{user}")),
+        Order::RevokeUser { user, .. } => (REVOKED, format!("{USER}{user}")),
+        Order::RevokeToken(id) => (REVOKED, format!("{TOKEN}{id}")),
     };
     let (age_max, max) = match list {
         DISCONNECTED => (DISCONNECT_AGE_MAX, DISCONNECTS_MAX),
@@ -107,6 +110,11 @@ pub(super) async fn give(link: &Arc<Link>, order: Order<'_>) -> Result<(), Contr
     let keys = shared.keyspace.orders(LISTS[list]);
     let storing = async {
         let connected = link.connection_made().await;
+        let value = match order {
+            Order::Disconnect(user) => time_of_places(routes, user).await?,
+            Order::RevokeUser { until_unix_s, .. } => Some(until_unix_s),
+            Order::RevokeToken(_) => None,
+        };
         let mut connection = connected.connection.clone();
         let order = ToStore { id: &id, value, age_max, max, only_if_missing: false };
         let call = shared.scripts.users.order(&mut connection, &keys, &order);
@@ -126,6 +134,20 @@ pub(super) async fn give(link: &Arc<Link>, order: Order<'_>) -> Result<(), Contr
         }
         Err(_) => Err(ControlError::Unavailable),
     }
+}
+
+/// The time in ms by the clock that dates a user's places, if it is another one than that which dates orders.
+async fn time_of_places(routes: &Routes, user: &UserId) -> Result<Option<u64>, CallError> {
+    let link = routes.link_of_user(&tag_of(user));
+    let link = link.ok_or(CallError::Nowhere("no server of the cluster is known to have the user's slot"))?;
+    if Arc::ptr_eq(&link, &routes.control) {
+        return Ok(None);
+    }
+    let connected = link.connection_made().await;
+    let mut connection = connected.connection.clone();
+    let call = async { Ok(redis::cmd("TIME").query_async(&mut connection).await?) };
+    let (seconds, micros): (u64, u64) = link.call(&connected, call).await?;
+    Ok(Some(seconds * 1000 + micros / 1000))
 }
 
 /// Reads and does what was stored since the last time.
@@ -187,7 +209,8 @@ fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
                 anybody_revoked |= local.revocations.learn_token(name, ends_at);
             }
             (DISCONNECTED, Some(USER), _) => {
-                for session in shared.leases.sessions_until(name, *at_ms) {
+                let until_ms = value.unwrap_or(*at_ms);
+                for session in shared.leases.sessions_until(name, until_ms) {
                     local.close_session(session, CloseCode::KICKED, "disconnected by the application");
                 }
             }
@@ -225,14 +248,15 @@ async fn store_again(link: &Arc<Link>, connected: &Connected) -> Result<(), Call
 }
 
 /// Reads what was stored, and says that this node is there, for as long as the node lives.
-pub(super) async fn follow(shared: Arc<Shared>, link: Arc<Link>) {
+pub(super) async fn follow(link: Arc<Link>) {
+    let shared = &link.shared;
     let mut poll_at = Instant::now();
     loop {
         let _ = tokio::time::timeout_at(poll_at, shared.orders.announced.notified()).await;
         let connected = link.connection_made().await;
         poll_at = Instant::now() + POLL_INTERVAL;
         let mut connection = connected.connection.clone();
-        let read = catch_up(&shared, &mut connection).await;
+        let read = catch_up(shared, &mut connection).await;
         // It is late by itself; the link is to know what else was wrong.
         let read = match link.call(&connected, std::future::ready(read)).await {
             Ok(()) => store_again(&link, &connected).await,

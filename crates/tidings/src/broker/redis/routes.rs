@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
+use std::iter;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -16,8 +17,10 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::address::Place;
 use super::link::Link;
+use super::probe::Probe;
 use super::publishing::Publishing;
 use super::slots::{self, Server, SlotMap};
+use super::user_keys::CONTROL_TAG;
 use crate::room::Room;
 
 /// A cluster is not asked for its slots more often, whatever happens.
@@ -31,6 +34,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Routes {
     pub(super) shared: Arc<Shared>,
     connections: usize,
+    /// The link of what is neither a room's nor a user's: always one, so that it keeps its order. In a cluster it carries
+    /// nothing else, and leads to wherever the slot of that is.
+    pub(super) control: Arc<Link>,
     table: RwLock<Table>,
     /// Rooms that somebody wants and no link carries: the next look at the cluster's slots finds them one.
     homeless: Mutex<HashMap<RoomId, Arc<Room>>>,
@@ -44,6 +50,7 @@ enum Table {
 
 /// The links to one master.
 struct Shard {
+    master: ConnectionInfo,
     /// Their probes' hash tag, whose slot is that master's.
     tag: String,
     links: Vec<Arc<Link>>,
@@ -53,12 +60,18 @@ impl Table {
     fn link(&self, tag: &str) -> Option<&Arc<Link>> {
         let links = match self {
             Self::Fixed(links) => links,
-            Self::Cluster { map, shards } => &shards.get(map.master(slots::slot_of(tag))?)?.links,
+            Self::Cluster { .. } => &self.shard(tag)?.links,
         };
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tag);
         links.get(hash as usize % links.len().max(1))
     }
 
+    fn shard(&self, tag: &str) -> Option<&Shard> {
+        let Self::Cluster { map, shards } = self else { return None };
+        shards.get(map.master(slots::slot_of(tag))?)
+    }
+
+    /// The links that carry rooms.
     fn links(&self) -> Vec<Arc<Link>> {
         match self {
             Self::Fixed(links) => links.clone(),
@@ -72,31 +85,35 @@ impl Table {
 impl Routes {
     /// Links to one master.
     pub(super) fn fixed(shared: Arc<Shared>, connections: usize, place: &Place) -> Arc<Self> {
-        let routes = Self::new(shared, connections, Table::Fixed(Vec::new()));
-        let links = routes.open(place, None);
-        *routes.table.write() = Table::Fixed(links);
+        let routes = Arc::new_cyclic(|routes| {
+            let control = control_link(&shared, routes, place.clone(), None);
+            let others = (1..connections).map(|index| link(&shared, routes, place.clone(), index, None));
+            let links = iter::once(Arc::clone(&control)).chain(others).collect();
+            Self::new(shared, connections, control, Table::Fixed(links))
+        });
+        routes.run(&routes.links());
         routes
     }
 
     /// Links to every master of a cluster, once [`Routes::follow`] has found them.
     pub(super) fn cluster(shared: Arc<Shared>, connections: usize) -> Arc<Self> {
-        let table = Table::Cluster { map: SlotMap::default(), shards: HashMap::new() };
-        Self::new(shared, connections, table)
+        Arc::new_cyclic(|routes| {
+            let place = Place::Slot { tag: CONTROL_TAG, routes: Weak::clone(routes) };
+            let control = control_link(&shared, routes, place, Some(CONTROL_TAG));
+            let table = Table::Cluster { map: SlotMap::default(), shards: HashMap::new() };
+            Self::new(shared, connections, control, table)
+        })
     }
 
-    fn new(shared: Arc<Shared>, connections: usize, table: Table) -> Arc<Self> {
+    fn new(shared: Arc<Shared>, connections: usize, control: Arc<Link>, table: Table) -> Self {
         let (table, homeless, publishing) = (RwLock::new(table), Mutex::default(), Publishing::default());
-        Arc::new(Self { shared, connections, table, homeless, publishing })
+        Self { shared, connections, control, table, homeless, publishing }
     }
 
-    fn open(self: &Arc<Self>, place: &Place, tag: Option<&str>) -> Vec<Arc<Link>> {
-        let link =
-            |index| Link::new(Arc::clone(&self.shared), Arc::downgrade(self), place.clone(), index, tag);
-        let links: Vec<_> = (0..self.connections).map(link).collect();
-        for link in &links {
+    fn run(&self, links: &[Arc<Link>]) {
+        for link in links {
             drop(self.shared.runtime.spawn(Arc::clone(link).run()));
         }
-        links
     }
 
     /// The link that carries what has this hash tag, as a room's name is one: always the same while the cluster's slots
@@ -105,12 +122,26 @@ impl Routes {
         self.table.read().link(tag).cloned()
     }
 
-    /// The first of a few fixed links.
-    pub(super) fn first(&self) -> Option<Arc<Link>> {
+    /// The link that carries what is kept for a user under this hash tag: among fixed ones that of the control.
+    pub(super) fn link_of_user(&self, tag: &str) -> Option<Arc<Link>> {
         match &*self.table.read() {
-            Table::Fixed(links) => links.first().cloned(),
-            Table::Cluster { .. } => None,
+            Table::Fixed(_) => Some(Arc::clone(&self.control)),
+            table => table.link(tag).cloned(),
         }
+    }
+
+    /// How the master is reached that has the slot of this hash tag; none while nobody is known to have it.
+    pub(super) fn master(&self, tag: &str) -> Option<ConnectionInfo> {
+        self.table.read().shard(tag).map(|shard| shard.master.clone())
+    }
+
+    /// Every link.
+    fn links(&self) -> Vec<Arc<Link>> {
+        let mut links = self.table.read().links();
+        if !links.iter().any(|link| Arc::ptr_eq(link, &self.control)) {
+            links.push(Arc::clone(&self.control));
+        }
+        links
     }
 
     /// A room is held now, or is not any more.
@@ -131,25 +162,27 @@ impl Routes {
 
     /// Whether what is published comes back through every link.
     pub(super) fn is_ready(&self) -> bool {
-        let table = self.table.read();
-        let is_whole = match &*table {
+        let now = self.shared.env.now();
+        self.is_whole() && self.links().iter().all(|link| link.probe.is_ready(now))
+    }
+
+    fn is_whole(&self) -> bool {
+        match &*self.table.read() {
             Table::Fixed(_) => true,
             Table::Cluster { map, .. } => map.is_up && map.slots_without_master() == 0,
-        };
-        let now = self.shared.env.now();
-        is_whole && table.links().iter().all(|link| link.probe.is_ready(now))
+        }
     }
 
     /// Every link to another server than this one connects anew.
     pub(super) fn leave_all_but(&self, master: &ConnectionAddr) {
-        for link in self.table.read().links() {
+        for link in self.links() {
             link.leave_all_but(master);
         }
     }
 
     /// Ends every link.
     pub(super) fn stop(&self) {
-        for link in self.table.read().links() {
+        for link in self.links() {
             link.retire();
         }
     }
@@ -157,7 +190,7 @@ impl Routes {
     /// Keeps the links in line with a cluster's slots.
     pub(super) async fn follow(self: Arc<Self>, seeds: Vec<ConnectionInfo>) {
         let Some(like) = seeds.first().cloned() else { return };
-        let (mut told, mut doubts) = (false, 0);
+        let (mut told, mut doubts, mut is_known) = (false, 0, false);
         loop {
             let asked = self.servers(&seeds, &like);
             match slots::ask(&asked).await {
@@ -165,6 +198,10 @@ impl Routes {
                 Ok(map) => {
                     (told, doubts) = (false, 0);
                     self.take(map, &like);
+                    if !std::mem::replace(&mut is_known, true) {
+                        // Before that there is nowhere to connect to.
+                        self.run(&[Arc::clone(&self.control)]);
+                    }
                 }
                 Err(error) if !told => {
                     warn!(%error, "no server says where the cluster's slots are: asking again");
@@ -209,10 +246,7 @@ impl Routes {
     }
 
     fn is_well(&self) -> bool {
-        let table = self.table.read();
-        let Table::Cluster { map, .. } = &*table else { return true };
-        let is_connected = |link: &Arc<Link>| link.connected().is_some();
-        map.is_up && map.slots_without_master() == 0 && table.links().iter().all(is_connected)
+        self.is_whole() && self.links().iter().all(|link| link.connected().is_some())
     }
 
     /// Takes what a cluster says of its slots: links to new masters begin, those to others end, and every room goes to
@@ -233,9 +267,13 @@ impl Routes {
             let Some(tag) = new.tag_at(&server, (0..).map(|number: u64| number.to_string())) else {
                 continue;
             };
-            let place = Place::Servers(vec![server.info(like)]);
-            let links = self.open(&place, Some(&tag));
-            shards.insert(server, Shard { tag, links });
+            let master = server.info(like);
+            let place = Place::Servers(vec![master.clone()]);
+            let routes = Arc::downgrade(self);
+            let link = |index| link(&self.shared, &routes, place.clone(), index, Some(&tag));
+            let links: Vec<_> = (0..self.connections).map(link).collect();
+            self.run(&links);
+            shards.insert(server, Shard { master, tag, links });
         }
         *map = new;
         info!(
@@ -249,6 +287,9 @@ impl Routes {
             link.retire();
         }
         let table = &*table;
+        if let Some(shard) = table.shard(CONTROL_TAG) {
+            self.control.leave_all_but(shard.master.addr());
+        }
         for link in table.links() {
             let is_elsewhere =
                 |room: &Room| table.link(room.id.as_str()).is_none_or(|carries| !Arc::ptr_eq(carries, &link));
@@ -260,4 +301,21 @@ impl Routes {
         }
         self.homeless.lock().extend(moved.into_iter().map(|room| (room.id.clone(), room)));
     }
+}
+
+fn link(
+    shared: &Arc<Shared>,
+    routes: &Weak<Routes>,
+    place: Place,
+    index: usize,
+    tag: Option<&str>,
+) -> Arc<Link> {
+    let probe = Probe::new(shared, index, tag);
+    Link::new(Arc::clone(shared), Weak::clone(routes), place, probe, None)
+}
+
+/// The one that listens to what nodes tell each other.
+fn control_link(shared: &Arc<Shared>, routes: &Weak<Routes>, place: Place, tag: Option<&str>) -> Arc<Link> {
+    let (probe, channel) = (Probe::new(shared, 0, tag), shared.keyspace.control_channel());
+    Link::new(Arc::clone(shared), Weak::clone(routes), place, probe, Some(channel))
 }

@@ -53,7 +53,6 @@ pub(crate) enum Channels {
     /// `PUBLISH`.
     Classic,
     /// `SPUBLISH`: in Redis Cluster the other would go to every server.
-    #[allow(dead_code, reason = "nothing reaches a cluster yet")]
     Sharded,
 }
 

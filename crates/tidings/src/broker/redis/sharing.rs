@@ -68,8 +68,9 @@ impl Shared {
 impl Link {
     /// Does what a room's presence wants of Redis, unless that is being done.
     pub(super) fn share(self: &Arc<Self>, room: &Arc<Room>) {
-        if self.connected().is_some() && room.begin_work() {
-            let (link, room) = (Arc::clone(self), Arc::clone(room));
+        let link = self.carrier(room).unwrap_or_else(|| Arc::clone(self));
+        if link.connected().is_some() && room.begin_work() {
+            let room = Arc::clone(room);
             drop(self.shared.runtime.spawn(async move { link.work(&room).await }));
         }
     }
@@ -91,19 +92,16 @@ impl Link {
     async fn work(self: &Arc<Self>, room: &Arc<Room>) {
         let mut wait = BACKOFF.0;
         loop {
-            let Some(connected) = self.connected() else {
+            let Some(connected) = self.connected().filter(|_| self.carrier(room).is_none()) else {
                 room.stop_work();
-                // One that was made in between has found somebody at work.
-                if self.connected().is_some() && room.begin_work() {
-                    continue;
-                }
-                return;
+                // Whoever could go on, here or at the link that carries the room now, has found somebody at work.
+                return self.share(room);
             };
             let now = self.shared.env.now();
             let may_sweep = now.saturating_duration_since(connected.since) >= self.shared.settled_after();
             let work = match room.next_work(may_sweep) {
                 Next::Do(work) => work,
-                Next::Rest { let_go: true } => return self.touch(room),
+                Next::Rest { let_go: true } => return self.let_go(room),
                 Next::Rest { let_go: false } => return,
             };
             match self.carry_out(room, &connected, work).await {
@@ -116,6 +114,13 @@ impl Link {
                     wait = (wait * 2).min(BACKOFF.1);
                 }
             }
+        }
+    }
+
+    /// Nobody holds a room any more.
+    fn let_go(&self, room: &Arc<Room>) {
+        if let Some(routes) = self.routes.upgrade() {
+            routes.touch(room);
         }
     }
 
