@@ -33,6 +33,8 @@ class ModelServer:
         self._socket: Optional[FakeSocket] = None
         self._joined: Set[str] = set()
         self._busy_until = 0.0
+        self.rejoins = 0
+        """How often a room was joined again at a position, outside of a resume."""
 
     @property
     def has_connection(self) -> bool:
@@ -75,6 +77,7 @@ class ModelServer:
         if event == "presence.heartbeat":
             return
         if event == "room.join" and room:
+            self.rejoins += "last_event_id" in data
             follow = self._attach(room, data.get("last_event_id"), data.get("history", 0))
             self._reply({"event": "ack", "id": id, "data": follow.joined})
             follow.events()

@@ -23,6 +23,7 @@ from .protocol import (
     EpochChange,
     Event,
     Frame,
+    LogMessage,
     Position,
     PresenceChange,
     PresenceChanges,
@@ -337,31 +338,34 @@ class Client:
         if self._held is not None:
             self._held.append(message)
             return
-        if isinstance(message, Welcome):
-            self._welcomed(message)
-        elif isinstance(message, Ack):
-            self._acked(message.id, message.data)
-        elif isinstance(message, Refusal):
-            self._refused(message)
-        elif isinstance(message, Event):
+        if isinstance(message, Event):
             if message.room is not None:
                 self._received_in_room(message.room, message)
             elif message.event in self._listeners:
                 self._listeners[message.event].tell(message)
             self._settle_by_own_event(message)
+        elif isinstance(message, (Skip, EpochChange, Reset)):
+            self._received_in_room(message.id.rpartition("@")[0], message)
         elif isinstance(message, (PresenceChange, PresenceChanges, PresenceCount)):
             if message.room in self._rooms:
                 self._rooms[message.room].receive_presence(message)
-        elif isinstance(message, (Skip, EpochChange, Reset)):
-            self._received_in_room(message.id.rpartition("@")[0], message)
         elif isinstance(message, Degraded):
             self._degraded(message.degraded)
-        self._flush()
+        elif isinstance(message, Welcome):
+            self._welcomed(message)
+            self._flush()
+        elif isinstance(message, Ack):
+            self._acked(message.id, message.data)
+            self._flush()
+        elif isinstance(message, Refusal):
+            self._refused(message)
+            self._flush()
 
-    def _received_in_room(self, name: str, message: Union[Event[Any], Skip, EpochChange, Reset]) -> None:
+    def _received_in_room(self, name: str, message: LogMessage) -> None:
         room = self._rooms.get(name)
         if room is not None and room.receive(message) == "hole":
             room.await_join(self._rejoin(room))
+            self._flush()
 
     def _welcomed(self, welcome: Welcome) -> None:
         self._welcome = welcome
@@ -479,6 +483,7 @@ class Client:
         else:
             self._outbox.take(entry.id)
             entry.request.resolve({"event_id": event.id})
+            self._flush()
 
     def _hold(self) -> None:
         """Several messages may come at once: who waited for the join gets his turn before the next."""
@@ -524,7 +529,6 @@ class _RoomOwner:
 
     def rejoin(self, room: Room) -> str:
         id = self._client._rejoin(room)
-        # No message has come, behind which all that can be sent is.
         self._client._flush()
         return id
 

@@ -105,7 +105,7 @@ class Entry:
         self.data = data
         self.frame: Frame = encode(event, room, data, id)
         self.bytes = len(self.frame if isinstance(self.frame, bytes) else self.frame.encode())
-        self.asked_at = asked_at
+        self.gives_up_at = asked_at + GIVE_UP_AFTER_S
         self.stage: Literal["unsent", "sent", "waits"] = "unsent"
         self.retry_at = math.inf
         """When it is sent again, while it waits: the server has refused it for now."""
@@ -119,10 +119,6 @@ class Entry:
     @property
     def is_the_applications(self) -> bool:
         return self.purpose in ("application", "join")
-
-    @property
-    def gives_up_at(self) -> float:
-        return self.asked_at + GIVE_UP_AFTER_S
 
 
 class Outbox:
@@ -213,13 +209,12 @@ class Outbox:
 
     def next_deadline(self) -> float:
         """When something of it is due next; never is infinite."""
-        return min(
-            (
-                min(entry.gives_up_at, entry.retry_at if entry.stage == "waits" else math.inf)
-                for entry in self._entries
-            ),
-            default=math.inf,
-        )
+        deadline = math.inf
+        for entry in self._entries:
+            deadline = min(deadline, entry.gives_up_at)
+            if entry.stage == "waits":
+                deadline = min(deadline, entry.retry_at)
+        return deadline
 
     def take_all(self) -> List[Entry]:
         """Everything that is left, for settling all of it."""

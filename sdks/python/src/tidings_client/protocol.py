@@ -237,6 +237,16 @@ _ERROR_CODES = _RETRYABLE + (
 _INVALID = Invalid()
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ESCAPING_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_LENIENT_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
+
+
 def parse_event_id(text: str) -> Optional[Tuple[str, Position]]:
     """Reads an event id, room and position; none if it is none."""
     match = _EVENT_ID.fullmatch(text)
@@ -290,12 +300,12 @@ def encode(event: str, room: Optional[str] = None, data: Any = None, id: Optiona
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:
         # Half of a surrogate pair has no UTF-8, but an escape.
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return _ESCAPING_ENCODER.encode(value)
     return text
 
 
@@ -314,19 +324,15 @@ def decode(frame: Frame) -> ServerMessage:
     return _message(envelope, frame[end:])
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _parse(text: str) -> Optional[Dict[str, Any]]:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except RecursionError:
         return None
     except ValueError:
         try:
             # A whole number of more digits than Python reads as one is a number all the same.
-            value = json.loads(text, parse_constant=_no_constant, parse_int=float)
+            value = _LENIENT_DECODER.decode(text)
         except ValueError:
             return None
     return _fields(value)
