@@ -6,12 +6,12 @@
 from .backoff import Backoff
 from .client import Client, Unsettled
 from .connection import ConnectionFailed, ConnectionFault, State, TokenProvider
+from .cursor import CursorFile, CursorStorage
 from .listeners import Unsubscribe
 from .outbox import Request, RequestError
 from .presence import Members, Presence
 from .protocol import Event, HistoryPage, Member, MembersPage, Published, Reset
 from .room import CaughtUp, Room
-from .storage import FileStorage, PositionStorage
 from .stream import RoomEvents, RoomLost
 
 __all__ = [
@@ -20,13 +20,13 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "ConnectionFault",
+    "CursorFile",
+    "CursorStorage",
     "Event",
-    "FileStorage",
     "HistoryPage",
     "Member",
     "Members",
     "MembersPage",
-    "PositionStorage",
     "Presence",
     "Published",
     "Request",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .clock import Alarm, SystemClock
 from .connection import Connection, ConnectionFailed, ConnectionFault, State, TokenProvider, World
+from .cursor import Cursor, CursorStorage
 from .listeners import Listeners, Unsubscribe
 from .outbox import Entry, Outbox, Purpose, Request, RequestError
 from .protocol import (
@@ -40,7 +41,6 @@ from .protocol import (
     read_joined,
 )
 from .room import Room
-from .storage import PositionStorage, StoredPositions
 from .websocket import ask, dial
 
 SENDS_MAX = 256
@@ -75,15 +75,15 @@ class Client:
         url: str,
         *,
         token: Union[str, TokenProvider, None] = None,
-        positions: Optional[PositionStorage] = None,
+        cursor: Optional[CursorStorage] = None,
         world: Optional[World] = None,
     ) -> None:
         """A client for a server's URL (`ws://…/ws`; `http://` is taken for it).
 
-        `token` is one, or a function, plain or async, that is asked at every connect. `positions` keeps where the client
-        stands in its rooms over a restart of the program. `world` is for tests.
+        `token` is one, or a function, plain or async, that is asked at every connect. `cursor` keeps how far each room
+        was handled over a restart of the program, for one that keeps itself what it has made of the events before. `world` is for tests.
 
-        Raises `ValueError` for a URL that is none, and whatever `positions` raises.
+        Raises `ValueError` for a URL that is none, and what `cursor` raises.
         """
         self._world = world or World(SystemClock(), random.SystemRandom().random, dial, ask)
         self._id_prefix = "".join(f"{int(self._world.random() * 2**32):08x}" for _ in range(2))
@@ -99,7 +99,7 @@ class Client:
         """What came after a join's ack, until the application had its chance to listen."""
         self._outbox = Outbox()
         self._alarm = Alarm(self._world.clock, self._tick)
-        self._positions = StoredPositions(positions, self._world.clock, self._handled_ids)
+        self._cursor = Cursor(cursor, self._world.clock, self._handled)
         self._connection = Connection(_socket_url(url), token, self._world, _ConnectionOwner(self))
         self._room_owner = _RoomOwner(self)
 
@@ -233,21 +233,17 @@ class Client:
         # No room attaches before our resume, so that a live event can't overtake it.
         if any(room.position for room in self._followed()):
             query["resume"] = "wait"
-        # The server's own joins begin where an earlier run has come to.
-        cursor = ""
-        for name, id in self._positions.ids.items():
-            if not self.room(name).is_followed and len(cursor) + len(id) < CURSOR_BYTES_MAX:
-                cursor += f",{id}" if cursor else id
-        if cursor:
+        # For the rooms that the server joins by itself; the others go on from their join.
+        if self._welcome is None and (cursor := self._cursor.for_handshake()):
             query["last_event_id"] = cursor
         return query
 
     def _followed(self) -> List[Room]:
         return [room for room in self._rooms.values() if room.is_followed]
 
-    def _handled_ids(self) -> Mapping[str, str]:
+    def _handled(self) -> Mapping[str, Position]:
         positions = ((room.name, room.handled_position) for room in self._followed())
-        return {name: format_event_id(name, position) for name, position in positions if position is not None}
+        return {name: position for name, position in positions if position is not None}
 
     def _request(self, event: str, room: Optional[str], data: Any, purpose: Purpose) -> Request[Any]:
         entry = Entry(self._next_id(), purpose, event, room, data, self._world.clock.now())
@@ -269,7 +265,7 @@ class Client:
         return True
 
     async def _join(self, room: Room, history: Optional[int], after: Optional[Position]) -> None:
-        room.follow(after or self._positions.get(room.name))
+        room.follow(after or self._cursor.get(room.name))
         data: Dict[str, Any] = {}
         if room.last_event_id is not None:
             data = {"last_event_id": room.last_event_id}
@@ -284,7 +280,7 @@ class Client:
         if not room.is_followed:
             return
         room.forget()
-        self._positions.forget(room.name)
+        self._cursor.forget(room.name)
         try:
             await self._request("room.leave", room.name, None, "application")
         except RequestError as error:
@@ -318,7 +314,7 @@ class Client:
         if state == "closed":
             for entry in self._outbox.take_all():
                 entry.request.reject(_outcome_unknown())
-            self._positions.save()
+            self._cursor.save()
         if state in ("closed", "refused"):
             for room in self._rooms.values():
                 room.wake_streams()
@@ -372,7 +368,7 @@ class Client:
         # A server whose stores are out of reach says so behind its welcome.
         self._degraded(False)
         known = self._followed()
-        cursor = parse_cursor(welcome.last_event_id) or {}
+        cursor = parse_cursor(welcome.last_event_id, bytes_max=None) or {}
         for name in welcome.rooms:
             room = self.room(name)
             room.follow(cursor.get(name))
@@ -524,7 +520,7 @@ class _RoomOwner:
         self.leave = client._leave
         self._client = client
         self.failure = client._failure
-        self.handled = client._positions.changed
+        self.handled = client._cursor.moved
         self.send = client._send
 
     def rejoin(self, room: Room) -> str:

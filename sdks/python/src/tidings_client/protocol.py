@@ -260,12 +260,12 @@ def format_event_id(room: str, position: Position) -> str:
     return f"{room}@{position.epoch}.{position.offset}"
 
 
-def parse_cursor(text: str) -> Optional[Dict[str, Position]]:
-    """Reads a cursor: the newest position per room; none if it is none."""
+def parse_cursor(text: str, bytes_max: Optional[int] = CURSOR_BYTES_MAX) -> Optional[Dict[str, Position]]:
+    """Reads a cursor: the newest position per room; none if it is none. A server's may be longer than a client's."""
     cursor: Dict[str, Position] = {}
     if text == "":
         return cursor
-    if len(text) > CURSOR_BYTES_MAX:
+    if bytes_max is not None and len(text) > bytes_max:
         return None
     for part in text.split(","):
         event_id = parse_event_id(part)

@@ -112,8 +112,8 @@ class Room:
     async def join(self, *, history: Optional[int] = None, after: Optional[str] = None) -> Room:
         """Joins the room, with so many of its last events, or with all that came after an event.
 
-        A room where this client stands somewhere already goes on there: after a reconnect, or from what `positions` has
-        stored. Raises `RequestError`, and `ValueError` if `after` is no event of this room.
+        A room where this client stands somewhere already goes on there: after a reconnect, or from what the client's `cursor`
+        has stored. Raises `RequestError`, and `ValueError` if `after` is no event of this room.
         """
         position = None
         if after is not None:

@@ -1,35 +1,35 @@
-"""Positions that are kept over a restart: stored after an event was handled, and where the next run begins."""
+"""A cursor that is kept over a restart: stored after an event was handled, and where the next run begins."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, List
 
 import pytest
 from connected import EPOCH, connected, joined
-from tidings_client import Client, Event, FileStorage, RequestError
+from tidings_client import Client, Event, CursorFile, RequestError
 from tidings_client.stream import EVENTS_MAX
 from world import Simulation, settled
 
 
 class MemoryStorage:
-    def __init__(self, positions: Mapping[str, str] = {}) -> None:
-        self.saved: List[Dict[str, str]] = [dict(positions)]
+    def __init__(self, cursor: str = "") -> None:
+        self.saved: List[str] = [cursor]
         self.fails = False
 
-    def load(self) -> Mapping[str, str]:
+    def load(self) -> str:
         return self.saved[-1]
 
-    def save(self, positions: Mapping[str, str]) -> None:
+    def save(self, cursor: str) -> None:
         if self.fails:
             raise OSError("no space left")
-        self.saved.append(dict(positions))
+        self.saved.append(cursor)
 
     @property
     def offset(self) -> int:
-        """Where the room `r` is stored to be."""
-        return int(self.saved[-1].get("r", ".-1").rpartition(".")[2])
+        """Where the only room is stored to be."""
+        return int(self.saved[-1].rpartition(".")[2])
 
 
 def at(offset: int, room: str = "r") -> str:
@@ -38,9 +38,9 @@ def at(offset: int, room: str = "r") -> str:
 
 async def test_a_position_is_stored_after_the_listeners_were_told_and_once_for_all_that_came_at_once() -> None:
     storage = MemoryStorage()
-    async with connected(positions=storage) as it:
+    async with connected(cursor=storage) as it:
         room = await it.join("r", 4)
-        assert storage.saved[-1] == {"r": at(4)}
+        assert storage.saved[-1] == at(4)
         stored: List[int] = []
         room.on_event(lambda event: stored.append(storage.offset))
         before = len(storage.saved)
@@ -52,7 +52,7 @@ async def test_a_position_is_stored_after_the_listeners_were_told_and_once_for_a
 
 async def test_a_loop_has_handled_an_event_when_it_asks_for_the_next() -> None:
     storage = MemoryStorage()
-    async with connected(positions=storage) as it:
+    async with connected(cursor=storage) as it:
         room = await it.join("r")
         for offset in (1, 2, 3):
             it.event(offset)
@@ -73,7 +73,7 @@ async def test_a_loop_has_handled_an_event_when_it_asks_for_the_next() -> None:
 
 async def test_what_skips_move_is_stored_too_and_the_slowest_reader_counts() -> None:
     storage = MemoryStorage()
-    async with connected(positions=storage) as it:
+    async with connected(cursor=storage) as it:
         room = await it.join("r")
         quick, slow = room.events(), room.events()
         it.event(1)
@@ -93,7 +93,7 @@ async def test_what_skips_move_is_stored_too_and_the_slowest_reader_counts() -> 
 
 async def test_what_a_slow_reader_let_go_is_not_stored_as_handled() -> None:
     storage = MemoryStorage()
-    async with connected(positions=storage) as it:
+    async with connected(cursor=storage) as it:
         room = await it.join("r")
         slow = room.events()
         slow.is_started = True
@@ -115,14 +115,14 @@ async def test_what_a_slow_reader_let_go_is_not_stored_as_handled() -> None:
 
 
 async def test_the_next_run_goes_on_where_the_last_one_was() -> None:
-    storage = MemoryStorage({"r": at(7), "auto": at(3, "auto"), "old": at(1, "old")})
+    storage = MemoryStorage(",".join([at(7), at(3, "auto"), at(1, "old")]))
     simulation = Simulation()
-    client = Client("ws://server/ws", positions=storage, world=simulation.world)
+    client = Client("ws://server/ws", cursor=storage, world=simulation.world)
     joining = asyncio.ensure_future(client.join("r", history=50))
     await settled()
     client.connect()
     await simulation.clock.advance(0)
-    assert simulation.socket.query == {"resume": "wait", "last_event_id": f"{at(3, 'auto')},{at(1, 'old')}"}
+    assert simulation.socket.query == {"resume": "wait", "last_event_id": storage.saved[0]}
     simulation.socket.welcome(rooms=["auto"], last_event_id=at(3, "auto"))
     join = simulation.socket.next()
     assert join["data"] == {"last_event_id": at(7)}
@@ -139,10 +139,10 @@ async def test_the_next_run_goes_on_where_the_last_one_was() -> None:
     await simulation.clock.advance(0)
     await joining
     assert heard == [at(8), at(4, "auto")]
-    assert storage.saved[-1] == {"r": at(8), "auto": at(4, "auto"), "old": at(1, "old")}
+    assert storage.saved[-1] == ",".join([at(8), at(4, "auto"), at(1, "old")])
     leaving = asyncio.ensure_future(client.room("r").leave())
     await simulation.clock.advance(0)
-    assert storage.saved[-1] == {"auto": at(4, "auto"), "old": at(1, "old")}
+    assert storage.saved[-1] == ",".join([at(4, "auto"), at(1, "old")])
     await client.close()
     with pytest.raises(RequestError):
         await leaving
@@ -150,7 +150,7 @@ async def test_the_next_run_goes_on_where_the_last_one_was() -> None:
 
 async def test_a_storage_that_fails_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     storage = MemoryStorage()
-    async with connected(positions=storage) as it:
+    async with connected(cursor=storage) as it:
         await it.join("r")
         storage.fails = True
         it.event(1)
@@ -162,14 +162,27 @@ async def test_a_storage_that_fails_is_logged_and_tried_again(caplog: pytest.Log
         assert storage.offset == 2
 
 
-async def test_a_file_is_replaced_as_a_whole_and_what_is_no_position_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "positions.json"
-    storage = FileStorage(path)
-    assert storage.load() == {}
-    storage.save({"r": at(1)})
-    storage.save({"r": at(2)})
-    assert [FileStorage(path).load(), [file.name for file in tmp_path.iterdir()]] == [{"r": at(2)}, [path.name]]
-    for text in ("[]", '{"r": 1}', '{"q": "r@k3f9a1qz.1"}', "{"):
-        path.write_text(text)
-        with pytest.raises(ValueError):
-            Client("ws://server/ws", positions=storage)
+async def test_a_file_is_replaced_as_a_whole_and_what_is_no_cursor_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "cursor"
+    storage = CursorFile(path)
+    assert storage.load() == ""
+    storage.save(at(1))
+    storage.save(at(2))
+    assert [CursorFile(path).load(), [file.name for file in tmp_path.iterdir()]] == [at(2), [path.name]]
+    path.write_text("r@k3f9")
+    with pytest.raises(ValueError, match="no cursor"):
+        Client("ws://server/ws", cursor=storage)
+
+
+async def test_a_long_cursor_goes_into_a_handshake_as_far_as_it_fits() -> None:
+    names = [f"room-{number}" for number in range(300)]
+    storage = MemoryStorage(",".join(at(1, name) for name in names))
+    simulation = Simulation()
+    client = Client("ws://server/ws", cursor=storage, world=simulation.world)
+    client.connect()
+    await simulation.clock.advance(0)
+    cursor = simulation.socket.query["last_event_id"]
+    assert 4000 < len(cursor) <= 4096 and storage.saved[0].startswith(f"{cursor},")
+    simulation.socket.welcome(rooms=names, last_event_id=storage.saved[0])
+    assert client.room(names[-1]).last_event_id == at(1, names[-1])
+    await client.close()
