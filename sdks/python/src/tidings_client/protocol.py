@@ -5,6 +5,7 @@ It has no state. Whatever comes from a server is checked here, so that the rest 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -485,8 +486,19 @@ def read_history(data: Any) -> HistoryPage:
     """Reads the ack of a `room.history`."""
     body = _fields(data) or {}
     events = body.get("events")
-    messages = [_message(event, event.get("data")) for event in events or [] if isinstance(event, dict)]
+    messages = [_message(event, _stored_data(event)) for event in events or [] if isinstance(event, dict)]
     return HistoryPage([event for event in messages if isinstance(event, Event)], _text(body.get("next")))
+
+
+def _stored_data(event: Dict[str, Any]) -> Any:
+    """A page is JSON, in which bytes are base64."""
+    data = event.get("data")
+    if event.get("encoding") != "base64" or not isinstance(data, str):
+        return data
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        return data
 
 
 def reaction(code: Optional[int]) -> str:

@@ -184,8 +184,7 @@ class Room:
         return read_members(await self.request("room.members", _page(after=after, limit=limit)))
 
     async def history(self, *, before: Optional[str] = None, limit: Optional[int] = None) -> HistoryPage:
-        """A page of stored events, those before an event id; `next` is the `before` of the page before. Binary ones are
-        left out."""
+        """A page of stored events, those before an event id; `next` is the `before` of the page before."""
         return read_history(await self.request("room.history", _page(before=before, limit=limit)))
 
     # For the client, presence and streams.
