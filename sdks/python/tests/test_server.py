@@ -42,9 +42,9 @@ async def until(client: Client, state: str) -> None:
 
 async def told(subscribe: Callable[[Callable[[Any], object]], Callable[[], None]]) -> Any:
     """Waits for what a listener is told next."""
-    heard = asyncio.get_running_loop().create_future()
-    unsubscribe = subscribe(lambda value: heard.done() or heard.set_result(value))
-    value = await soon(heard)
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    unsubscribe = subscribe(heard.put_nowait)
+    value = await soon(heard.get())
     unsubscribe()
     return value
 
