@@ -1,6 +1,6 @@
 """A `tidings serve` of a test's own: on a free port, with a home of its own, and ended when the test is over.
 
-The program is `TIDINGS_BIN`; a test that needs it is skipped where there is none. Its log is kept for the gate
+The program is `TIDINGS_BIN`; what needs it is skipped where there is none. Its log is kept for the gate
 (`tests/canary/` of the repository) where `TIDINGS_TEST_LOGS` says.
 """
 
@@ -16,14 +16,10 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import pytest
-
 WAIT_S = 20
 """Whatever a test waits for comes before this, or never."""
 SECRET = b"canary-bird of the Python client's tests"
 BIN = os.environ.get("TIDINGS_BIN")
-
-needs_server = pytest.mark.skipif(not BIN, reason="TIDINGS_BIN names no server")
 
 CONFIG = """
 [auth]

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 
-from server import WAIT_S, Server, needs_server, token
+import pytest
+from server import BIN, WAIT_S, Server, token
 from tidings_client import Client, Room
 
-pytestmark = needs_server
+pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

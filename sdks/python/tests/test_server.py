@@ -9,13 +9,13 @@ from typing import Any, Awaitable, Callable, List, TypeVar
 
 import pytest
 from proxy import Proxy
-from server import NO_RATES, WAIT_S, Server, needs_server, token
+from server import BIN, NO_RATES, WAIT_S, Server, token
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
 from tidings_client.connection import World
 from tidings_client.websocket import ask, dial
 
-pytestmark = needs_server
+pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
 
 T = TypeVar("T")
 
