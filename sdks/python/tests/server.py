@@ -59,6 +59,8 @@ messages_burst = 1000000
 messages_per_second_per_user = 1000000
 publishes_per_second_per_room = 1000000
 handshakes_per_second = 1000000
+idempotency_ids_per_user_max = 10000000
+idempotency_node_bytes_max = 8589934592
 """
 
 
