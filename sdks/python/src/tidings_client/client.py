@@ -1,0 +1,544 @@
+"""The client: one connection at a time, the rooms that it follows, the requests that have no answer yet.
+
+PROTOCOL.md §7 says what a client owes; the parts decide (`connection.py`, `room.py`, `outbox.py`), this joins them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
+from urllib.parse import urlsplit
+
+from .clock import Alarm, SystemClock
+from .connection import Connection, ConnectionFailed, ConnectionFault, State, TokenProvider, World
+from .cursor import Cursor, CursorStorage
+from .listeners import Listeners, Unsubscribe
+from .outbox import Entry, Outbox, Purpose, Request, RequestError
+from .protocol import (
+    CURSOR_BYTES_MAX,
+    Ack,
+    Degraded,
+    EpochChange,
+    Event,
+    Frame,
+    LogMessage,
+    Position,
+    PresenceChange,
+    PresenceChanges,
+    PresenceCount,
+    Refusal,
+    Reset,
+    ServerMessage,
+    Skip,
+    Welcome,
+    encode,
+    format_event_id,
+    is_retryable,
+    parse_cursor,
+    read_joined,
+)
+from .room import Room
+from .websocket import ask, dial
+
+SENDS_MAX = 256
+"""So many frames may wait for the network before `send` has no place any more."""
+_HOLD_TURNS = 3
+"""For so many turns of the event loop what follows a join's ack waits: whoever waited for the join, in a task of its own
+perhaps, gets his turn to listen."""
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A request whose answer nobody has yet: for showing what is under way."""
+
+    id: str
+    event: str
+    room: Optional[str]
+    data: Any
+    request: Request[Any]
+
+
+class Client:
+    """A client of one user. It connects by itself, and again when a connection breaks.
+
+        async with Client("wss://example.com/ws", token=fetch_token) as client:
+            room = await client.join("chat:lobby", history=50)
+
+    All of it belongs to the event loop in which it connects.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Union[str, TokenProvider, None] = None,
+        cursor: Optional[CursorStorage] = None,
+        world: Optional[World] = None,
+    ) -> None:
+        """A client for a server's URL (`ws://…/ws`; `http://` is taken for it).
+
+        `token` is one, or a function, plain or async, that is asked at every connect. `cursor` keeps how far each room
+        was handled over a restart of the program, for one that keeps itself what it has made of the events before. `world` is for tests.
+
+        Raises `ValueError` for a URL that is none, and what `cursor` raises.
+        """
+        self._world = world or World(SystemClock(), random.SystemRandom().random, dial, ask)
+        self._id_prefix = "".join(f"{int(self._world.random() * 2**32):08x}" for _ in range(2))
+        self._ids_given = 0
+        self._rooms: Dict[str, Room] = {}
+        self._listeners: Dict[str, Listeners[Event[Any]]] = {}
+        self._states: Listeners[State] = Listeners()
+        self._degradations: Listeners[bool] = Listeners()
+        self._is_degraded = False
+        self._is_closed_by_us = False
+        self._welcome: Optional[Welcome] = None
+        self._held: Optional[List[ServerMessage]] = None
+        """What came after a join's ack, until the application had its chance to listen."""
+        self._outbox = Outbox()
+        self._alarm = Alarm(self._world.clock, self._tick)
+        self._cursor = Cursor(cursor, self._world.clock, self._handled)
+        self._connection = Connection(_socket_url(url), token, self._world, _ConnectionOwner(self))
+        self._room_owner = _RoomOwner(self)
+
+    @property
+    def state(self) -> State:
+        """`connecting`, `connected`, `reconnecting`, `refused` or `closed`."""
+        return self._connection.state
+
+    @property
+    def fault(self) -> Optional[ConnectionFault]:
+        """Why there is no connection, as far as the server said; none while there is one."""
+        return self._connection.fault
+
+    @property
+    def user(self) -> Optional[str]:
+        """Who the server says we are; none before the first connection."""
+        return None if self._welcome is None else self._welcome.user
+
+    @property
+    def limits(self) -> Mapping[str, Any]:
+        """The server's limits, by name with unit: `binary_message_bytes`. Empty before the first connection."""
+        return {} if self._welcome is None else self._welcome.limits
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the server says that what rooms are stored in is out of its reach: publishes wait, events come late."""
+        return self._is_degraded
+
+    @property
+    def unsettled(self) -> List[Unsettled]:
+        """The requests that have no answer yet, in the order in which they were made."""
+        return [
+            Unsettled(entry.id, entry.event, entry.room, entry.data, entry.request) for entry in self._outbox.unsettled
+        ]
+
+    async def __aenter__(self) -> Client:
+        """Connects, and waits until it is connected, however often that has to be tried. Raises `ConnectionFailed` if the
+        server refuses it or closes it for good."""
+        self.connect()
+        try:
+            await self._connected()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    def connect(self) -> None:
+        """Begins to connect and returns at once. `async with` does it too, and waits."""
+        self._connection.start()
+
+    def reconnect(self) -> None:
+        """Connects now: after a refusal, with a token that is asked for anew, or instead of waiting for the backoff's end."""
+        self._connection.reconnect()
+
+    async def close(self) -> None:
+        """Ends it for good: what has no answer fails with `outcome_unknown`."""
+        if self.state != "closed":
+            self._is_closed_by_us = True
+            self._connection.close()
+        await self._connection.wait_closed()
+
+    def room(self, name: str) -> Room:
+        """The room of this name, joined or not. Those that the server joins by itself need no `join`."""
+        if name not in self._rooms:
+            self._rooms[name] = Room(name, self._room_owner)
+        return self._rooms[name]
+
+    async def join(self, name: str, *, history: Optional[int] = None, after: Optional[str] = None) -> Room:
+        """Joins a room: `Room.join`."""
+        return await self.room(name).join(history=history, after=after)
+
+    def on(self, event: str, listener: Callable[[Event[Any]], object]) -> Unsubscribe:
+        """Calls `listener` with each event of this name that is for this user or connection alone."""
+        return self._listeners.setdefault(event, Listeners()).add(listener)
+
+    def on_state(self, listener: Callable[[State], object]) -> Unsubscribe:
+        """Calls `listener` with the state, now and after each change."""
+        unsubscribe = self._states.add(listener)
+        listener(self.state)
+        return unsubscribe
+
+    def on_degraded(self, listener: Callable[[bool], object]) -> Unsubscribe:
+        """Calls `listener` after each change of `is_degraded`."""
+        return self._degradations.add(listener)
+
+    def request(self, event: str, data: Any = None) -> Request[Any]:
+        """Sends an event without a room, and waits for its ack where it is awaited: `Room.request`."""
+        return self._request(event, None, data, "application")
+
+    def send(self, event: str, data: Any = None) -> bool:
+        """Sends an event without a room that nobody waits for; false if there is no connection that takes it."""
+        return self._send(event, None, data)
+
+    async def _connected(self) -> None:
+        connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(state: State) -> None:
+            if state in ("connected", "refused", "closed") and not connected.done():
+                connected.set_result(None)
+
+        unsubscribe = self.on_state(told)
+        try:
+            await connected
+        finally:
+            unsubscribe()
+        if self.state in ("refused", "closed"):
+            raise ConnectionFailed(self.state, self.fault)
+
+    def _failure(self) -> Optional[Exception]:
+        """Why nothing comes from any room, if nothing does until the application acts."""
+        if self.state == "closed" and self._is_closed_by_us:
+            return StopAsyncIteration()
+        return ConnectionFailed(self.state, self.fault) if self.state in ("refused", "closed") else None
+
+    def _next_id(self) -> str:
+        self._ids_given += 1
+        return f"{self._id_prefix}-{self._ids_given}"
+
+    def _query(self) -> Dict[str, str]:
+        query = {}
+        if self._welcome is not None:
+            query["session"] = self._welcome.session
+        # No room attaches before our resume, so that a live event can't overtake it.
+        if any(room.position for room in self._followed()):
+            query["resume"] = "wait"
+        # For the rooms that the server joins by itself; the others go on from their join.
+        if self._welcome is None and (cursor := self._cursor.for_handshake()):
+            query["last_event_id"] = cursor
+        return query
+
+    def _followed(self) -> List[Room]:
+        return [room for room in self._rooms.values() if room.is_followed]
+
+    def _handled(self) -> Mapping[str, Position]:
+        positions = ((room.name, room.handled_position) for room in self._followed())
+        return {name: position for name, position in positions if position is not None}
+
+    def _request(self, event: str, room: Optional[str], data: Any, purpose: Purpose) -> Request[Any]:
+        entry = Entry(self._next_id(), purpose, event, room, data, self._world.clock.now())
+        try:
+            if self.state == "closed":
+                raise RequestError("closed", "the client is closed")
+            self._outbox.push(entry)
+        except RequestError as error:
+            entry.request.reject(error)
+        self._flush()
+        return entry.request
+
+    def _send(self, event: str, room: Optional[str], data: Any) -> bool:
+        frame = encode(event, room, data)
+        # Before the rooms are joined again nothing can be sent to them.
+        if not self._connection.is_open or self._outbox.is_resuming or self._connection.waiting >= SENDS_MAX:
+            return False
+        self._connection.send(frame)
+        return True
+
+    async def _join(self, room: Room, history: Optional[int], after: Optional[Position]) -> None:
+        room.follow(after or self._cursor.get(room.name))
+        data: Dict[str, Any] = {}
+        if room.last_event_id is not None:
+            data = {"last_event_id": room.last_event_id}
+        elif history is not None:
+            data = {"history": history}
+        request = self._request("room.join", room.name, data, "join")
+        if not request.is_settled:
+            room.await_join(request.id)
+        await request
+
+    async def _leave(self, room: Room) -> None:
+        if not room.is_followed:
+            return
+        room.forget()
+        self._cursor.forget(room.name)
+        try:
+            await self._request("room.leave", room.name, None, "application")
+        except RequestError as error:
+            # After a reconnect the server knows nothing of a room that was not joined again: that is what was wanted.
+            if error.code != "not_joined":
+                raise
+
+    def _flush(self) -> None:
+        """Sends what can be sent now."""
+        while self._connection.is_open:
+            entry = self._outbox.next_to_send(self._world.clock.now())
+            if entry is None:
+                break
+            self._connection.send(entry.frame)
+        self._alarm.set(self._outbox.next_deadline())
+
+    def _tick(self) -> None:
+        is_stuck = False
+        for entry in self._outbox.overdue(self._world.clock.now()):
+            if entry.purpose == "join":
+                self.room(entry.room or "").forget()
+            # A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
+            is_stuck = is_stuck or entry.purpose in ("rejoin", "resume")
+            self._outbox.take(entry.id)
+            entry.request.reject(_outcome_unknown())
+        if is_stuck:
+            self._connection.restart()
+        self._flush()
+
+    def _changed(self, state: State) -> None:
+        if state == "closed":
+            for entry in self._outbox.take_all():
+                entry.request.reject(_outcome_unknown())
+            self._cursor.save()
+        if state in ("closed", "refused"):
+            for room in self._rooms.values():
+                room.wake_streams()
+        self._states.tell(state)
+
+    def _lost(self) -> None:
+        while self._held is not None:
+            self._deliver_held()
+        for room in self._rooms.values():
+            room.disconnected()
+        for entry in self._outbox.disconnected():
+            self._outbox.take(entry.id)
+            entry.request.resolve({"event_id": entry.published_as})
+        self._alarm.set(self._outbox.next_deadline())
+
+    def _received(self, message: ServerMessage) -> None:
+        if self._held is not None:
+            self._held.append(message)
+            return
+        if isinstance(message, Event):
+            if message.room is not None:
+                self._received_in_room(message.room, message)
+            elif message.event in self._listeners:
+                self._listeners[message.event].tell(message)
+            self._settle_by_own_event(message)
+        elif isinstance(message, (Skip, EpochChange, Reset)):
+            self._received_in_room(message.id.rpartition("@")[0], message)
+        elif isinstance(message, (PresenceChange, PresenceChanges, PresenceCount)):
+            if message.room in self._rooms:
+                self._rooms[message.room].receive_presence(message)
+        elif isinstance(message, Degraded):
+            self._degraded(message.degraded)
+        elif isinstance(message, Welcome):
+            self._welcomed(message)
+            self._flush()
+        elif isinstance(message, Ack):
+            self._acked(message.id, message.data)
+            self._flush()
+        elif isinstance(message, Refusal):
+            self._refused(message)
+            self._flush()
+
+    def _received_in_room(self, name: str, message: LogMessage) -> None:
+        room = self._rooms.get(name)
+        if room is not None and room.receive(message) == "hole":
+            room.await_join(self._rejoin(room))
+            self._flush()
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._welcome = welcome
+        # A server whose stores are out of reach says so behind its welcome.
+        self._degraded(False)
+        known = self._followed()
+        cursor = parse_cursor(welcome.last_event_id, bytes_max=None) or {}
+        for name in welcome.rooms:
+            room = self.room(name)
+            room.follow(cursor.get(name))
+            if room not in known:
+                room.auto_joined()
+        self._resume(known)
+
+    def _degraded(self, degraded: bool) -> None:
+        if degraded != self._is_degraded:
+            self._is_degraded = degraded
+            self._degradations.tell(degraded)
+
+    def _resume(self, known: List[Room]) -> None:
+        """Asks for every room that was known before the welcome, where it is. What does not fit is joined room by room."""
+        id = self._next_id()
+        ids: List[str] = []
+        size = 0
+        for room in known:
+            # The application's own join of the room is sent again, which does the same.
+            if self._outbox.joins(room.name):
+                continue
+            position = room.join_from
+            event_id = None if position is None else format_event_id(room.name, position)
+            size += 0 if event_id is None else len(event_id) + 1
+            if event_id is not None and size <= CURSOR_BYTES_MAX:
+                room.await_join(id)
+                ids.append(event_id)
+            else:
+                room.await_join(self._rejoin(room))
+        if ids:
+            data = {"last_event_id": ",".join(ids)}
+            self._outbox.push(Entry(id, "resume", "session.resume", None, data, self._world.clock.now()))
+
+    def _rejoin(self, room: Room) -> str:
+        """Joins a followed room again, where it is; the request's id."""
+        position = room.join_from
+        data = {} if position is None else {"last_event_id": format_event_id(room.name, position)}
+        entry = Entry(self._next_id(), "rejoin", "room.join", room.name, data, self._world.clock.now())
+        self._outbox.push(entry)
+        return entry.id
+
+    def _acked(self, id: str, data: Any) -> None:
+        entry = self._outbox.take(id)
+        if entry is None:
+            return
+        if entry.purpose in ("join", "rejoin"):
+            joined = read_joined(data)
+            if joined is not None:
+                self.room(entry.room or "").attached(id, joined)
+        elif entry.purpose == "resume":
+            rooms = data.get("rooms") if isinstance(data, dict) else None
+            for name, outcome in rooms.items() if isinstance(rooms, dict) else ():
+                joined = read_joined(outcome)
+                if name not in self._rooms:
+                    continue
+                if joined is not None:
+                    self._rooms[name].attached(id, joined)
+                else:
+                    code = outcome.get("error") if isinstance(outcome, dict) else None
+                    self._refused_room(self._rooms[name], id, str(code))
+        # An answer that says nothing of a room, or nothing that can be read, has not joined it.
+        for room in self._awaiting(id):
+            self._refused_room(room, id, "other")
+        entry.request.resolve(data)
+        if entry.purpose == "join":
+            self._hold()
+
+    def _refused(self, refusal: Refusal) -> None:
+        entry = None if refusal.id is None else self._outbox.get(refusal.id)
+        if entry is None:
+            return
+        if is_retryable(refusal.code):
+            self._outbox.retry_later(entry, refusal.retry_after_ms, self._world.clock.now())
+            return
+        self._outbox.take(entry.id)
+        for room in self._awaiting(entry.id):
+            # Room by room, so that each has its own answer.
+            if entry.purpose == "resume":
+                room.await_join(self._rejoin(room))
+            elif entry.purpose == "join":
+                room.forget()
+            else:
+                self._refused_room(room, entry.id, refusal.code)
+        entry.request.reject(RequestError(refusal.code, refusal.message, refusal.pointer))
+
+    def _refused_room(self, room: Room, id: str, code: str) -> None:
+        """A room that the client followed was not joined again by the request with this id."""
+        if not room.is_awaiting(id):
+            return
+        if is_retryable(code):
+            room.await_join(self._rejoin(room))
+        else:
+            room.forget(code)
+
+    def _awaiting(self, id: str) -> List[Room]:
+        return [room for room in self._rooms.values() if room.is_awaiting(id)]
+
+    def _settle_by_own_event(self, event: Event[Any]) -> None:
+        """An event that this client caused answers its request, also in a replay after the ack was lost."""
+        if event.from_ is None or event.from_ != self.user or event.re is None or event.id is None:
+            return
+        entry = self._outbox.get(event.re)
+        if entry is None or entry.purpose != "application":
+            return
+        if entry.stage == "sent":
+            # An ack is still to come on the connection that the request went over, and may say more.
+            entry.published_as = event.id
+        else:
+            self._outbox.take(entry.id)
+            entry.request.resolve({"event_id": event.id})
+            self._flush()
+
+    def _hold(self) -> None:
+        """Several messages may come at once: who waited for the join gets his turn before the next."""
+        self._held = self._held or []
+        self._release(_HOLD_TURNS)
+
+    def _release(self, turns: int) -> None:
+        if turns > 0:
+            self._world.clock.call_later(0, lambda: self._release(turns - 1))
+        elif self._held is not None:
+            self._deliver_held()
+
+    def _deliver_held(self) -> None:
+        """A join's ack among them holds the rest back again."""
+        messages, self._held = self._held or [], None
+        for message in messages:
+            self._received(message)
+
+
+class _ConnectionOwner:
+    """What the connection needs of the client."""
+
+    def __init__(self, client: Client) -> None:
+        self.query = client._query
+        self.message = client._received
+        self.lost = client._lost
+        self.changed = client._changed
+
+    def heartbeat(self) -> Frame:
+        return encode("presence.heartbeat")
+
+
+class _RoomOwner:
+    """What rooms need of the client."""
+
+    def __init__(self, client: Client) -> None:
+        self.join = client._join
+        self.leave = client._leave
+        self._client = client
+        self.failure = client._failure
+        self.handled = client._cursor.moved
+        self.send = client._send
+
+    def rejoin(self, room: Room) -> str:
+        id = self._client._rejoin(room)
+        self._client._flush()
+        return id
+
+    def request(self, event: str, room: str, data: Any) -> Request[Any]:
+        return self._client._request(event, room, data, "application")
+
+
+def _outcome_unknown() -> RequestError:
+    return RequestError("outcome_unknown", "no answer came: it may have been served or not")
+
+
+def _socket_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
+    if scheme not in ("ws", "wss") or not urlsplit(url).hostname:
+        raise ValueError(f"{url!r} is no URL of a server: ws://HOST/ws")
+    return f"{scheme}{separator}{rest}"

@@ -1,0 +1,222 @@
+"""Requests that have no answer yet, in the order in which they were made. PROTOCOL.md §2, §3 and §7.
+
+A request leaves it exactly once, when it settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any, Callable, Generator, Generic, List, Literal, Optional, Set, TypeVar
+
+from .protocol import Frame, encode, is_reserved
+
+T = TypeVar("T")
+
+GIVE_UP_AFTER_S = 120.0
+"""How long a request may stay without an answer before it settles as unknown."""
+_RETRY_STEP_S = 1.0
+"""The wait before a retry when the server named none; it grows with every attempt of the request."""
+_RETRY_MAX_S = 30.0
+REQUESTS_MAX = 256
+"""So many requests of the application may wait. One more fails with `queue_full`."""
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+"""With so many bytes."""
+
+
+class RequestError(Exception):
+    """Why a request failed.
+
+    `code` is the server's error code, or `outcome_unknown` (no answer came in two minutes, or before the client was
+    closed: it may have been served or not), `queue_full` or `closed`.
+    """
+
+    def __init__(self, code: str, message: str, pointer: Optional[str] = None) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
+        self.pointer = pointer
+        """Where in `data` the fault is, for `schema`."""
+
+
+class Request(Generic[T]):
+    """The answer to come: await it. It is under way whether or not anybody does."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        """The id under which it is asked: the `re` of the event that it leads to."""
+        self._answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiters: List[asyncio.Future[None]] = []
+        self._is_asked_for = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the answer is there, or it is known that none comes."""
+        return self._answer.done()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._is_asked_for = True
+        if not self._answer.done():
+            # A future of its own: who stops waiting does not take the request back.
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
+        return self._answer.result()
+
+    def on_settled(self, call: Callable[[Request[T]], None]) -> None:
+        """Calls once the answer is there: with it, `result` no longer waits."""
+        self._is_asked_for = True
+        self._answer.add_done_callback(lambda _: call(self))
+
+    def result(self) -> T:
+        """The answer, or the `RequestError`, of what is settled."""
+        return self._answer.result()
+
+    def resolve(self, answer: T) -> None:
+        self._answer.set_result(answer)
+        self._wake()
+
+    def reject(self, error: RequestError) -> None:
+        self._answer.set_exception(error)
+        if self._is_asked_for:
+            # Who has asked and stopped waiting does not want to know.
+            self._answer.exception()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+Purpose = Literal["application", "join", "rejoin", "resume"]
+"""Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole; the
+client's own `session.resume`, before which nothing else is sent."""
+
+
+class Entry:
+    """A request on its way."""
+
+    def __init__(self, id: str, purpose: Purpose, event: str, room: Optional[str], data: Any, asked_at: float) -> None:
+        self.id = id
+        self.purpose = purpose
+        self.event = event
+        self.room = room
+        self.data = data
+        self.frame: Frame = encode(event, room, data, id)
+        self.bytes = len(self.frame if isinstance(self.frame, bytes) else self.frame.encode())
+        self.gives_up_at = asked_at + GIVE_UP_AFTER_S
+        self.stage: Literal["unsent", "sent", "waits"] = "unsent"
+        self.retry_at = math.inf
+        """When it is sent again, while it waits: the server has refused it for now."""
+        self.attempts = 0
+        self.published_as: Optional[str] = None
+        """The event that it led to came, its ack did not yet."""
+        self.request: Request[Any] = Request(id)
+        if not self.is_the_applications:
+            self.request.on_settled(lambda _: None)
+
+    @property
+    def is_the_applications(self) -> bool:
+        return self.purpose in ("application", "join")
+
+
+class Outbox:
+    def __init__(self) -> None:
+        self._entries: List[Entry] = []
+
+    @property
+    def unsettled(self) -> List[Entry]:
+        """The application's own events, in the order in which they were made."""
+        return [entry for entry in self._entries if entry.purpose == "application" and not is_reserved(entry.event)]
+
+    def push(self, entry: Entry) -> None:
+        """Puts a request in; raises `RequestError` if the application has too many in it."""
+        if entry.is_the_applications:
+            own = [other for other in self._entries if other.is_the_applications]
+            if len(own) >= REQUESTS_MAX or sum(other.bytes for other in own) + entry.bytes > REQUEST_BYTES_MAX:
+                raise RequestError("queue_full", "too many requests wait for the connection")
+            self._entries.append(entry)
+        elif entry.purpose == "resume":
+            self._entries.insert(0, entry)
+        else:
+            # The client's own come first: what the application sends to a room needs the room to be joined.
+            first = (index for index, other in enumerate(self._entries) if other.is_the_applications)
+            self._entries.insert(next(first, len(self._entries)), entry)
+
+    def get(self, id: str) -> Optional[Entry]:
+        return next((entry for entry in self._entries if entry.id == id), None)
+
+    def take(self, id: str) -> Optional[Entry]:
+        """Takes a request out: whoever calls it settles it."""
+        found = self.get(id)
+        if found is not None:
+            self._entries.remove(found)
+        return found
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether a `session.resume` has no answer yet."""
+        return bool(self._entries) and self._entries[0].purpose == "resume"
+
+    def joins(self, room: str) -> bool:
+        """Whether a join of this room is under way."""
+        return any(entry.purpose in ("join", "rejoin") and entry.room == room for entry in self._entries)
+
+    def retry_later(self, entry: Entry, retry_after_ms: Optional[float], now: float) -> None:
+        """The server refused it for now: the same goes again after a while, and nothing later to its room first."""
+        entry.attempts += 1
+        step_s = min(_RETRY_STEP_S * entry.attempts, _RETRY_MAX_S)
+        wait_s = step_s if retry_after_ms is None else retry_after_ms / 1000
+        entry.stage = "waits"
+        entry.retry_at = now + min(wait_s, GIVE_UP_AFTER_S)
+
+    def next_to_send(self, now: float) -> Optional[Entry]:
+        """The next request to send, which counts as sent from here on."""
+        held_rooms: Set[Optional[str]] = set()
+        moving_rooms: Set[Optional[str]] = set()
+        for entry in self._entries:
+            if entry.stage == "waits" and entry.retry_at <= now:
+                entry.stage = "unsent"
+            # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
+            # after what was asked later.
+            moves = entry.purpose in ("join", "rejoin") or entry.event == "room.leave"
+            is_behind = moves and entry.room in moving_rooms
+            if moves:
+                moving_rooms.add(entry.room)
+            is_held = is_behind or (entry.purpose == "application" and entry.room in held_rooms)
+            if entry.stage == "unsent" and not is_held:
+                entry.stage = "sent"
+                return entry
+            if entry.purpose == "resume":
+                return None
+            if is_held or entry.stage == "waits":
+                held_rooms.add(entry.room)
+        return None
+
+    def disconnected(self) -> List[Entry]:
+        """The connection is gone: what has no answer goes again on the next one. The client's own do not, since a resume
+        takes their place. What is known to be published comes back, to be settled."""
+        self._entries = [entry for entry in self._entries if entry.is_the_applications]
+        for entry in self._entries:
+            if entry.stage == "sent":
+                entry.stage = "unsent"
+        return [entry for entry in self._entries if entry.published_as is not None]
+
+    def overdue(self, now: float) -> List[Entry]:
+        """The requests that have been without an answer for too long."""
+        return [entry for entry in self._entries if now >= entry.gives_up_at]
+
+    def next_deadline(self) -> float:
+        """When something of it is due next; never is infinite."""
+        deadline = math.inf
+        for entry in self._entries:
+            deadline = min(deadline, entry.gives_up_at)
+            if entry.stage == "waits":
+                deadline = min(deadline, entry.retry_at)
+        return deadline
+
+    def take_all(self) -> List[Entry]:
+        """Everything that is left, for settling all of it."""
+        entries, self._entries = self._entries, []
+        return entries

@@ -1,0 +1,79 @@
+"""Which request goes when: what was asked later of a room must not take effect before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, List, Optional
+
+from tidings_client.outbox import Entry, Outbox, Purpose
+
+
+def push(outbox: Outbox, id: str, event: str, room: Optional[str], purpose: Purpose, data: Any = None) -> None:
+    outbox.push(Entry(id, purpose, event, room, data, 0.0))
+
+
+def sendable(outbox: Outbox, now: float) -> List[str]:
+    """The ids of everything that can be sent now."""
+    ids: List[str] = []
+    while True:
+        entry = outbox.next_to_send(now)
+        if entry is None:
+            return ids
+        ids.append(entry.id)
+
+
+def later(outbox: Outbox, id: str, retry_after_ms: Optional[float], now: float) -> Entry:
+    entry = outbox.get(id)
+    assert entry is not None
+    outbox.retry_later(entry, retry_after_ms, now)
+    return entry
+
+
+async def test_a_join_waits_for_the_leave_of_its_room_and_other_rooms_wait_for_nothing() -> None:
+    outbox = Outbox()
+    push(outbox, "leave", "room.leave", "a", "application")
+    push(outbox, "join", "room.join", "a", "join", {})
+    push(outbox, "say", "say", "a", "application", 1)
+    push(outbox, "other", "room.join", "b", "join", {})
+    assert sendable(outbox, 0) == ["leave", "other"]
+    later(outbox, "leave", 100, 0)
+    assert sendable(outbox, 0.05) == []
+    assert sendable(outbox, 0.1) == ["leave"]
+    outbox.take("leave")
+    assert sendable(outbox, 0.1) == ["join", "say"]
+
+
+async def test_what_waits_holds_its_own_room_and_what_has_none_holds_what_has_none() -> None:
+    outbox = Outbox()
+    push(outbox, "a1", "say", "a", "application")
+    push(outbox, "n1", "order", None, "application")
+    assert sendable(outbox, 0) == ["a1", "n1"]
+    later(outbox, "a1", 1000, 0)
+    push(outbox, "a2", "say", "a", "application")
+    push(outbox, "b1", "say", "b", "application")
+    push(outbox, "n2", "order", None, "application")
+    assert sendable(outbox, 0) == ["b1", "n2"]
+    assert sendable(outbox, 1) == ["a1", "a2"]
+
+
+async def test_the_clients_own_come_first_and_nothing_overtakes_a_resume() -> None:
+    outbox = Outbox()
+    push(outbox, "say", "say", "a", "application")
+    push(outbox, "rejoin", "room.join", "a", "rejoin", {})
+    push(outbox, "resume", "session.resume", None, "resume", {})
+    assert outbox.is_resuming
+    assert sendable(outbox, 0) == ["resume"]
+    outbox.take("resume")
+    assert sendable(outbox, 0) == ["rejoin", "say"]
+    assert [entry.id for entry in outbox.disconnected()] == []
+    assert sendable(outbox, 0) == ["say"], "a resume takes the place of the client's own"
+
+
+async def test_the_wait_before_a_retry_grows_and_has_an_end() -> None:
+    outbox = Outbox()
+    push(outbox, "say", "say", "a", "application")
+    assert [later(outbox, "say", None, 0).retry_at for _ in range(40)][::13] == [1, 14, 27, 30]
+    assert later(outbox, "say", 1e9, 0).retry_at == 120
+    assert outbox.next_deadline() == 120
+    outbox.take("say")
+    assert outbox.next_deadline() == math.inf
