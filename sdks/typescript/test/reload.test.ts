@@ -35,7 +35,7 @@ test("what was under way is sent again after a reload, under its id, when the ro
   await join;
   await reloaded.clock.advance(1);
   assert.equal(reloaded.sent()?.id, text.id);
-  assert.ok(reloaded.simulation.socket.sent.shift() instanceof Uint8Array);
+  assert.ok(reloaded.simulation.socket.sent.shift() instanceof Uint8Array, "bytes go as bytes again");
   reloaded.ack(text.id, { event_id: "r@k3f9a1qz.1", duplicate: true });
   reloaded.ack(image.id, { event_id: "r@k3f9a1qz.2", duplicate: false });
   assert.deepEqual((await Promise.all(answers)).length, 2);
@@ -81,7 +81,7 @@ test("rooms that the server joins by itself go on where the page was, by the han
   storage.setItem("c", ["auto@k3f9a1qz.4", "later@k3f9a1qz.9", ...kept].join());
   const { simulation, client, next, sent, ack } = await connected({ cursor }, { rooms: ["auto"], last_event_id: "auto@k3f9a1qz.4" });
   const asked = simulation.socket.url.searchParams.get("last_event_id")!;
-  assert.ok(asked.startsWith("auto@k3f9a1qz.4,later@k3f9a1qz.9,") && asked.length <= 4096 && asked.length > 3900);
+  assert.ok(asked.startsWith("auto@k3f9a1qz.4,later@k3f9a1qz.9,") && asked.length <= 4096 && asked.length > 3900, asked);
   assert.match(asked, /@k3f9a1qz\.\d+$/);
   const seen: unknown[] = [];
   client.room("auto").onEvent(({ data }) => seen.push(data));
@@ -100,7 +100,7 @@ test("rooms that the server joins by itself go on where the page was, by the han
   const left = client.room("auto").leave();
   ack(sent()?.id);
   await left;
-  assert.ok(storage.items.get("c")!.startsWith("later@k3f9a1qz.9,"));
+  assert.ok(storage.items.get("c")!.startsWith("later@k3f9a1qz.9,"), "the room that was left is not");
 });
 
 test("a join that nobody answers for two minutes forgets no position", async () => {

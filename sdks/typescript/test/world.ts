@@ -17,7 +17,8 @@ export class SimulatedClock implements Clock {
 
   setTimeout(call: () => void, afterMs: number): unknown {
     const id = ++this.#nextId;
-    this.#timers.set(id, { at: this.#now + afterMs, call });
+    // In whole milliseconds, as platforms have them.
+    this.#timers.set(id, { at: this.#now + Math.ceil(afterMs), call });
     return id;
   }
 

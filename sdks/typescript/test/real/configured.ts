@@ -2,7 +2,9 @@
 
 import { ServerProcess } from "../../../../pages/test/servers.ts";
 
-const CONFIG = `
+const config = (allowedOrigins: readonly string[]) => `
+allowed_origins = ${JSON.stringify(allowedOrigins)}
+
 [auth]
 secret_file = "secret"
 
@@ -17,10 +19,14 @@ ephemeral = ["typing"]
 messages_per_second = 100000
 messages_burst = 100000
 messages_per_second_per_user = 100000
+idempotency_ids_per_user_max = 1000000
 `;
 
 export { mint, Network, ServerProcess } from "../../../../pages/test/servers.ts";
 
-export const startServer = (...options: string[]): Promise<ServerProcess> => ServerProcess.configured(CONFIG, ...options);
+/** Pages of these origins may connect, and its drain takes so long. */
+export function startServer({ allowedOrigins = [] as string[], drainWindow = "1s" } = {}): Promise<ServerProcess> {
+  return ServerProcess.configured(config(allowedOrigins), "--drain-window", drainWindow);
+}
 
 export const socketOf = ({ port }: { port: number }): string => `ws://127.0.0.1:${port}/ws`;

@@ -56,7 +56,7 @@ class Driver {
 }
 
 let server: ServerProcess;
-before(async () => (server = await startServer("--drain-window", "1s")));
+before(async () => (server = await startServer()));
 after(() => server.end());
 
 test("a conversation: acks, history, presence, bytes, a cut, a restart of the server, a close", async (context) => {
