@@ -6,7 +6,8 @@
  * stands there.
  */
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { appendFileSync, closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -16,8 +17,10 @@ import { fileURLToPath } from "node:url";
 const TARGET = process.env.TIDINGS_TARGET ?? fileURLToPath(new URL("../../target/debug/", import.meta.url));
 
 const KEPT = process.env.TIDINGS_TEST_LOGS;
-/** What the secret of `tidings dev` may be, hexadecimal digits; the canary in all secrets of tests is in it. */
-const DEV_SECRET = Buffer.from("canary-bird of the pages' tests!").toString("hex");
+/** The canary in all secrets of tests is in it. */
+const SECRET = "canary-bird of the pages' tests!";
+/** As `tidings dev` has it. */
+const DEV_SECRET = Buffer.from(SECRET).toString("hex");
 
 function keptFile(kind: string, of: string): string | undefined {
   return KEPT && join(KEPT, `${kind}-${of}-${process.pid}.log`);
@@ -38,6 +41,23 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+/** A token that a `ServerProcess.configured` believes, good for an hour. */
+export function mint(claims: { sub: string; exp?: number; rooms?: string[] }): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + 3600;
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ exp, aud: "tidings", note: "canary-bird of the claims", ...claims })}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
+}
+
+/** Whether a server answers at this port; while it is still starting, nobody does. */
+async function answers(port: number): Promise<boolean> {
+  try {
+    return (await fetch(`http://127.0.0.1:${port}/health/live`)).ok;
+  } catch {
+    return false;
+  }
+}
+
 /** A server process that can be killed and started again on the same port with the same files. */
 export class ServerProcess {
   readonly port: number;
@@ -54,6 +74,15 @@ export class ServerProcess {
   /** `tidings dev` */
   static dev(): Promise<ServerProcess> {
     return ServerProcess.#start((port) => ["tidings", "dev", "--listen", `127.0.0.1:${port}`]);
+  }
+
+  /** `tidings serve` with this configuration, whose secret is the file `secret`. */
+  static configured(config: string, ...options: string[]): Promise<ServerProcess> {
+    return ServerProcess.#start((port, folder) => {
+      writeFileSync(join(folder, "tidings.toml"), config);
+      writeFileSync(join(folder, "secret"), SECRET);
+      return ["tidings", "serve", "--config", join(folder, "tidings.toml"), "--listen", `127.0.0.1:${port}`, ...options];
+    });
   }
 
   /** `examples/chat` on a database of its own. */
@@ -96,28 +125,43 @@ export class ServerProcess {
     const child = spawn(join(TARGET, program!), args, { env, stdio: ["ignore", "pipe", log] });
     if (log !== "inherit") closeSync(log);
     this.#process = child;
-    await new Promise<void>((resolve, reject) => {
-      child.stdout!.on("data", (text: Buffer) => text.includes("http://") && resolve());
+    const ended = new Promise<never>((_, reject) => {
       child.once("error", reject);
       child.once("exit", (code) => reject(new Error(`${program} ended with ${code}; is it built?`)));
     });
+    // That it ends later is no news to anybody.
+    ended.catch(() => {});
+    const greeting = new Promise<void>((resolve) => {
+      child.stdout!.on("data", (text: Buffer) => text.includes("http://") && resolve());
+    });
+    await Promise.race([ended, args[0] === "serve" ? this.#answers() : greeting]);
+  }
+
+  async #answers(): Promise<void> {
+    while (this.#process && !(await answers(this.port))) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+
+  /** What `tidings token` prints for a user of `tidings dev`. */
+  devToken(user: string): string {
+    const env = { ...process.env, TIDINGS_HOME: this.#folder };
+    return execFileSync(join(TARGET, "tidings"), ["token", "--user", user], { env, encoding: "utf8" }).trim();
   }
 
   /** The applications of the examples have no page of metrics. */
   async #keepMetrics(): Promise<void> {
-    const [program] = this.#command;
-    if (!KEPT || program !== "tidings" || !this.#process) return;
+    const [program, command] = this.#command;
+    if (!KEPT || program !== "tidings" || command !== "dev" || !this.#process) return;
     const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
     keep("metrics", program, await answer.text());
   }
 
-  /** `kill -9` */
-  async kill(): Promise<void> {
+  /** `kill -9`, or the signal by which an operator ends it. */
+  async kill(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
     const child = this.#process;
     this.#process = null;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once("exit", resolve));
-    child.kill("SIGKILL");
+    child.kill(signal);
     await ended;
   }
 

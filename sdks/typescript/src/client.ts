@@ -5,29 +5,33 @@
  */
 
 import { Alarm, systemClock } from "./clock.ts";
-import { Connection, type ConnectionFault, type Socket, type State, type TokenProvider, type World } from "./connection.ts";
-import { Listeners, type Unsubscribe } from "./listeners.ts";
-import { Outbox, RequestError, type Entry, type OutboxStorage, type Purpose, type Request } from "./outbox.ts";
+import { Connection, type ConnectionFault, type State, type TokenProvider, type WebSocketClass, type World } from "./connection.ts";
+import { Cursor } from "./cursor.ts";
+import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
+import { Outbox, RequestError, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
   CURSOR_BYTES_MAX,
   encode,
-  formatEventId,
   isRetryable,
   parseCursor,
+  parseEventId,
+  type ClientMessage,
   type Event,
   type Joined,
   type Refusal,
   type ServerMessage,
+  type Unmapped,
   type Welcome,
 } from "./protocol.ts";
-import { Room, type RoomOwner } from "./room.ts";
+import { Room, type AnyRoom, type RoomOwner } from "./room.ts";
+import type { StorageSlot } from "./storage.ts";
 
 /** A request whose answer nobody has yet: for showing what is under way. */
 export interface Unsettled {
   readonly id: string;
   readonly event: string;
-  readonly room: string | undefined;
-  readonly data: unknown;
+  readonly room?: string | undefined;
+  readonly data?: unknown;
   readonly answer: Promise<unknown>;
 }
 
@@ -35,45 +39,66 @@ export interface ClientOptions {
   /** A token, or where one comes from: asked at every connect. */
   readonly token?: string | TokenProvider;
   /** Keeps requests without an answer over a reload of the page: `{ storage: sessionStorage, key: "outbox:" + user }`. */
-  readonly outbox?: OutboxStorage;
-  /** For tests, and for where there is no WebSocket of the platform's own. */
+  readonly outbox?: StorageSlot;
+  /**
+   * Keeps how far each room was handled over a reload of the page: `{ storage: sessionStorage, key: "cursor:" + user }`. The
+   * first join of a room then goes on from there. For an application that keeps itself what it has made of the events before.
+   */
+  readonly cursor?: StorageSlot;
+  /** Where the platform has none, as Node before 22: that of the package `ws`. */
+  readonly WebSocket?: WebSocketClass;
+  /** For tests: time, chance and the network. */
   readonly world?: Partial<World>;
 }
 
-export class Client {
+/** A client and its connection. `Events` maps the names of events to their `data`; without it they are unknown. */
+export class Client<Events = unknown> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
+  readonly #cursor: Cursor;
   readonly #world: World;
-  readonly #rooms = new Map<string, Room>();
+  readonly #rooms = new Map<string, AnyRoom>();
   readonly #roomOwner: RoomOwner;
-  readonly #listeners = new Map<string, Listeners<Event>>();
+  readonly #listeners = new EventListeners();
   readonly #states = new Listeners<State>();
+  readonly #degradations = new Listeners<boolean>();
   readonly #alarm: Alarm;
   readonly #idPrefix: string;
-  readonly #online = () => this.state !== "refused" && this.reconnect();
+  readonly #awake = ({ type }: { type: string }) => {
+    const isSeen = type === "online" || document.visibilityState === "visible";
+    if (isSeen && this.state !== "refused") this.reconnect();
+  };
   #idsGiven = 0;
   #welcome: Welcome | null = null;
+  #isDegraded = false;
   /** What came after a join's ack, until the application had its chance to listen. */
   #held: ServerMessage[] | null = null;
 
-  /** A client that connects at once. `url` may be relative to the page's: `/ws`. */
+  /**
+   * A client that connects at once. `url` may be relative to the page's: `/ws`. Throws where there is no WebSocket, and
+   * for what is no URL.
+   */
   constructor(url: string | URL, options: ClientOptions = {}) {
     this.#world = {
       clock: systemClock,
       random: Math.random,
-      WebSocket: globalThis.WebSocket as unknown as new (url: string, protocols: string[]) => Socket,
+      WebSocket: options.WebSocket ?? globalThis.WebSocket,
       fetch: (url) => fetch(url, { cache: "no-store", credentials: "omit" }),
       ...options.world,
     };
     const { clock } = this.#world;
+    if (!this.#world.WebSocket)
+      throw new Error("no WebSocket here: npm install ws, and give its WebSocket to new Client(url, { WebSocket })");
     this.#idPrefix = randomPrefix(this.#world.random);
     this.#alarm = new Alarm(clock, () => this.#tick());
     this.#outbox = new Outbox(options.outbox, clock.now());
+    this.#cursor = new Cursor(options.cursor);
     this.#roomOwner = {
       join: (room, history) => this.#join(room, history),
       leave: (room) => this.#leave(room),
-      request: <T>(event: string, room: string, data: unknown) => this.#request<T>({ event, room, data }, "application"),
+      request: <T>(event: string, room: string, data: unknown) => this.#request<T>({ event, room, data }),
       send: (event, room, data) => this.#send(event, data, room),
+      moved: (room) => this.#cursor.set(room.name, room.position),
     };
     const { token } = options;
     this.#connection = new Connection(
@@ -81,7 +106,7 @@ export class Client {
       typeof token === "string" ? () => token : token,
       this.#world,
       {
-        query: () => this.#query(),
+        ask: (query) => this.#ask(query),
         message: (message) => this.#received(message),
         lost: () => this.#lost(),
         changed: (state) => this.#changed(state),
@@ -89,8 +114,9 @@ export class Client {
       },
     );
     this.#tick();
-    // A browser that has its network back need not wait for the end of a backoff.
-    globalThis.addEventListener?.("online", this.#online);
+    // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
+    globalThis.addEventListener?.("online", this.#awake);
+    globalThis.addEventListener?.("visibilitychange", this.#awake);
   }
 
   get state(): State {
@@ -112,28 +138,33 @@ export class Client {
     return this.#welcome?.limits ?? {};
   }
 
+  /** Whether what rooms are stored in is out of the server's reach: requests then wait, and events come late. */
+  get isDegraded(): boolean {
+    return this.#isDegraded;
+  }
+
   /** The requests that have no answer yet, those of the page before the reload included. */
   get unsettled(): readonly Unsettled[] {
-    return this.#outbox.unsettled.map(({ id, message: { event, room, data }, answer }) => ({ id, event, room, data, answer }));
+    return this.#outbox.unsettled.map(({ message, answer }) => ({ ...message, answer }));
   }
 
   /** The room of this name, joined or not. Those that the server joins by itself need no `join`. */
-  room(name: string): Room {
+  room(name: string): Room<Events> {
     let room = this.#rooms.get(name);
-    if (!room) this.#rooms.set(name, (room = new Room(name, this.#roomOwner)));
+    if (!room) this.#rooms.set(name, (room = new Room(name, this.#roomOwner, this.#cursor.get(name))));
     return room;
   }
 
   /** Joins a room, with so many of its last events. */
-  join(name: string, options: { history?: number } = {}): Promise<Room> {
+  join(name: string, options: { history?: number } = {}): Promise<Room<Events>> {
     return this.room(name).join(options);
   }
 
   /** Calls `listener` with each event of this name that is for this user or connection alone. */
-  on<T = unknown>(event: string, listener: (event: Event<T>) => void): Unsubscribe {
-    let listeners = this.#listeners.get(event);
-    if (!listeners) this.#listeners.set(event, (listeners = new Listeners()));
-    return listeners.add(listener as (event: Event) => void);
+  on<T = unknown>(event: Unmapped<Events>, listener: (event: Event<T>) => void): Unsubscribe;
+  on<Name extends keyof Events & string>(event: Name, listener: (event: Event<Events[Name]>) => void): Unsubscribe;
+  on(event: string, listener: (event: Event<never>) => void): Unsubscribe {
+    return this.#listeners.add(event, listener);
   }
 
   /** Calls `listener` with the state, now and after each change. */
@@ -143,9 +174,14 @@ export class Client {
     return unsubscribe;
   }
 
+  /** Calls `listener` after each change of `isDegraded`. */
+  onDegraded(listener: (isDegraded: boolean) => void): Unsubscribe {
+    return this.#degradations.add(listener);
+  }
+
   /** Sends an event without a room and waits for its ack; it counts once, whatever the network does. */
   request<T = unknown>(event: string, data?: unknown): Request<T> {
-    return this.#request<T>({ event, data }, "application");
+    return this.#request<T>({ event, data });
   }
 
   /** Sends an event that nobody waits for; false if there is no connection to send it over. */
@@ -168,29 +204,30 @@ export class Client {
     return `${this.#idPrefix}-${this.#idsGiven}`;
   }
 
-  #query(): Record<string, string> {
-    const query: Record<string, string> = {};
-    if (this.#welcome) query.session = this.#welcome.session;
+  #ask(query: URLSearchParams): void {
+    const cursor = this.#cursor.toHandshake();
+    if (this.#welcome) query.set("session", this.#welcome.session);
+    // For the rooms that the server joins by itself after a reload; the others go on from their join.
+    else if (cursor) query.set("last_event_id", cursor);
     // No room attaches before our resume, so that a live event can't overtake it.
-    if (this.#followed().some((room) => room.position)) query.resume = "wait";
-    return query;
+    if (this.#followed().some((room) => room.position)) query.set("resume", "wait");
   }
 
-  #followed(): Room[] {
+  #followed(): AnyRoom[] {
     return [...this.#rooms.values()].filter((room) => room.isFollowed);
   }
 
-  #request<T>(message: { event: string; room?: string; data?: unknown }, purpose: Purpose): Request<T> {
+  #push(message: ClientMessage & { id: string }, purpose: Purpose): Entry {
+    if (this.state === "closed") throw new RequestError("closed", "the client is closed");
+    return this.#outbox.push(message, purpose, this.#world.clock.now());
+  }
+
+  #request<T>(message: ClientMessage): Request<T> {
     const id = this.#nextId();
-    let answer: Promise<unknown>;
-    try {
-      if (this.state === "closed") throw new RequestError("closed", "the client is closed");
-      answer = this.#outbox.push({ ...message, id }, purpose, this.#world.clock.now()).answer;
-    } catch (error) {
-      answer = Promise.reject(error);
-    }
+    // Whatever is wrong with it is told by the promise too.
+    const answer = (async () => this.#push({ ...message, id }, "application").answer as T)();
     this.#flush();
-    return Object.assign(answer as Promise<T>, { id });
+    return Object.assign(answer, { id });
   }
 
   #send(event: string, data: unknown, room?: string): boolean {
@@ -200,20 +237,26 @@ export class Client {
     return true;
   }
 
-  async #join(room: Room, history: number | undefined): Promise<void> {
-    room.follow(null);
-    const position = room.position && formatEventId(room.name, room.position);
-    const data = position ? { last_event_id: position } : history === undefined ? {} : { history };
-    const request = this.#request({ event: "room.join", room: room.name, data }, "join");
-    room.awaitJoin(request.id);
-    await request;
+  /** Asks to join a room: where it is, or else with so many of its last events. */
+  #askToJoin(room: AnyRoom, purpose: Purpose, history?: number): Promise<unknown> {
+    const { name, lastEventId } = room;
+    const data = lastEventId ? { last_event_id: lastEventId } : { history };
+    const { id, answer } = this.#push({ event: "room.join", room: name, data, id: this.#nextId() }, purpose);
+    room.awaitJoin(id);
+    return answer;
   }
 
-  async #leave(room: Room): Promise<void> {
+  async #join(room: AnyRoom, history: number | undefined): Promise<void> {
+    const answer = this.#askToJoin(room, "join", history);
+    this.#flush();
+    await answer;
+  }
+
+  async #leave(room: AnyRoom): Promise<void> {
     if (!room.isFollowed) return;
     room.forget();
     try {
-      await this.#request({ event: "room.leave", room: room.name }, "application");
+      await this.#request({ event: "room.leave", room: room.name });
     } catch (error) {
       // After a reconnect the server knows nothing of a room that was not joined again: that is what was wanted.
       if (!(error instanceof RequestError && error.code === "not_joined")) throw error;
@@ -235,7 +278,7 @@ export class Client {
   #tick(): void {
     let isStuck = false;
     for (const { id, purpose, message } of this.#outbox.overdue(this.#world.clock.now())) {
-      if (purpose === "join") this.#rooms.get(message.room ?? "")?.forget();
+      if (purpose === "join") this.#rooms.get(message.room ?? "")?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
       isStuck ||= purpose === "rejoin" || purpose === "resume";
       this.#outbox.take(id)?.reject(outcomeUnknown());
@@ -246,7 +289,8 @@ export class Client {
 
   #changed(state: State): void {
     if (state === "closed") {
-      globalThis.removeEventListener?.("online", this.#online);
+      globalThis.removeEventListener?.("online", this.#awake);
+      globalThis.removeEventListener?.("visibilitychange", this.#awake);
       for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
     }
     this.#states.tell(state);
@@ -275,7 +319,7 @@ export class Client {
         if (message.id !== null) this.#refused(message.id, message);
         break;
       case "event":
-        if (message.room === null) this.#listeners.get(message.event)?.tell(message);
+        if (message.room === null) this.#listeners.tell(message);
         else this.#receivedInRoom(message.room, message);
         this.#settleByOwnEvent(message);
         break;
@@ -284,10 +328,13 @@ export class Client {
       case "presence_count":
         this.#receivedInRoom(message.room, message);
         break;
+      case "degraded":
+        this.#setDegraded(message.degraded);
+        break;
       case "skip":
       case "epoch":
       case "reset":
-        this.#receivedInRoom(message.id.slice(0, message.id.lastIndexOf("@")), message);
+        this.#receivedInRoom(parseEventId(message.id)!.room, message);
     }
     this.#flush();
   }
@@ -297,64 +344,62 @@ export class Client {
     if (room?.receive(message) === "hole") this.#rejoin(room);
   }
 
+  #setDegraded(isDegraded: boolean): void {
+    if (isDegraded === this.#isDegraded) return;
+    this.#isDegraded = isDegraded;
+    this.#degradations.tell(isDegraded);
+  }
+
   #welcomed(welcome: Welcome): void {
     this.#welcome = welcome;
+    // The server tells a new connection behind its welcome.
+    this.#setDegraded(false);
     const known = this.#followed();
-    const cursor = parseCursor(welcome.last_event_id);
+    const cursor = parseCursor(welcome.last_event_id, Infinity);
     for (const name of welcome.rooms) {
       const room = this.room(name);
-      room.follow(cursor?.get(name) ?? null);
-      if (!known.includes(room)) room.autoJoined();
+      if (!known.includes(room)) room.autoJoined(cursor?.get(name));
     }
     this.#resume(known);
   }
 
   /** Asks for every room that was known before the welcome, where it is. What does not fit is joined room by room. */
-  #resume(known: Room[]): void {
+  #resume(known: AnyRoom[]): void {
     const [id, ids] = [this.#nextId(), [] as string[]];
     let bytes = 0;
     for (const room of known) {
       // The application's own join of the room is sent again, which does the same.
       if (this.#outbox.joins(room.name)) continue;
-      const eventId = room.position && formatEventId(room.name, room.position);
+      const eventId = room.lastEventId;
       bytes += eventId === null ? 0 : eventId.length + 1;
       if (eventId !== null && bytes <= CURSOR_BYTES_MAX) {
         room.awaitJoin(id);
         ids.push(eventId);
       } else this.#rejoin(room);
     }
-    if (ids.length === 0) return;
-    const message = { event: "session.resume", data: { last_event_id: ids.join(",") }, id };
-    this.#outbox.push(message, "resume", this.#world.clock.now());
+    if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
   }
 
   /** Joins a followed room again, where it is. */
-  #rejoin(room: Room): void {
-    const id = this.#nextId();
-    room.awaitJoin(id);
-    const data = room.position ? { last_event_id: formatEventId(room.name, room.position) } : {};
-    this.#outbox.push({ event: "room.join", room: room.name, data, id }, "rejoin", this.#world.clock.now());
+  #rejoin(room: AnyRoom): void {
+    void this.#askToJoin(room, "rejoin");
   }
 
   #acked(id: string, data: unknown): void {
     const entry = this.#outbox.take(id);
     if (!entry) return;
-    if (entry.purpose === "join" || entry.purpose === "rejoin") {
-      const joined = asJoined(data);
-      if (joined) this.#rooms.get(entry.message.room ?? "")?.attached(id, joined);
-    } else if (entry.purpose === "resume") {
-      const rooms = (data as { rooms?: Record<string, unknown> } | null)?.rooms ?? {};
-      for (const [name, outcome] of Object.entries(rooms)) {
-        const room = this.#rooms.get(name);
-        const joined = asJoined(outcome);
-        if (room && joined) room.attached(id, joined);
-        else if (room) this.#refusedRoom(room, id, String((outcome as { error?: unknown } | null)?.error));
-      }
+    const answer = data as { rooms?: Record<string, unknown> } | null;
+    for (const room of this.#awaiting(id)) {
+      const outcome = entry.purpose === "resume" ? answer?.rooms?.[room.name] : answer;
+      if (isJoined(outcome)) room.attached(outcome);
+      // An answer that says nothing of a room, or nothing that can be read, has not joined it.
+      else this.#refusedRoom(room, String((outcome as { error?: unknown } | null)?.error ?? "other"));
     }
-    // An answer that says nothing of a room, or nothing that can be read, has not joined it.
-    for (const room of this.#awaiting(id)) this.#refusedRoom(room, id, "other");
     entry.resolve(data);
-    if (entry.purpose === "join") this.#hold();
+    if (entry.purpose !== "join") return;
+    // Some platforms deliver several messages at once: who waited for the join gets his turn before the next.
+    this.#held ??= [];
+    this.#world.clock.setTimeout(() => this.#deliverHeld(), 0);
   }
 
   #refused(id: string, refusal: Refusal): void {
@@ -369,36 +414,29 @@ export class Client {
       // Room by room, so that each has its own answer.
       if (entry.purpose === "resume") this.#rejoin(room);
       else if (entry.purpose === "join") room.forget();
-      else this.#refusedRoom(room, id, refusal.code);
+      else this.#refusedRoom(room, refusal.code);
     }
     entry.reject(new RequestError(refusal.code, refusal.message, refusal.pointer));
   }
 
-  /** A room that the client followed was not joined again by the request with this id. */
-  #refusedRoom(room: Room, id: string, code: string): void {
-    if (!room.isAwaiting(id)) return;
+  /** A room that the client followed was not joined again. */
+  #refusedRoom(room: AnyRoom, code: string): void {
     if (isRetryable(code)) this.#rejoin(room);
     else room.forget(code);
   }
 
-  #awaiting(id: string): Room[] {
+  #awaiting(id: string): AnyRoom[] {
     return [...this.#rooms.values()].filter((room) => room.isAwaiting(id));
   }
 
   /** An event that this client caused answers its request, also in a replay after the ack was lost. */
   #settleByOwnEvent({ from, re, id }: Event): void {
-    if (from === null || from !== this.user || re === null || id === null) return;
+    if (from !== this.user || re === null || id === null) return;
     const entry: Entry | undefined = this.#outbox.get(re);
     if (entry?.purpose !== "application") return;
     // An ack is still to come on the connection that the request went over, and may say more.
     if (entry.stage === "sent") entry.publishedAs = id;
     else this.#outbox.take(re)?.resolve({ event_id: id });
-  }
-
-  /** Some platforms deliver several messages at once: who waited for the join gets his turn before the next. */
-  #hold(): void {
-    this.#held ??= [];
-    this.#world.clock.setTimeout(() => this.#deliverHeld(), 0);
   }
 
   /** A join's ack among them holds the rest back again. */
@@ -413,16 +451,14 @@ function outcomeUnknown(): RequestError {
   return new RequestError("outcome_unknown", "no answer came: it may have been served or not");
 }
 
-function asJoined(value: unknown): Joined | undefined {
-  const joined = value as Partial<Joined> | null;
-  return typeof joined === "object" && typeof joined?.recovery === "string" && typeof joined.top === "string"
-    ? (joined as Joined)
-    : undefined;
+function isJoined(value: unknown): value is Joined {
+  const { recovery, top } = (value ?? {}) as Partial<Joined>;
+  return typeof recovery === "string" && typeof top === "string";
 }
 
 /** Ids of two pages, tabs or clients must never be the same: 64 random bits. */
 function randomPrefix(random: () => number): string {
-  const digits = () => Math.floor(random() * 2 ** 32).toString(16).padStart(8, "0");
+  const digits = () => random().toString(36).slice(2);
   return digits() + digits();
 }
 

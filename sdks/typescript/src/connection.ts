@@ -42,27 +42,41 @@ export interface ConnectionFault {
 /** A provider is asked at every connect; `fresh` says that the last token was refused. `null`: nobody is logged in. */
 export type TokenProvider = (ask: { fresh: boolean }) => string | null | Promise<string | null>;
 
+/** As platforms have them: what they hand over has more to it than what is used. */
+type Handler<Event> = { call(event: Event): void }["call"];
+
 /** The part of the standard's WebSocket that is used. */
 export interface Socket {
   binaryType: string;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: unknown) => void) | null;
+  onmessage: Handler<{ data: unknown }> | null;
+  onclose: Handler<{ code: number; reason: string }> | null;
+  onerror: Handler<unknown> | null;
   send(frame: string | Uint8Array<ArrayBuffer>): void;
   close(code: number): void;
 }
 
+/** A WebSocket of the standard's shape: the platform's, or that of the package `ws`. */
+export type WebSocketClass = new (url: string, protocols: string[]) => Socket;
+
+/** An answer to a plain request. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: { get(name: string): string | null };
+  json(): Promise<unknown>;
+}
+
+/** What the client needs of where it runs. */
 export interface World {
   readonly clock: Clock;
   /** Draws from [0, 1). */
   readonly random: () => number;
-  readonly WebSocket: new (url: string, protocols: string[]) => Socket;
-  readonly fetch: (url: string) => Promise<Pick<Response, "status" | "headers" | "json">>;
+  readonly WebSocket: WebSocketClass;
+  readonly fetch: (url: string) => Promise<Answer>;
 }
 
 interface Owner {
-  /** What the next handshake asks for beside its token. */
-  query(): Record<string, string>;
+  /** Says what the next handshake asks for beside its token. */
+  ask(query: URLSearchParams): void;
   message(message: ServerMessage): void;
   /** There is no connection any more, and none will come back: the next one is another. */
   lost(): void;
@@ -72,10 +86,8 @@ interface Owner {
 }
 
 type Phase =
-  | { is: "waiting"; until: number }
-  | { is: "opening"; since: number }
-  | { is: "open"; since: number; heardAt: number; sentAt: number }
-  | { is: "over" };
+  | { is: "waiting" | "opening" | "over"; until: number }
+  | { is: "open"; since: number; heardAt: number; sentAt: number };
 
 export class Connection {
   state: State = "connecting";
@@ -148,27 +160,20 @@ export class Connection {
 
   #arm(): void {
     const phase = this.#phase;
-    if (phase.is === "waiting") this.#alarm.set(phase.until);
-    else if (phase.is === "opening") this.#alarm.set(phase.since + CONNECT_MAX_MS);
-    else if (phase.is === "over") this.#alarm.set(Infinity);
-    else {
-      const silent = phase.heardAt + SILENCE_MAX_MS;
-      this.#alarm.set(Math.min(silent, phase.sentAt + HEARTBEAT_AFTER_MS, this.#moveAt));
-    }
+    if (phase.is !== "open") this.#alarm.set(phase.until);
+    else this.#alarm.set(Math.min(phase.heardAt + SILENCE_MAX_MS, phase.sentAt + HEARTBEAT_AFTER_MS, this.#moveAt));
   }
 
   #tick(): void {
     const [now, phase] = [this.#now(), this.#phase];
-    if (phase.is === "waiting" && phase.until <= now) void this.#open();
-    else if (phase.is === "opening" && phase.since + CONNECT_MAX_MS <= now) this.restart();
-    else if (phase.is === "open") {
-      if (this.#moveAt <= now) {
-        this.#settleBackoff();
-        this.#waitUntil(now);
-        this.#drop(DRAINING);
-      } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
-      else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
-    }
+    if (phase.is !== "open") {
+      if (phase.until <= now) phase.is === "waiting" ? void this.#open() : this.restart();
+    } else if (this.#moveAt <= now) {
+      this.#settleBackoff();
+      this.#waitUntil(now);
+      this.#drop(DRAINING);
+    } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
+    else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
   }
 
@@ -177,7 +182,7 @@ export class Connection {
     const isCurrent = () => attempt === this.#attempt;
     const fresh = this.#needsFreshToken;
     this.#needsFreshToken = false;
-    this.#phase = { is: "opening", since: this.#now() };
+    this.#phase = { is: "opening", until: this.#now() + CONNECT_MAX_MS };
     this.#arm();
     let token: string | null | undefined;
     try {
@@ -189,7 +194,7 @@ export class Connection {
     if (!isCurrent()) return;
     if (token === null) return this.#refuse(401, "token_missing", "nobody is logged in");
     const url = new URL(this.#url);
-    for (const [name, value] of Object.entries(this.#owner.query())) url.searchParams.set(name, value);
+    this.#owner.ask(url.searchParams);
     const protocols = ["tidings.v1", ...(token === undefined ? [] : [`tidings.token.${token}`])];
     let socket: Socket;
     try {
@@ -206,10 +211,11 @@ export class Connection {
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => {
       if (!isCurrent()) return;
-      const hasSaidNothing = this.#phase.is === "opening" && (code === 1006 || code === 1005);
       this.#socket = null;
-      if (hasSaidNothing) void this.#askWhy(attempt, token, fresh);
-      else this.#closed(code, reason);
+      // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
+      const told = code === 1005 || code === 1006 ? null : code;
+      if (told === null && this.#phase.is === "opening") void this.#askWhy(isCurrent, token, fresh);
+      else this.#closed(told, reason);
     };
     this.#socket = socket;
   }
@@ -233,53 +239,33 @@ export class Connection {
     this.#owner.message(message);
   }
 
-  #closed(code: number, reason: string): void {
-    // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
-    const known = code === 1005 || code === 1006 ? null : code;
-    this.fault = { status: known, code: null, message: reason };
+  #closed(status: number | null, message: string): void {
+    this.fault = { status, code: null, message };
     this.#settleBackoff();
-    const moment = this.#moveAt;
-    switch (reaction(known)) {
-      case "stop":
-        this.#end("closed");
-        break;
-      case "try_once":
-        if (this.#hasTriedOnce) this.#end("closed");
-        else this.#wait(0);
-        this.#hasTriedOnce = true;
-        break;
-      case "back_off":
-        this.#wait(0);
-        break;
-      case "back_off_at_least_a_second":
-        this.#wait(PRESSURE_WAIT_MIN_MS);
-        break;
-      case "reconnect_in_window":
-        if (moment === Infinity) this.#wait(0);
-        else this.#waitUntil(moment);
-        break;
-      case "refresh_token":
-        this.#needsFreshToken = true;
-        this.#wait(0);
-    }
+    const [moment, todo] = [this.#moveAt, reaction(status)];
+    this.#needsFreshToken ||= todo === "refresh_token";
+    if (todo === "stop" || (todo === "try_once" && this.#hasTriedOnce)) this.#end("closed");
+    else if (todo === "reconnect_in_window" && moment < Infinity) this.#waitUntil(moment);
+    else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
+    this.#hasTriedOnce ||= todo === "try_once";
     this.#owner.lost();
   }
 
   /** A browser can't tell why a handshake failed: the same URL as a plain request can. */
-  async #askWhy(attempt: number, token: string | undefined, tokenWasFresh: boolean): Promise<void> {
+  async #askWhy(isCurrent: () => boolean, token: string | undefined, tokenWasFresh: boolean): Promise<void> {
     const url = new URL(this.#url);
     url.protocol = url.protocol.replace("ws", "http");
     if (token !== undefined) url.searchParams.set("token", token);
-    let answer: Pick<Response, "status" | "headers" | "json">;
+    let answer: Answer;
     let problem: { code?: string; detail?: string; fix?: string };
     try {
       answer = await this.#world.fetch(url.href);
-      problem = await answer.json().catch(() => ({}));
+      problem = ((await answer.json().catch(() => null)) ?? {}) as typeof problem;
     } catch {
-      if (attempt === this.#attempt) this.#wait(0);
+      if (isCurrent()) this.#wait(0);
       return;
     }
-    if (attempt !== this.#attempt) return;
+    if (!isCurrent()) return;
     if (answer.status === 401 && !tokenWasFresh) {
       this.#needsFreshToken = true;
       this.#wait(0);
@@ -328,7 +314,7 @@ export class Connection {
   }
 
   #end(state: "refused" | "closed"): void {
-    this.#phase = { is: "over" };
+    this.#phase = { is: "over", until: Infinity };
     this.#arm();
     this.#change(state);
   }

@@ -1,5 +1,7 @@
 /** Who wants to be told of something. */
 
+import type { Event } from "./protocol.ts";
+
 export type Unsubscribe = () => void;
 
 export class Listeners<T> {
@@ -25,5 +27,20 @@ export class Listeners<T> {
         (globalThis.reportError ?? console.error)(error);
       }
     }
+  }
+}
+
+/** Who wants to be told of which event. */
+export class EventListeners {
+  readonly #listeners = new Map<string, Listeners<Event>>();
+
+  add(event: string, listener: (event: Event<never>) => void): Unsubscribe {
+    let listeners = this.#listeners.get(event);
+    if (!listeners) this.#listeners.set(event, (listeners = new Listeners()));
+    return listeners.add(listener as (event: Event) => void);
+  }
+
+  tell(event: Event): void {
+    this.#listeners.get(event.event)?.tell(event);
   }
 }

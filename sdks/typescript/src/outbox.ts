@@ -6,6 +6,7 @@
  */
 
 import { encode, isReserved, type ClientMessage } from "./protocol.ts";
+import { load, save, type StorageSlot } from "./storage.ts";
 
 /** How long a request may stay without an answer before it settles as unknown. */
 export const GIVE_UP_AFTER_MS = 120_000;
@@ -42,7 +43,7 @@ export type Purpose = "application" | "join" | "rejoin" | "resume";
 export interface Entry {
   readonly id: string;
   readonly purpose: Purpose;
-  readonly message: ClientMessage;
+  readonly message: ClientMessage & { readonly id: string };
   readonly frame: string | Uint8Array<ArrayBuffer>;
   readonly askedAt: number;
   /** From the storage: it waits until its room is joined, since nothing else has asked for that before. */
@@ -57,20 +58,15 @@ export interface Entry {
   reject(error: RequestError): void;
 }
 
-/** The part of the standard's Storage that is used; `key` has to name the user, whose requests these are. */
-export interface OutboxStorage {
-  readonly storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
-  readonly key: string;
-}
-
 const isTheApplications = ({ purpose }: Entry) => purpose === "application" || purpose === "join";
+const isJoin = ({ purpose }: Entry) => purpose === "join" || purpose === "rejoin";
 
 export class Outbox {
   #entries: Entry[] = [];
-  readonly #storage: OutboxStorage | undefined;
+  readonly #slot: StorageSlot | undefined;
 
-  constructor(storage: OutboxStorage | undefined, now: number) {
-    this.#storage = storage;
+  constructor(slot: StorageSlot | undefined, now: number) {
+    this.#slot = slot;
     for (const { message, at } of this.#load()) {
       if (now < at + GIVE_UP_AFTER_MS) this.#entries.push(entry(message, "application", at, true));
     }
@@ -84,8 +80,8 @@ export class Outbox {
   /** Puts a request in; throws if the application has too many in it. */
   push(message: ClientMessage & { id: string }, purpose: Purpose, now: number): Entry {
     const made = entry(message, purpose, now, false);
+    const own = this.#entries.filter(isTheApplications);
     if (isTheApplications(made)) {
-      const own = this.#entries.filter(isTheApplications);
       const bytes = own.reduce((sum, { frame }) => sum + frame.length, made.frame.length);
       if (own.length >= REQUESTS_MAX || bytes > REQUEST_BYTES_MAX)
         throw new RequestError("queue_full", "too many requests wait for the connection");
@@ -93,8 +89,7 @@ export class Outbox {
       this.#save();
     } else {
       // The client's own come first: what the application sends to a room needs the room to be joined.
-      const index = purpose === "resume" ? 0 : this.#entries.findIndex(isTheApplications);
-      this.#entries.splice(index < 0 ? this.#entries.length : index, 0, made);
+      this.#entries.splice(purpose === "resume" ? 0 : this.#entries.length - own.length, 0, made);
     }
     return made;
   }
@@ -119,9 +114,7 @@ export class Outbox {
 
   /** Whether a join of this room is under way. */
   joins(room: string): boolean {
-    return this.#entries.some(
-      ({ purpose, message }) => (purpose === "join" || purpose === "rejoin") && message.room === room,
-    );
+    return this.#entries.some((entry) => isJoin(entry) && entry.message.room === room);
   }
 
   /** The server refused it for now: the same goes again after a while, and nothing later to its room first. */
@@ -141,7 +134,7 @@ export class Outbox {
       const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
       // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect after
       // what was asked later.
-      const moves = entry.purpose === "join" || entry.purpose === "rejoin" || event === "room.leave";
+      const moves = isJoin(entry) || event === "room.leave";
       const isBehind = moves && movingRooms.has(room);
       if (moves) movingRooms.add(room);
       const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
@@ -189,31 +182,24 @@ export class Outbox {
 
   #load(): { message: ClientMessage & { id: string }; at: number }[] {
     try {
-      const stored = JSON.parse(this.#storage?.storage.getItem(this.#storage.key) ?? "[]") as Stored[];
+      const stored = JSON.parse(load(this.#slot) || "[]") as Stored[];
       return stored.map(({ at, payload, ...message }) => ({
         message: payload === undefined ? message : { ...message, data: fromBase64(payload) },
         at,
       }));
     } catch {
-      // A storage that is closed to us, or holds something else, has nothing to send again.
+      // A storage that holds something else has nothing to send again.
       return [];
     }
   }
 
   #save(): void {
-    if (!this.#storage) return;
-    const { storage, key } = this.#storage;
-    const stored = this.unsettled.map(({ message, askedAt }): Stored => {
-      const { event, room, data, id } = message as ClientMessage & { id: string };
-      const envelope = { event, room, id, at: askedAt };
-      return data instanceof Uint8Array ? { ...envelope, payload: toBase64(data) } : { ...envelope, data };
+    if (!this.#slot) return;
+    const stored = this.unsettled.map(({ message, askedAt: at }) => {
+      const { data } = message;
+      return data instanceof Uint8Array ? { ...message, data: undefined, payload: toBase64(data), at } : { ...message, at };
     });
-    try {
-      if (stored.length > 0) storage.setItem(key, JSON.stringify(stored));
-      else storage.removeItem(key);
-    } catch {
-      // Full or forbidden: then a reload forgets what was under way, as it does without a storage.
-    }
+    save(this.#slot, stored.length > 0 ? JSON.stringify(stored) : "");
   }
 }
 
@@ -224,30 +210,16 @@ interface Stored extends ClientMessage {
 }
 
 function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedAt: number, isRestored: boolean): Entry {
-  let [resolve, reject]: [(result: unknown) => void, (error: RequestError) => void] = [() => {}, () => {}];
-  const answer = new Promise<unknown>((onResult, onError) => ([resolve, reject] = [onResult, onError]));
+  let settle!: Pick<Entry, "resolve" | "reject">;
+  const answer = new Promise<unknown>((resolve, reject) => (settle = { resolve, reject }));
   // Nobody waits for the client's own, or for what an earlier page asked.
   if (isRestored || purpose === "rejoin" || purpose === "resume") answer.catch(() => {});
   const frame = encode(message);
-  return {
-    id: message.id,
-    purpose,
-    message,
-    frame,
-    askedAt,
-    isRestored,
-    stage: "unsent",
-    attempts: 0,
-    answer,
-    resolve,
-    reject,
-  };
+  return { id: message.id, purpose, message, frame, askedAt, isRestored, stage: "unsent", attempts: 0, answer, ...settle };
 }
 
 function toBase64(bytes: Uint8Array): string {
-  let binary = "";
-  for (const byte of bytes) binary += String.fromCharCode(byte);
-  return btoa(binary);
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
 function fromBase64(text: string): Uint8Array {

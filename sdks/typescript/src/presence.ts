@@ -9,14 +9,18 @@ type Told = Extract<ServerMessage, { kind: "presence" | "presence_changes" | "pr
 /** @internal */
 export const isPresence = (message: ServerMessage): message is Told => message.kind.startsWith("presence");
 
+/** What presence needs of its room. */
 interface PresenceOwner {
-  isJoined(): boolean;
-  members(after: string | undefined): Promise<MembersPage>;
-  update(info: unknown): Promise<void>;
+  readonly isJoined: boolean;
+  members(page: { after?: string; limit?: number }): Promise<MembersPage>;
+  request(event: string, data: unknown): Promise<unknown>;
 }
 
 /** User id to what the user shows (`presence.update`), null if nothing. Users, not sockets: two tabs are one. */
 export type Members = ReadonlyMap<string, unknown>;
+
+/** As many as a server gives at once. */
+const PAGE_MEMBERS = 1_000;
 
 export class Presence {
   readonly #owner: PresenceOwner;
@@ -51,17 +55,21 @@ export class Presence {
     const unsubscribe = this.#changes.add(listener);
     if (this.#rev !== null) listener(this.#members);
     else if (this.#changes.size === 1) this.attached();
-    return unsubscribe;
+    return () => {
+      unsubscribe();
+      // What nobody listens to is not kept up to date: the next listener asks again.
+      if (this.#changes.size === 0) this.detached();
+    };
   }
 
   /** Says what the others see of this user, at most 4,096 bytes of JSON. */
-  update(info: unknown): Promise<void> {
-    return this.#owner.update(info);
+  async update(info: unknown): Promise<void> {
+    await this.#owner.request("presence.update", { info });
   }
 
   /** The room was joined, or joined again: what was known may be old. @internal */
   attached(): void {
-    if (this.#changes.size > 0 && this.#owner.isJoined()) void this.#ask();
+    if (this.#changes.size > 0 && this.#owner.isJoined) void this.#ask();
   }
 
   /** @internal */
@@ -111,7 +119,7 @@ export class Presence {
     let page: MembersPage | undefined;
     do {
       try {
-        page = await this.#owner.members(page?.next);
+        page = await this.#owner.members({ limit: PAGE_MEMBERS, ...(page?.next && { after: page.next }) });
       } catch {
         // The room was left or the client closed; a join of it asks again.
         return;

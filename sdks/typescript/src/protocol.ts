@@ -27,6 +27,17 @@ export interface Event<T = unknown> {
   readonly re: string | null;
 }
 
+/**
+ * The event of an application's map (name to `data`), told apart by its name; any event where there is no map
+ * (`unknown`).
+ */
+export type EventOf<Events> = unknown extends Events
+  ? Event
+  : { [Name in keyof Events & string]: Event<Events[Name]> & { readonly event: Name } }[keyof Events & string];
+
+/** Any name where there is no map of events; with one, the map's names alone are taken, by another overload. */
+export type Unmapped<Events> = unknown extends Events ? string : never;
+
 /** Why a room's log was not replayed from where this client was; a newer server may have more reasons: `other`. */
 export type ResetReason = "expired" | "forked" | "no_position" | "unknown_epoch" | "too_far" | "other";
 
@@ -117,6 +128,7 @@ export type ServerMessage =
       readonly within_ms: number;
       readonly reason: string;
     }
+  | { readonly kind: "degraded"; readonly degraded: boolean }
   | { readonly kind: "unknown"; readonly event: string }
   | { readonly kind: "invalid" };
 
@@ -129,7 +141,7 @@ export interface ClientMessage {
 }
 
 const EVENT_ID = /^([A-Za-z0-9_.:-]{1,128})@([a-z0-9]{8})\.(0|[1-9][0-9]{0,15})$/;
-/** A cursor in a handshake or a `session.resume` has so many bytes at most. */
+/** A cursor in a handshake or a `session.resume` has so many bytes at most; one that a server tells may have more. */
 export const CURSOR_BYTES_MAX = 4096;
 
 /** Reads an event id; undefined if it is none. */
@@ -145,11 +157,11 @@ export function formatEventId(room: string, position: Position): string {
   return `${room}@${position.epoch}.${position.offset}`;
 }
 
-/** Reads a cursor: the newest position per room; undefined if it is none. */
-export function parseCursor(text: string): Map<string, Position> | undefined {
+/** Reads a cursor: the newest position per room; undefined if it is none, or longer than it may be. */
+export function parseCursor(text: string, bytesMax = CURSOR_BYTES_MAX): Map<string, Position> | undefined {
   const cursor = new Map<string, Position>();
   if (text === "") return cursor;
-  if (text.length > CURSOR_BYTES_MAX) return undefined;
+  if (text.length > bytesMax) return undefined;
   for (const part of text.split(",")) {
     const id = parseEventId(part);
     if (!id) return undefined;
@@ -163,7 +175,7 @@ export function encode({ event, room, data, id }: ClientMessage): string | Uint8
   if (!(data instanceof Uint8Array)) return JSON.stringify({ event, room, data, id });
   const header = new TextEncoder().encode(JSON.stringify({ event, room, id }));
   const frame = new Uint8Array(2 + header.length + data.length);
-  new DataView(frame.buffer).setUint16(0, header.length);
+  frame.set([header.length >> 8, header.length]);
   frame.set(header, 2);
   frame.set(data, 2 + header.length);
   return frame;
@@ -171,32 +183,43 @@ export function encode({ event, room, data, id }: ClientMessage): string | Uint8
 
 type Fields = Record<string, unknown>;
 
+/** A message of which it is not yet known whether all that has to be there is: what is not, is undefined. */
+type Unchecked<Message> = Message extends unknown ? { [Field in keyof Message]: Message[Field] | undefined } : never;
+
 const INVALID = { kind: "invalid" } as const;
-const RESET_REASONS = ["expired", "forked", "no_position", "unknown_epoch", "too_far"];
-const SKIP_REASONS = ["excluded", "conflated", "dropped", "filtered"];
-const ERROR_CODES = [
-  ["unavailable", "rate_limited", "internal"],
-  ["invalid", "schema", "too_large", "forbidden", "not_joined", "unknown_event", "unknown_room"],
-  ["idempotency_conflict", "room_limit"],
-].flat();
+const RESET_REASONS = "expired forked no_position unknown_epoch too_far".split(" ");
+const SKIP_REASONS = "excluded conflated dropped filtered".split(" ");
+const RETRYABLE = "unavailable rate_limited internal".split(" ");
+const FINAL =
+  "invalid schema too_large forbidden not_joined unknown_event unknown_room idempotency_conflict room_limit".split(" ");
 const RESERVED = /^(ack$|error$|room\.|session\.|presence\.)/;
 
 /** Whether an event is the protocol's own. */
 export const isReserved = (event: string): boolean => RESERVED.test(event);
 
+/** Whether a refused request may succeed later: with the same id, so that it counts once. */
+export const isRetryable = (code: string): boolean => RETRYABLE.includes(code);
+
 /** Reads a text frame. What no server should send is `invalid`. */
 export function decodeText(text: string): ServerMessage {
   const envelope = parse(text);
-  return envelope ? decode(envelope, envelope.data ?? null) : INVALID;
+  return envelope ? decode(envelope) : INVALID;
 }
 
 /** Reads a binary frame: header length, header, payload. */
 export function decodeBinary(frame: Uint8Array): ServerMessage {
-  if (frame.length < 2) return INVALID;
+  // Of a frame that is too short for it, the end is no number.
   const end = 2 + frame[0]! * 256 + frame[1]!;
   const header = end <= frame.length && parse(new TextDecoder().decode(frame.subarray(2, end)));
-  if (!header || isReserved(String(header.event))) return INVALID;
-  return decode(header, frame.subarray(end));
+  if (!header || isReserved(header.event as string)) return INVALID;
+  return decode({ ...header, data: frame.subarray(end) });
+}
+
+/** Reads the events of a page of history. */
+export function decodeEvents(envelopes: unknown): Event[] {
+  return list(envelopes)
+    .map((envelope) => decode(fields(envelope) ?? {}))
+    .filter((message) => message.kind === "event");
 }
 
 function parse(text: string): Fields | undefined {
@@ -207,33 +230,41 @@ function parse(text: string): Fields | undefined {
   }
 }
 
-function fields(value: unknown): Fields | undefined {
-  return value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Fields) : undefined;
+const fields = (value: unknown) =>
+  value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Fields) : undefined;
+const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+const text = (value: unknown) => (typeof value === "string" ? value : undefined);
+const number = (value: unknown) => (typeof value === "number" ? value : undefined);
+const known = (value: unknown, names: string[]) => (names.includes(value as string) ? (value as string) : "other");
+const strings = (value: unknown) => list(value).filter((item) => typeof item === "string");
+
+function decode(envelope: Fields): ServerMessage {
+  const message = read(envelope);
+  return Object.values(message).includes(undefined) ? INVALID : (message as ServerMessage);
 }
 
-const text = (value: unknown) => (typeof value === "string" ? value : null);
-const number = (value: unknown) => (typeof value === "number" ? value : null);
-const known = (value: unknown, names: string[]) => (names.includes(String(value)) ? String(value) : "other");
-
-function decode(envelope: Fields, data: unknown): ServerMessage {
+function read(envelope: Fields): Unchecked<ServerMessage> {
+  const { data = null } = envelope;
   const event = text(envelope.event);
   const room = text(envelope.room);
   const id = text(envelope.id);
-  if (event === null) return INVALID;
   const body = fields(data) ?? {};
-  const position = id === null ? undefined : parseEventId(id);
-  const place = position && position.room === room ? id : null;
+  const [rev, from] = [number(body.rev), number(body.from)];
+  // A place in its own room's log, or none.
+  const place = id !== undefined && parseEventId(id)?.room === room ? id : undefined;
   switch (event) {
+    case undefined:
+      return INVALID;
     case "ack":
-      return id === null ? INVALID : { kind: "ack", id, data };
+      return { kind: "ack", id, data };
     case "error":
       return {
         kind: "error",
-        id,
-        code: known(body.code, ERROR_CODES),
+        id: id ?? null,
+        code: known(body.code, [...RETRYABLE, ...FINAL]),
         message: text(body.message) ?? "",
-        retry_after_ms: number(body.retry_after_ms),
-        pointer: text(body.pointer),
+        retry_after_ms: number(body.retry_after_ms) ?? null,
+        pointer: text(body.pointer) ?? null,
       };
     case "session.welcome":
       return {
@@ -254,66 +285,57 @@ function decode(envelope: Fields, data: unknown): ServerMessage {
         within_ms: number(body.within_ms) ?? 0,
         reason: text(body.reason) ?? "",
       };
+    case "session.degraded":
+      return { kind: "degraded", degraded: typeof body.degraded === "boolean" ? body.degraded : undefined };
     case "presence.join":
     case "presence.update":
-    case "presence.leave": {
-      const [user, rev] = [text(body.user), number(body.rev)];
-      if (room === null || user === null || rev === null) return INVALID;
-      const change = event.slice("presence.".length) as "join" | "update" | "leave";
-      return { kind: "presence", change, room, user, info: body.info ?? null, rev };
-    }
+    case "presence.leave":
+      return {
+        kind: "presence",
+        change: event.slice("presence.".length) as "join" | "update" | "leave",
+        room,
+        user: text(body.user),
+        info: body.info ?? null,
+        rev,
+      };
     case "presence.changes": {
-      const [from, rev] = [number(body.from), number(body.rev)];
       const [joins, updates] = [members(body.joins), members(body.updates)];
-      if (room === null || from === null || rev === null || !joins || !updates) return INVALID;
       return { kind: "presence_changes", room, joins, updates, leaves: strings(body.leaves), from, rev };
     }
-    case "presence.count": {
-      const [count, rev] = [number(body.members), number(body.rev)];
-      if (room === null || count === null || rev === null) return INVALID;
-      return { kind: "presence_count", room, members: count, rev };
-    }
-    case "room.skip": {
-      const from = number(body.from);
-      if (place === null || from === null) return INVALID;
+    case "presence.count":
+      return { kind: "presence_count", room, members: number(body.members), rev };
+    case "room.skip":
       return { kind: "skip", id: place, from, reason: known(body.reason, SKIP_REASONS) };
-    }
-    case "room.epoch": {
-      const was = text(body.was);
-      return place === null || was === null ? INVALID : { kind: "epoch", id: place, was };
-    }
+    case "room.epoch":
+      return { kind: "epoch", id: place, was: text(body.was) };
     case "room.reset": {
-      if (place === null) return INVALID;
       const lost = fields(body.lost);
-      const reset = {
+      return {
         kind: "reset",
         id: place,
         reason: known(body.reason, RESET_REASONS) as ResetReason,
         lost: lost ? { from: number(lost.from) ?? 0, to: number(lost.to) ?? 0 } : null,
-      } as const;
-      return "state" in body ? { ...reset, state: body.state } : reset;
+        ...("state" in body && { state: body.state }),
+      };
     }
   }
   if (isReserved(event)) return { kind: "unknown", event };
-  // An event with an id has a place in its own room's log, or the server is at fault.
-  if (id !== null && place === null) return INVALID;
-  const [from, at, re] = [text(envelope.from), number(envelope.at), text(envelope.re)];
-  return { kind: "event", event, room, data, id, from, at, re };
-}
-
-function strings(value: unknown): string[] {
-  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+  return {
+    kind: "event",
+    event,
+    room: room ?? null,
+    data,
+    // An event with an id has a place, or the server is at fault.
+    id: id === undefined ? null : place,
+    from: text(envelope.from) ?? null,
+    at: number(envelope.at) ?? null,
+    re: text(envelope.re) ?? null,
+  };
 }
 
 function members(value: unknown): Member[] | undefined {
-  const list = (Array.isArray(value) ? value : []).map((item) => fields(item) ?? {});
-  if (!list.every(({ user }) => typeof user === "string")) return undefined;
-  return list.map(({ user, info = null }) => ({ user: user as string, info }));
-}
-
-/** Whether a refused request may succeed later: with the same id, so that it counts once. */
-export function isRetryable(code: string): boolean {
-  return code === "unavailable" || code === "rate_limited" || code === "internal";
+  const members = list(value).map((item) => ({ info: null, ...fields(item) }) as Member);
+  return members.every(({ user }) => text(user) !== undefined) ? members.map(({ user, info }) => ({ user, info })) : undefined;
 }
 
 /** What a client does after a close: PROTOCOL.md §6. */
@@ -325,20 +347,12 @@ export type Reaction =
   | "reconnect_in_window"
   | "refresh_token";
 
+/** The reactions to 40xx, 41xx, 42xx and 43xx. */
+const REACTIONS: Reaction[] = ["stop", "back_off_at_least_a_second", "reconnect_in_window", "refresh_token"];
+
 /** The reaction to a close code; null is a connection that ended without a close frame. */
 export function reaction(code: number | null): Reaction {
   if (code === 1000 || code === 1008) return "stop";
   if (code === 1002 || code === 1003 || code === 1007 || code === 1009) return "try_once";
-  switch (code === null ? 0 : Math.floor(code / 100)) {
-    case 40:
-      return "stop";
-    case 41:
-      return "back_off_at_least_a_second";
-    case 42:
-      return "reconnect_in_window";
-    case 43:
-      return "refresh_token";
-    default:
-      return "back_off";
-  }
+  return REACTIONS[Math.floor((code ?? 0) / 100) - 40] ?? "back_off";
 }

@@ -4,18 +4,21 @@
  * The one place that decides whether an event is applied: PROTOCOL.md §3 and §7. It sends nothing by itself.
  */
 
-import { Listeners, type Unsubscribe } from "./listeners.ts";
+import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Request } from "./outbox.ts";
 import { Presence, isPresence } from "./presence.ts";
 import {
+  decodeEvents,
   formatEventId,
   parseEventId,
   type Event,
+  type EventOf,
   type Joined,
   type MembersPage,
   type Position,
   type Reset,
   type ServerMessage,
+  type Unmapped,
 } from "./protocol.ts";
 
 /**
@@ -31,43 +34,45 @@ export interface CaughtUp {
   readonly recovery: Joined["recovery"];
 }
 
+/** A room, whatever its events. */
+export type AnyRoom = Room<any>;
+
 /** What a room needs of its client. */
 export interface RoomOwner {
-  join(room: Room, history: number | undefined): Promise<void>;
-  leave(room: Room): Promise<void>;
+  join(room: AnyRoom, history: number | undefined): Promise<void>;
+  leave(room: AnyRoom): Promise<void>;
   request<T>(event: string, room: string, data: unknown): Request<T>;
   send(event: string, room: string, data: unknown): boolean;
+  /** The application has handled what is up to the room's position. */
+  moved(room: AnyRoom): void;
 }
 
-/** A room. Listeners that are there before the room is joined miss nothing. */
-export class Room {
+/** A room. Listeners that are there before the room is joined miss nothing. `Events` maps names to their `data`. */
+export class Room<Events = unknown> {
   readonly name: string;
   /** Who is here, as a live map. It asks the server from the first listener on. */
   readonly presence: Presence;
 
   readonly #owner: RoomOwner;
-  readonly #listeners = new Map<string, Listeners<Event>>();
+  readonly #listeners = new EventListeners();
   readonly #everyEvent = new Listeners<Event>();
   readonly #resets = new Listeners<Reset>();
   readonly #caughtUp = new Listeners<CaughtUp>();
   readonly #lost = new Listeners<string>();
   #isFollowed = false;
   #isJoined = false;
-  #position: Position | null = null;
+  #position: Position | null;
   /** The join or resume under way, which fills what is missing. */
   #awaits: string | null = null;
   /** Where the replay that is under way ends. */
   #replay: { until: Position; events: number; recovery: Joined["recovery"] } | null = null;
 
   /** @internal */
-  constructor(name: string, owner: RoomOwner) {
+  constructor(name: string, owner: RoomOwner, position: Position | null = null) {
     this.name = name;
     this.#owner = owner;
-    this.presence = new Presence({
-      isJoined: () => this.#isJoined,
-      members: (after) => this.members(after === undefined ? { limit: 1000 } : { after, limit: 1000 }),
-      update: async (info) => void (await this.request("presence.update", { info })),
-    });
+    this.#position = position;
+    this.presence = new Presence(this);
   }
 
   /** Whether the server has this connection in the room now. */
@@ -75,7 +80,7 @@ export class Room {
     return this.#isJoined;
   }
 
-  /** The id of the newest event that was applied; null before the room is joined. */
+  /** The id of the newest event that was applied, before a reload too if the client keeps its cursor; else null. */
   get lastEventId(): string | null {
     return this.#position && formatEventId(this.name, this.#position);
   }
@@ -92,15 +97,15 @@ export class Room {
   }
 
   /** Calls `listener` with each event of this name, once and in order. */
-  on<T = unknown>(event: string, listener: (event: Event<T>) => void): Unsubscribe {
-    let listeners = this.#listeners.get(event);
-    if (!listeners) this.#listeners.set(event, (listeners = new Listeners()));
-    return listeners.add(listener as (event: Event) => void);
+  on<T = unknown>(event: Unmapped<Events>, listener: (event: Event<T>) => void): Unsubscribe;
+  on<Name extends keyof Events & string>(event: Name, listener: (event: Event<Events[Name]>) => void): Unsubscribe;
+  on(event: string, listener: (event: Event<never>) => void): Unsubscribe {
+    return this.#listeners.add(event, listener);
   }
 
   /** Calls `listener` with each event of the room. */
-  onEvent(listener: (event: Event) => void): Unsubscribe {
-    return this.#everyEvent.add(listener);
+  onEvent(listener: (event: EventOf<Events>) => void): Unsubscribe {
+    return this.#everyEvent.add(listener as (event: Event) => void);
   }
 
   /** What was known of the room counts no more: clear it, take `state` if there is one. Events follow from there. */
@@ -133,9 +138,10 @@ export class Room {
     return this.request<MembersPage>("room.members", page);
   }
 
-  /** A page of stored events, oldest first; `next` is the `before` of the page before. */
-  history(page: { before?: string; limit?: number } = {}): Promise<{ events: Event[]; next?: string }> {
-    return this.request("room.history", page);
+  /** A page of stored events, oldest first and without those of bytes; `next` is the `before` of the page before. */
+  async history(page: { before?: string; limit?: number } = {}): Promise<{ events: EventOf<Events>[]; next?: string }> {
+    const answer = await this.request<{ events: unknown; next?: string }>("room.history", page);
+    return { ...answer, events: decodeEvents(answer.events) as EventOf<Events>[] };
   }
 
   /** @internal */
@@ -148,17 +154,18 @@ export class Room {
     return this.#position;
   }
 
-  /** Follows the room from now on, from `position` if it has none of its own. @internal */
-  follow(position: Position | null): void {
-    this.#isFollowed = true;
-    this.#position ??= position;
+  /** Follows the room no longer, but knows where it was. @internal */
+  unfollow(): void {
+    this.#isFollowed = this.#isJoined = false;
+    this.#awaits = this.#replay = null;
+    this.presence.detached();
   }
 
   /** Follows the room no longer; `code` says why if it was not the application's wish. @internal */
   forget(code?: string): void {
-    this.#isFollowed = this.#isJoined = false;
-    this.#position = this.#awaits = this.#replay = null;
-    this.presence.detached();
+    this.unfollow();
+    this.#position = null;
+    this.#owner.moved(this);
     if (code !== undefined) this.#lost.tell(code);
   }
 
@@ -168,9 +175,10 @@ export class Room {
     this.presence.detached();
   }
 
-  /** Until `attached`, what does not fit is dropped and no further hole. @internal */
+  /** Follows the room from now on. Until `attached`, what does not fit is dropped and no further hole. @internal */
   awaitJoin(requestId: string): void {
-    if (this.#isFollowed) this.#awaits = requestId;
+    this.#isFollowed = true;
+    this.#awaits = requestId;
   }
 
   /** @internal */
@@ -182,28 +190,27 @@ export class Room {
    * Takes over a join's result. What follows it starts at `last_event_id`; a client that is further drops the
    * beginning, and after a gap a `room.reset` moves it. @internal
    */
-  attached(requestId: string, joined: Joined): void {
-    if (!this.isAwaiting(requestId)) return;
+  attached(joined: Joined): void {
     this.#awaits = null;
     this.#isJoined = true;
-    const start = joined.last_event_id === null ? undefined : parseEventId(joined.last_event_id)?.position;
+    const start = parseEventId(joined.last_event_id ?? "")?.position;
     const top = parseEventId(joined.top)?.position;
-    const last = this.#position;
-    if (joined.recovery === "fresh") {
-      const from = start ?? top;
-      // Older events that were asked for are not applied a second time.
-      if (from && !(last && last.epoch === from.epoch && last.offset >= from.offset)) this.#position = from;
-    } else if (joined.recovery === "complete") {
-      this.#position ??= start ?? null;
-    }
+    const [last, from] = [this.#position, start ?? top];
+    if (joined.recovery === "complete") this.#position ??= start ?? null;
+    // Older events that were asked for are not applied a second time.
+    else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
+      this.#position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
+    this.#owner.moved(this);
     this.presence.attached();
     this.#checkReplay();
   }
 
   /** The room was joined by the server itself, at the connection's start. @internal */
-  autoJoined(): void {
-    this.#isJoined = true;
+  autoJoined(position: Position | undefined): void {
+    this.#isFollowed = this.#isJoined = true;
+    this.#position ??= position ?? null;
+    this.#owner.moved(this);
     this.presence.attached();
   }
 
@@ -211,12 +218,15 @@ export class Room {
   receive(message: ServerMessage): Decision {
     const decision = this.#judge(message);
     if (decision === "accept" && message.kind === "event") {
-      this.#listeners.get(message.event)?.tell(message);
+      this.#listeners.tell(message);
       this.#everyEvent.tell(message);
       if (this.#replay && message.id !== null) this.#replay.events += 1;
     } else if (decision === "accept" && isPresence(message)) this.presence.receive(message);
     else if (decision === "reset" && message.kind === "reset") this.#resets.tell(message);
-    if (decision !== "drop") this.#checkReplay();
+    if (decision !== "drop") {
+      this.#owner.moved(this);
+      this.#checkReplay();
+    }
     return decision;
   }
 

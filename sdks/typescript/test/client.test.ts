@@ -1,150 +1,8 @@
-/** What a client owes, by values and moved time: PROTOCOL.md §1, §5, §6 and §7. */
+/** Rooms, requests and presence of one client, by values and moved time: PROTOCOL.md §2, §3 and §7. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Backoff } from "../src/backoff.ts";
-import { Client, type ClientOptions } from "../src/client.ts";
-import { randomFrom, simulatedWorld } from "./world.ts";
-
-/** A client whose first connection is welcomed. */
-async function connected(options: ClientOptions = {}, welcome: object = {}) {
-  const simulation = simulatedWorld();
-  const client = new Client("ws://server/ws", { ...options, world: simulation.world });
-  await simulation.clock.advance(0);
-  simulation.socket.welcome(welcome);
-  const { clock } = simulation;
-  const sent = () => simulation.socket.next() as { event: string; id: string; room?: string; data?: any } | undefined;
-  const next = async () => {
-    const before = simulation.sockets.length;
-    while (simulation.sockets.length === before) await clock.advance(500);
-  };
-  const ack = (id: string | undefined, data: unknown = null) => simulation.socket.receive({ event: "ack", id, data });
-  const joined = (room: string, offset: number) => ({
-    recovery: "fresh",
-    last_event_id: `${room}@k3f9a1qz.${offset}`,
-    top: `${room}@k3f9a1qz.${offset}`,
-    members: 1,
-  });
-  /** Joins a room and answers. */
-  const join = async (name: string, offset = 0) => {
-    const join = client.join(name);
-    ack(sent()?.id, joined(name, offset));
-    const room = await join;
-    await clock.advance(1);
-    return room;
-  };
-  return { simulation, clock, client, sent, next, ack, joined, join };
-}
-
-function memoryStorage(): Storage & { items: Map<string, string> } {
-  const items = new Map<string, string>();
-  return {
-    items,
-    getItem: (key: string) => items.get(key) ?? null,
-    setItem: (key: string, value: string) => void items.set(key, value),
-    removeItem: (key: string) => void items.delete(key),
-  } as never;
-}
-
-test("backoff doubles to thirty seconds, and jitter is full", () => {
-  const backoff = new Backoff(() => 0.5);
-  const waits = Array.from({ length: 7 }, () => [backoff.boundMs / 1000, backoff.next() / 1000]);
-  assert.deepEqual(waits.map(([bound]) => bound), [1, 2, 4, 8, 16, 30, 30]);
-  assert.deepEqual(waits.map(([, wait]) => wait), [0.5, 1, 2, 4, 8, 15, 15]);
-  backoff.reset();
-  assert.equal(backoff.boundMs, 1000);
-  const draws = Array.from({ length: 2000 }, ((random) => () => new Backoff(random).next())(randomFrom(7)));
-  assert.ok(Math.min(...draws) < 10 && Math.max(...draws) > 990);
-  assert.ok(Math.abs(draws.reduce((sum, draw) => sum + draw) / draws.length - 500) < 25);
-});
-
-test("a token is asked for at every connect, and is in no URL", async () => {
-  const asks: boolean[] = [];
-  const { simulation, next } = await connected({ token: ({ fresh }) => (asks.push(fresh), `t${asks.length}`) });
-  assert.deepEqual(simulation.socket.protocols, ["tidings.v1", "tidings.token.t1"]);
-  assert.equal(simulation.socket.url.href, "ws://server/ws");
-  simulation.socket.cut(4300);
-  await next();
-  assert.deepEqual(simulation.socket.protocols, ["tidings.v1", "tidings.token.t2"]);
-  assert.equal(simulation.socket.url.searchParams.get("session"), "s");
-  assert.deepEqual(asks, [false, true]);
-});
-
-test("a refusal is learnt from the plain request: one fresh token, then refused until told to try", async () => {
-  const asks: boolean[] = [];
-  const { simulation, client, clock, next } = await connected({ token: ({ fresh }) => (asks.push(fresh), "t") });
-  simulation.socket.cut();
-  await next();
-  simulation.answers.push({ status: 401, body: { code: "token_expired", detail: "the token has expired" } });
-  simulation.socket.cut();
-  await next();
-  assert.equal(simulation.asked[0]?.href, "http://server/ws?token=t");
-  simulation.answers.push({ status: 401, body: { code: "token_expired", detail: "it has expired", fix: "get another" } });
-  simulation.socket.cut();
-  await clock.advance(0);
-  assert.equal(client.state, "refused");
-  assert.deepEqual(client.fault, { status: 401, code: "token_expired", message: "it has expired; get another" });
-  const before = simulation.sockets.length;
-  await clock.advance(600_000);
-  assert.equal(simulation.sockets.length, before);
-  client.reconnect();
-  await clock.advance(0);
-  assert.equal(simulation.sockets.length, before + 1);
-  assert.deepEqual(asks, [false, false, true, true]);
-});
-
-test("nobody logged in is a refusal, and a provider that fails is a lost network", async () => {
-  const simulation = simulatedWorld();
-  const tokens: (string | null | Error)[] = [new Error("offline"), null];
-  const token = () => {
-    const token = tokens.shift()!;
-    if (token instanceof Error) throw token;
-    return token;
-  };
-  const client = new Client("ws://server/ws", { token, world: simulation.world });
-  await simulation.clock.advance(0);
-  assert.equal(client.state, "connecting");
-  await simulation.clock.advance(1000);
-  assert.deepEqual([client.state, client.fault?.code], ["refused", "token_missing"]);
-  assert.equal(simulation.sockets.length, 0);
-});
-
-test("too many connections: it waits for as long as it is told", async () => {
-  const { simulation, clock, next } = await connected();
-  simulation.socket.cut();
-  await next();
-  simulation.answers.push({ status: 429, body: { code: "connection_limit" }, retryAfter: 40 });
-  const [before, began] = [simulation.sockets.length, clock.now()];
-  simulation.socket.cut();
-  while (simulation.sockets.length === before) await clock.advance(500);
-  assert.ok(clock.now() - began >= 40_000);
-});
-
-test("silence ends a connection after 75 s; it says something itself every 25 s", async () => {
-  const { simulation, client, clock, sent } = await connected();
-  await clock.advance(25_000);
-  assert.equal(sent()?.event, "presence.heartbeat");
-  simulation.socket.receive({ event: "notice" });
-  await clock.advance(74_000);
-  assert.equal(client.state, "connected");
-  await clock.advance(2_000);
-  assert.equal(client.state, "reconnecting");
-  assert.equal(simulation.sockets[0]!.closedWith, 4110);
-});
-
-test("a drain moves the client within the window; final codes end it", async () => {
-  const { simulation, client, clock, next } = await connected();
-  simulation.socket.receive({ event: "session.reconnect", data: { after_ms: 1000, within_ms: 30_000, reason: "draining" } });
-  const began = clock.now();
-  await next();
-  assert.ok(clock.now() - began >= 1000 && clock.now() - began <= 30_500);
-  simulation.socket.welcome();
-  const request = client.request("order");
-  simulation.socket.cut(4006);
-  await assert.rejects(request, { code: "outcome_unknown" });
-  assert.equal(client.state, "closed");
-  await assert.rejects(client.request("order"), { code: "closed" });
-});
+import { connected } from "./connected.ts";
 
 test("a request is sent again with its id: after a cut, and when the server says later", async () => {
   const { simulation, clock, sent, next, ack, client, join } = await connected();
@@ -190,34 +48,6 @@ test("two minutes without an answer: the outcome is unknown", async () => {
   assert.equal(client.unsettled.length, 1);
   await clock.advance(1_000);
   await rejected;
-});
-
-test("what was under way is sent again after a reload, under its id, when the room is joined", async () => {
-  const storage = memoryStorage();
-  const outbox = { storage, key: "outbox:me" };
-  const page = await connected({ outbox });
-  const room = await page.join("r");
-  const [text, image] = [room.request("say", { content: "hi" }), room.request("image", new Uint8Array([0, 255, 1]))];
-  room.request("room.members").catch(() => {});
-  assert.equal(JSON.parse(storage.items.get("outbox:me")!).length, 2, "what the page itself asks is not kept");
-
-  const reloaded = await connected({ outbox });
-  assert.deepEqual(reloaded.client.unsettled.map(({ id, data }) => [id, data]), [
-    [text.id, { content: "hi" }],
-    [image.id, new Uint8Array([0, 255, 1])],
-  ]);
-  assert.equal(reloaded.sent(), undefined, "the room is not joined yet");
-  const answers = reloaded.client.unsettled.map(({ answer }) => answer);
-  const join = reloaded.client.join("r");
-  reloaded.ack(reloaded.sent()?.id, reloaded.joined("r", 1));
-  await join;
-  await reloaded.clock.advance(1);
-  assert.equal(reloaded.sent()?.id, text.id);
-  assert.ok(reloaded.simulation.socket.sent.shift() instanceof Uint8Array);
-  reloaded.ack(text.id, { event_id: "r@k3f9a1qz.1", duplicate: true });
-  reloaded.ack(image.id, { event_id: "r@k3f9a1qz.2", duplicate: false });
-  assert.deepEqual((await Promise.all(answers)).length, 2);
-  assert.equal(storage.items.size, 0);
 });
 
 test("what came at once with a join's ack waits for who joined", async () => {
@@ -352,4 +182,65 @@ test("rooms that the server joins by itself are followed, and a listener that th
   room.on("e", ({ data }) => seen.push(data));
   simulation.socket.receive({ event: "e", room: "ch_1", id: "ch_1@k3f9a1qz.5", data: 5 });
   assert.deepEqual([seen, reported.mock.callCount()], [[5], 1]);
+});
+
+test("an event that was seen live and comes again in a replay is applied once", async () => {
+  const { simulation, client, sent, ack, next, join } = await connected();
+  const room = await join("r", 2);
+  const seen: (string | null)[] = [];
+  room.onEvent(({ id }) => seen.push(id));
+  const event = (offset: number) => simulation.socket.receive({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}` });
+  [3, 4].forEach(event);
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome();
+  // A server may begin a replay before where it was asked to.
+  ack(sent()?.id, { rooms: { r: { recovery: "complete", last_event_id: "r@k3f9a1qz.2", top: "r@k3f9a1qz.5", members: 1 } } });
+  [3, 4, 5].forEach(event);
+  const again = client.join("r");
+  assert.deepEqual(sent()?.data, { last_event_id: "r@k3f9a1qz.5" });
+  [4, 5].forEach(event);
+  assert.deepEqual(seen, [3, 4, 5].map((offset) => `r@k3f9a1qz.${offset}`));
+  client.close();
+  await assert.rejects(again, { code: "outcome_unknown" });
+});
+
+test("the server tells when what rooms are stored in is out of reach; a new connection starts as not", async () => {
+  const { simulation, client, next } = await connected();
+  const seen: boolean[] = [];
+  client.onDegraded((isDegraded) => seen.push(isDegraded));
+  const tell = (degraded: unknown) => simulation.socket.receive({ event: "session.degraded", data: { degraded } });
+  assert.equal(client.isDegraded, false);
+  [true, true, "no", false, true].forEach(tell);
+  assert.deepEqual([seen, client.isDegraded], [[true, false, true], true]);
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome();
+  assert.deepEqual([seen, client.isDegraded], [[true, false, true, false], false]);
+});
+
+test("a page of history has the events as they come over the wire", async () => {
+  const { sent, ack, join } = await connected();
+  const room = await join("r");
+  const asked = room.history({ limit: 2 });
+  const events = [{ event: "e", room: "r", data: 1, id: "r@k3f9a1qz.1", at: 7 }, { event: "e", room: "r", id: "nonsense" }, 3];
+  ack(sent()?.id, { events, next: "r@k3f9a1qz.1" });
+  const first = { kind: "event", event: "e", room: "r", data: 1, id: "r@k3f9a1qz.1", from: null, at: 7, re: null };
+  assert.deepEqual(await asked, { events: [first], next: "r@k3f9a1qz.1" });
+});
+
+test("presence that nobody listens to is not kept: who listens later asks again", async () => {
+  const { simulation, sent, ack, join } = await connected();
+  const room = await join("r");
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  const off = room.presence.onChange(() => {});
+  ack(sent()?.id, { members: [{ user: "ann", info: null }], rev: 1 });
+  await settle();
+  off();
+  simulation.socket.receive({ event: "presence.join", room: "r", data: { user: "bob", info: null, rev: 2 } });
+  const seen: string[] = [];
+  room.presence.onChange((members) => seen.push([...members.keys()].join()));
+  ack(sent()?.id, { members: ["ann", "bob"].map((user) => ({ user, info: null })), rev: 2 });
+  await settle();
+  assert.deepEqual(seen, ["ann,bob"]);
 });

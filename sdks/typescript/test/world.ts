@@ -17,7 +17,8 @@ export class SimulatedClock implements Clock {
 
   setTimeout(call: () => void, afterMs: number): unknown {
     const id = ++this.#nextId;
-    this.#timers.set(id, { at: this.#now + afterMs, call });
+    // In whole milliseconds, as platforms have them.
+    this.#timers.set(id, { at: this.#now + Math.ceil(afterMs), call });
     return id;
   }
 
@@ -29,16 +30,20 @@ export class SimulatedClock implements Clock {
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
     await settled();
-    for (;;) {
-      const due = [...this.#timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at);
-      const next = due[0];
-      if (!next) break;
-      this.#timers.delete(next[0]);
-      this.#now = Math.max(this.#now, next[1].at);
-      next[1].call();
+    for (let next = this.#next(); next && next.at <= end; next = this.#next()) {
+      this.#timers.delete(next.id);
+      this.#now = Math.max(this.#now, next.at);
+      next.call();
       await settled();
     }
     this.#now = end;
+  }
+
+  /** The timer that is due first; of several, the one that was set first. */
+  #next() {
+    let first: { id: number; at: number; call: () => void } | undefined;
+    for (const [id, { at, call }] of this.#timers) if (!first || at < first.at) first = { id, at, call };
+    return first;
   }
 }
 
@@ -61,14 +66,17 @@ export class FakeSocket implements Socket {
   onerror: ((event: unknown) => void) | null = null;
   readonly url: URL;
   readonly protocols: string[];
+  /** When the connection was begun. */
+  readonly openedAt: number;
   /** What the client has sent, and the test not yet looked at. */
   readonly sent: (string | Uint8Array)[] = [];
   closedWith: number | null = null;
   isCut = false;
 
-  constructor(url: string, protocols: string[]) {
+  constructor(url: string, protocols: string[], openedAt: number) {
     this.url = new URL(url);
     this.protocols = protocols;
+    this.openedAt = openedAt;
   }
 
   send(frame: string | Uint8Array): void {
@@ -103,9 +111,8 @@ export class FakeSocket implements Socket {
 }
 
 /** A simulated world; `sockets` has every connection that was begun, the last one last. */
-export function simulatedWorld(seed = 1) {
+export function simulatedWorld(seed = 1, clock = new SimulatedClock()) {
   const sockets: FakeSocket[] = [];
-  const clock = new SimulatedClock();
   const answers: { status: number; body?: object; retryAfter?: number }[] = [];
   const asked: URL[] = [];
   const world: World = {
@@ -113,7 +120,7 @@ export function simulatedWorld(seed = 1) {
     random: randomFrom(seed),
     WebSocket: class extends FakeSocket {
       constructor(url: string, protocols: string[]) {
-        super(url, protocols);
+        super(url, protocols, clock.now());
         sockets.push(this);
       }
     },
@@ -122,7 +129,7 @@ export function simulatedWorld(seed = 1) {
       const answer = answers.shift();
       if (!answer) return Promise.reject(new TypeError("nobody listens"));
       const headers = new Headers(answer.retryAfter === undefined ? {} : { "retry-after": `${answer.retryAfter}` });
-      return Promise.resolve({ status: answer.status, headers, json: () => Promise.resolve(answer.body ?? {}) });
+      return Promise.resolve({ status: answer.status, headers, json: () => Promise.resolve(answer.body ?? null) });
     },
   };
   return {

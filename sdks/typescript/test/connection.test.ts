@@ -1,0 +1,236 @@
+/** When a client connects, and when it stops: PROTOCOL.md §1, §5, §6 and §7. */
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+
+import { Client } from "../src/client.ts";
+import { connected, URL_OF_SERVER } from "./connected.ts";
+import { assertUniform } from "./statistics.ts";
+import { FakeSocket, simulatedWorld } from "./world.ts";
+
+/** What a page has and Node does not: a window whose network comes back, and that is looked at or not. */
+function inAPage(context: TestContext) {
+  const page = new EventTarget();
+  const document = { visibilityState: "visible" };
+  const { addEventListener, removeEventListener } = globalThis;
+  Object.assign(globalThis, {
+    addEventListener: page.addEventListener.bind(page),
+    removeEventListener: page.removeEventListener.bind(page),
+    document,
+  });
+  context.after(() => {
+    Object.assign(globalThis, { addEventListener, removeEventListener });
+    delete (globalThis as { document?: unknown }).document;
+  });
+  const tell = (event: string) => page.dispatchEvent(new Event(event));
+  return {
+    online: () => tell("online"),
+    turn: (visibilityState: "visible" | "hidden") => {
+      document.visibilityState = visibilityState;
+      tell("visibilitychange");
+    },
+  };
+}
+
+test("a token is asked for at every connect, and is in no URL", async () => {
+  const asks: boolean[] = [];
+  const { simulation, next } = await connected({ token: ({ fresh }) => (asks.push(fresh), `t${asks.length}`) });
+  assert.deepEqual(simulation.socket.protocols, ["tidings.v1", "tidings.token.t1"]);
+  assert.equal(simulation.socket.url.href, "ws://server/ws");
+  simulation.socket.cut(4300);
+  await next();
+  assert.deepEqual(simulation.socket.protocols, ["tidings.v1", "tidings.token.t2"]);
+  assert.equal(simulation.socket.url.searchParams.get("session"), "s");
+  assert.deepEqual(asks, [false, true]);
+});
+
+test("a refusal is learnt from the plain request: one fresh token, then refused until told to try", async () => {
+  const asks: boolean[] = [];
+  const { simulation, client, clock, next } = await connected({ token: ({ fresh }) => (asks.push(fresh), "t") });
+  simulation.socket.cut();
+  await next();
+  simulation.answers.push({ status: 401, body: { code: "token_expired", detail: "the token has expired" } });
+  simulation.socket.cut();
+  await next();
+  assert.equal(simulation.asked[0]?.href, "http://server/ws?token=t");
+  simulation.answers.push({ status: 401, body: { code: "token_expired", detail: "it has expired", fix: "get another" } });
+  simulation.socket.cut();
+  await clock.advance(0);
+  assert.equal(client.state, "refused");
+  assert.deepEqual(client.fault, { status: 401, code: "token_expired", message: "it has expired; get another" });
+  const before = simulation.sockets.length;
+  await clock.advance(600_000);
+  assert.equal(simulation.sockets.length, before);
+  client.reconnect();
+  await clock.advance(0);
+  assert.equal(simulation.sockets.length, before + 1);
+  assert.deepEqual(asks, [false, false, true, true]);
+});
+
+test("nobody logged in is a refusal, and a provider that fails is a lost network", async () => {
+  const simulation = simulatedWorld();
+  const tokens: (string | null | Error)[] = [new Error("offline"), null];
+  const token = () => {
+    const token = tokens.shift()!;
+    if (token instanceof Error) throw token;
+    return token;
+  };
+  const client = new Client("ws://server/ws", { token, world: simulation.world });
+  await simulation.clock.advance(0);
+  assert.equal(client.state, "connecting");
+  await simulation.clock.advance(1000);
+  assert.deepEqual([client.state, client.fault?.code], ["refused", "token_missing"]);
+  assert.equal(simulation.sockets.length, 0);
+});
+
+test("too many connections: it waits for as long as it is told", async () => {
+  const { simulation, clock, next } = await connected();
+  simulation.socket.cut();
+  await next();
+  simulation.answers.push({ status: 429, body: { code: "connection_limit" }, retryAfter: 40 });
+  const [before, began] = [simulation.sockets.length, clock.now()];
+  simulation.socket.cut();
+  while (simulation.sockets.length === before) await clock.advance(500);
+  assert.ok(clock.now() - began >= 40_000, `after ${clock.now() - began} ms`);
+});
+
+test("silence ends a connection after 75 s; it says something itself every 25 s", async () => {
+  const { simulation, client, clock, sent } = await connected();
+  await clock.advance(25_000);
+  assert.equal(sent()?.event, "presence.heartbeat");
+  simulation.socket.receive({ event: "notice" });
+  await clock.advance(74_000);
+  assert.equal(client.state, "connected");
+  await clock.advance(2_000);
+  assert.equal(client.state, "reconnecting");
+  assert.equal(simulation.sockets[0]!.closedWith, 4110);
+});
+
+test("a drain moves the client within the window; final codes end it", async () => {
+  const { simulation, client, clock, next } = await connected();
+  simulation.socket.receive({ event: "session.reconnect", data: { after_ms: 1000, within_ms: 30_000, reason: "draining" } });
+  const began = clock.now();
+  await next();
+  assert.ok(clock.now() - began >= 1000 && clock.now() - began <= 30_500, `after ${clock.now() - began} ms`);
+  simulation.socket.welcome();
+  const request = client.request("order");
+  simulation.socket.cut(4006);
+  await assert.rejects(request, { code: "outcome_unknown" });
+  assert.equal(client.state, "closed");
+  await assert.rejects(client.request("order"), { code: "closed" });
+});
+
+test("the moments of a drain are spread over the window, and hold if the close comes before", async () => {
+  const [afterMs, withinMs, clients] = [1_000, 31_000, 300];
+  const moments: number[] = [];
+  for (let seed = 0; seed < clients; seed += 1) {
+    const simulation = simulatedWorld(seed);
+    new Client(URL_OF_SERVER, { world: simulation.world });
+    await simulation.clock.advance(0);
+    simulation.socket.welcome();
+    const [first, began] = [simulation.socket, simulation.clock.now()];
+    first.receive({ event: "session.reconnect", data: { after_ms: afterMs, within_ms: withinMs, reason: "draining" } });
+    if (seed % 2 === 0) first.cut(4200);
+    await simulation.clock.advance(withinMs);
+    if (seed % 2 === 1) assert.equal(first.closedWith, 4200, "who is only moving away has the grace");
+    moments.push(simulation.sockets[1]!.openedAt - began);
+  }
+  assertUniform(moments, afterMs, withinMs);
+});
+
+test("it connects at once when the network is back, and when the page is looked at again", async (context) => {
+  const page = inAPage(context);
+  const { simulation, client, clock } = await connected();
+  for (const [wake, connects] of [
+    [() => page.online(), true],
+    [() => page.turn("hidden"), false],
+    [() => page.turn("visible"), true],
+  ] as const) {
+    // The server is away: the waits grow.
+    for (let failures = 0; failures < 5; failures += 1) {
+      simulation.socket.cut();
+      await clock.advance(0);
+      const [before, failed] = [simulation.sockets.length, clock.now()];
+      while (failures < 4 && simulation.sockets.length === before && clock.now() < failed + 60_000) await clock.advance(100);
+    }
+    const before = simulation.sockets.length;
+    assert.equal(client.state, "reconnecting");
+    wake();
+    await clock.advance(0);
+    assert.equal(simulation.sockets.length - before, connects ? 1 : 0);
+    if (!connects) client.reconnect();
+    await clock.advance(0);
+    simulation.socket.welcome();
+  }
+  const before = simulation.sockets.length;
+  page.online();
+  page.turn("visible");
+  await clock.advance(1000);
+  assert.deepEqual([simulation.sockets.length, client.state], [before, "connected"], "a connection that is there stays");
+});
+
+test("a refusal is not asked about again because somebody looks", async (context) => {
+  const page = inAPage(context);
+  const simulation = simulatedWorld();
+  let asked = 0;
+  const client = new Client(URL_OF_SERVER, { token: () => ((asked += 1), null), world: simulation.world });
+  await simulation.clock.advance(0);
+  page.turn("visible");
+  page.online();
+  await simulation.clock.advance(1000);
+  assert.deepEqual([client.state, asked], ["refused", 1]);
+});
+
+test("a close is final", async (context) => {
+  const page = inAPage(context);
+  const { simulation, client, clock, join } = await connected();
+  const room = await join("r");
+  const states: string[] = [];
+  client.onState((state) => states.push(state));
+  const [request, joining] = [room.request("say"), client.join("other")];
+  client.close();
+  assert.equal(simulation.socket.closedWith, 1000);
+  await assert.rejects(request, { code: "outcome_unknown" });
+  await assert.rejects(joining, { code: "outcome_unknown" });
+  client.close();
+  client.reconnect();
+  page.online();
+  page.turn("visible");
+  simulation.socket.receive({ event: "e", room: "r", id: "r@k3f9a1qz.1" });
+  simulation.socket.cut();
+  await clock.advance(600_000);
+  assert.deepEqual([states, simulation.sockets.length], [["connected", "closed"], 1]);
+  await assert.rejects(client.request("say"), { code: "closed" });
+  await assert.rejects(client.join("r"), { code: "closed" });
+  assert.deepEqual([room.send("typing"), room.lastEventId, room.isJoined], [false, "r@k3f9a1qz.0", false]);
+});
+
+test("a close while a token is fetched opens nothing", async () => {
+  const simulation = simulatedWorld();
+  let give: (token: string) => void = () => {};
+  const token = () => new Promise<string>((resolve) => (give = resolve));
+  const client = new Client(URL_OF_SERVER, { token, world: simulation.world });
+  await simulation.clock.advance(0);
+  client.close();
+  give("t");
+  await simulation.clock.advance(60_000);
+  assert.deepEqual([client.state, simulation.sockets.length], ["closed", 0]);
+});
+
+test("where there is no WebSocket it says what to do, and takes the one that it is given", async (context) => {
+  const own = globalThis.WebSocket;
+  Object.assign(globalThis, { WebSocket: undefined });
+  context.after(() => Object.assign(globalThis, { WebSocket: own }));
+  assert.throws(() => new Client(URL_OF_SERVER), /no WebSocket here: npm install ws.*new Client\(url, \{ WebSocket \}\)/);
+  const { world, clock } = simulatedWorld();
+  const opened: FakeSocket[] = [];
+  class Given extends FakeSocket {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols, clock.now());
+      opened.push(this);
+    }
+  }
+  const { WebSocket: _, ...rest } = world;
+  new Client(URL_OF_SERVER, { WebSocket: Given, world: rest });
+  await clock.advance(0);
+  assert.equal(opened.length, 1);
+});
