@@ -484,6 +484,7 @@ fn a_told_window_decides_when_to_move() {
 fn a_refused_handshake_fetches_a_token_waits_or_stops() {
     let refusal = |status, retry_after: Option<u64>| HandshakeRefusal {
         status,
+        message: None,
         code: None,
         retry_after: retry_after.map(Duration::from_secs),
     };
