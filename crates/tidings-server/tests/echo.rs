@@ -26,7 +26,7 @@ async fn echoed(options: &[&str], bytes: usize) -> Option<Result<Message, Error>
     let first = within(stdout.next_line()).await.unwrap().unwrap();
     let url = first.strip_prefix("listening on ").unwrap();
     let (mut socket, _) =
-        within(tokio_tungstenite::connect_async(format!("{url}runCase?case=1"))).await.unwrap();
+        within(Box::pin(tokio_tungstenite::connect_async(format!("{url}runCase?case=1")))).await.unwrap();
     within(socket.send(Message::binary(vec![7; bytes]))).await.unwrap();
     loop {
         match within(socket.next()).await {
