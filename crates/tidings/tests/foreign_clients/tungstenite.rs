@@ -45,7 +45,7 @@ impl Server {
 
     /// Connects, with more of a query.
     async fn connect_with(&self, user: &str, more: &str) -> Client {
-        let (socket, _) = within(connect_async(self.url(user, more))).await.unwrap();
+        let (socket, _) = within(Box::pin(connect_async(self.url(user, more)))).await.unwrap();
         let mut client = Client { socket, unread: Vec::new(), welcome: Value::Null, requests: 0 };
         client.welcome = client.event("session.welcome").await["data"].take();
         client
