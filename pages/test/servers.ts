@@ -206,7 +206,10 @@ export class Network {
     const link = { browser, server, isWebSocket: false };
     this.#links.add(link);
     browser.once("data", (head: Buffer) => (link.isWebSocket = head.includes("GET /ws")));
-    for (const [from, to] of [[browser, server], [server, browser]] as const) {
+    for (const [from, to] of [
+      [browser, server],
+      [server, browser],
+    ] as const) {
       from.pipe(to);
       from.on("error", () => to.destroy());
       from.on("close", () => {

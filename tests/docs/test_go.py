@@ -86,7 +86,10 @@ class Network:
             end.close()
 
 
-@unittest.skipUnless(shutil.which("go") and (GOPATH / "src/github.com/gorilla/websocket").is_dir(), "there is no Go here, or no gorilla/websocket")
+HAS_GO = shutil.which("go") and (GOPATH / "src/github.com/gorilla/websocket").is_dir()
+
+
+@unittest.skipUnless(HAS_GO, "there is no Go here, or no gorilla/websocket")
 class Go(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -111,12 +114,13 @@ class Go(unittest.TestCase):
 
     def chat(self, user, port):
         """The program, for this user."""
-        token = subprocess.run([TIDINGS, "token", "--user", user], env=self.env, capture_output=True, text=True, check=True).stdout
-        env = {**os.environ, "URL": f"ws://127.0.0.1:{port}/ws", "TOKEN": token.strip()}
-        process = subprocess.Popen([self.folder / "chat"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        ask = [TIDINGS, "token", "--user", user]
+        token = subprocess.run(ask, env=self.env, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        env = {**os.environ, "URL": f"ws://127.0.0.1:{port}/ws", "TOKEN": token}
+        process = subprocess.Popen([self.folder / "chat"], env=env, stdout=subprocess.PIPE, text=True)
         deadline = threading.Timer(WAIT_MAX_SECONDS, process.kill)
         deadline.start()
-        for cleanup in (process.stdout.close, process.stderr.close, process.wait, process.kill, deadline.cancel):
+        for cleanup in (process.stdout.close, process.wait, process.kill, deadline.cancel):
             self.addCleanup(cleanup)
         return process
 

@@ -5,7 +5,14 @@
  */
 
 import { Alarm, systemClock } from "./clock.ts";
-import { Connection, type ConnectionFault, type State, type TokenProvider, type WebSocketClass, type World } from "./connection.ts";
+import {
+  Connection,
+  type ConnectionFault,
+  type State,
+  type TokenProvider,
+  type WebSocketClass,
+  type World,
+} from "./connection.ts";
 import { Cursor } from "./cursor.ts";
 import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
 import { Outbox, RequestError, type Entry, type Purpose, type Request } from "./outbox.ts";
@@ -101,18 +108,13 @@ export class Client<Events = unknown> {
       moved: (room) => this.#cursor.set(room.name, room.position),
     };
     const { token } = options;
-    this.#connection = new Connection(
-      socketUrl(url),
-      typeof token === "string" ? () => token : token,
-      this.#world,
-      {
-        ask: (query) => this.#ask(query),
-        message: (message) => this.#received(message),
-        lost: () => this.#lost(),
-        changed: (state) => this.#changed(state),
-        heartbeat: () => encode({ event: "presence.heartbeat" }) as string,
-      },
-    );
+    this.#connection = new Connection(socketUrl(url), typeof token === "string" ? () => token : token, this.#world, {
+      ask: (query) => this.#ask(query),
+      message: (message) => this.#received(message),
+      lost: () => this.#lost(),
+      changed: (state) => this.#changed(state),
+      heartbeat: () => encode({ event: "presence.heartbeat" }) as string,
+    });
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
     globalThis.addEventListener?.("online", this.#awake);

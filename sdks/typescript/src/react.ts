@@ -74,7 +74,10 @@ export function useConnection(): ConnectionView {
  * Joins a room for as long as the component is mounted, and shows its events: with `history` as many of the last ones,
  * and of all of them the newest `eventsMax` (200). A room that the application has joined before stays joined.
  */
-export function useRoom<Events = unknown>(name: string, { history = 0, eventsMax = EVENTS_MAX }: RoomOptions = {}): RoomView<Events> {
+export function useRoom<Events = unknown>(
+  name: string,
+  { history = 0, eventsMax = EVENTS_MAX }: RoomOptions = {},
+): RoomView<Events> {
   const store = useStore(name);
   const subscribe = useCallback(
     (changed: () => void) => store.hold(changed, { history, eventsMax }),

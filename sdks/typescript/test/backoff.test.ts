@@ -13,7 +13,10 @@ const BOUNDS_MS = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000];
 test("backoff doubles to thirty seconds, and starts anew after a reset", () => {
   const backoff = new Backoff(() => 0.5);
   const waits = BOUNDS_MS.map(() => [backoff.boundMs, backoff.next()]);
-  assert.deepEqual(waits, BOUNDS_MS.map((bound) => [bound, bound / 2]));
+  assert.deepEqual(
+    waits,
+    BOUNDS_MS.map((bound) => [bound, bound / 2]),
+  );
   backoff.reset();
   assert.equal(backoff.boundMs, 1000);
 });
@@ -28,7 +31,13 @@ test("the draws are uniform on [0, bound], for every bound", (context) => {
     });
     context.diagnostic(`bound ${bound / 1000} s: ${assertUniform(waits, 0, bound)}`);
     // The same test tells apart what is not uniform: half the jitter, and a bound that is a twentieth off.
-    assert.throws(() => assertUniform(waits.map((wait) => bound / 2 + wait / 2), 0, bound));
+    assert.throws(() =>
+      assertUniform(
+        waits.map((wait) => bound / 2 + wait / 2),
+        0,
+        bound,
+      ),
+    );
     assert.throws(() => assertUniform(waits, 0, bound * 1.05));
   });
 });
@@ -54,7 +63,10 @@ async function outage(clients: number, awayMs: number, random: (seed: number) =>
   }
   for (const client of all) client.close();
   const since = (sockets: FakeSocket[]) => sockets.map(({ openedAt }) => openedAt - began);
-  return { attempts: worlds.flatMap(({ sockets }) => since(sockets.slice(1))), back: since(worlds.map(({ socket }) => socket)) };
+  return {
+    attempts: worlds.flatMap(({ sockets }) => since(sockets.slice(1))),
+    back: since(worlds.map(({ socket }) => socket)),
+  };
 }
 
 /** The most of these moments within a tenth of a second. */
@@ -76,7 +88,9 @@ test("a thousand clients that lose one server do not come back in step", async (
   const [atOnce, atOnceBack] = [mostAtOnce(long.attempts), mostAtOnce(long.back)];
   const last = Math.max(...long.back) / 1000;
   const tries = `${long.attempts.length} attempts, ${atOnce} at most within 100 ms`;
-  context.diagnostic(`away for 10 s: ${tries}; back: ${atOnceBack} at most within 100 ms, the last after ${last.toFixed(1)} s`);
+  context.diagnostic(
+    `away for 10 s: ${tries}; back: ${atOnceBack} at most within 100 ms, the last after ${last.toFixed(1)} s`,
+  );
   // At the end of the first second 100 first tries are to be expected in a tenth of it, and 60 second and third ones.
   assert.ok(atOnce < 200 && atOnceBack < 40 && last < 10 + 30, tries);
   const inStep = await outage(clients, 10_000, () => () => 0.5);

@@ -24,7 +24,8 @@ interface Command {
 }
 
 /** Bytes stand as `base64` in the place of `data`. */
-const fromLine = ({ data, base64 }: Command) => (base64 === undefined ? data : new Uint8Array(Buffer.from(base64, "base64")));
+const fromLine = ({ data, base64 }: Command) =>
+  base64 === undefined ? data : new Uint8Array(Buffer.from(base64, "base64"));
 const toLine = (data: unknown) => (data instanceof Uint8Array ? { base64: Buffer.from(data).toString("base64") } : { data });
 
 /** One message a turn, as in browsers, so that an answer and the event behind it are seen in their order. */

@@ -6,10 +6,28 @@ import assert from "node:assert/strict";
 import { before, beforeEach, test, type TestContext } from "node:test";
 
 import { Window } from "happy-dom";
-import { act, createElement, Fragment, startTransition, StrictMode, useLayoutEffect, useState, version, type ReactNode } from "react";
+import {
+  act,
+  createElement,
+  Fragment,
+  startTransition,
+  StrictMode,
+  useLayoutEffect,
+  useState,
+  version,
+  type ReactNode,
+} from "react";
 import type { Root } from "react-dom/client";
 import { Client } from "tidings-client";
-import { TidingsProvider, useClient, useConnection, usePresence, useRoom, type RoomOptions, type RoomView } from "tidings-client/react";
+import {
+  TidingsProvider,
+  useClient,
+  useConnection,
+  usePresence,
+  useRoom,
+  type RoomOptions,
+  type RoomView,
+} from "tidings-client/react";
 
 import { simulatedWorld } from "./world.ts";
 
@@ -23,7 +41,9 @@ before(async () => {
   for (const [name, value] of Object.entries({ window, document, navigator, IS_REACT_ACT_ENVIRONMENT: true }))
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   // It looks for a document when it is loaded.
-  const dom = (await import("react-dom/client")) as typeof import("react-dom/client") & { default?: typeof import("react-dom/client") };
+  const dom = (await import("react-dom/client")) as typeof import("react-dom/client") & {
+    default?: typeof import("react-dom/client");
+  };
   createRoot = dom.createRoot ?? dom.default!.createRoot;
 });
 
@@ -50,9 +70,14 @@ async function page(context: TestContext) {
     for (let message = sent(); message; message = sent()) names.push(message.event);
     return names;
   };
-  const receive = (...messages: object[]) => act(async () => messages.forEach((message) => simulation.socket.receive(message)));
-  const joined = (offset: number, top = offset, recovery = "fresh") =>
-    ({ recovery, last_event_id: `r@k3f9a1qz.${offset}`, top: `r@k3f9a1qz.${top}`, members: 1 });
+  const receive = (...messages: object[]) =>
+    act(async () => messages.forEach((message) => simulation.socket.receive(message)));
+  const joined = (offset: number, top = offset, recovery = "fresh") => ({
+    recovery,
+    last_event_id: `r@k3f9a1qz.${offset}`,
+    top: `r@k3f9a1qz.${top}`,
+    members: 1,
+  });
   const ack = (id: string | undefined, data: unknown) => receive({ event: "ack", id, data });
   return {
     simulation,
@@ -88,7 +113,13 @@ async function page(context: TestContext) {
   };
 }
 
-const event = (offset: number, rest: object = {}) => ({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, data: offset, ...rest });
+const event = (offset: number, rest: object = {}) => ({
+  event: "e",
+  room: "r",
+  id: `r@k3f9a1qz.${offset}`,
+  data: offset,
+  ...rest,
+});
 
 /** A component that uses a room, and what it has shown last. */
 function watcher(options?: RoomOptions) {
@@ -233,7 +264,12 @@ test("a reset begins the list anew, and a page that was asked for before it is n
   await show([createElement(plain.Watcher, { key: 1 }), createElement(late.Watcher, { key: 2 })]);
   const asked = sent();
   assert.equal(asked?.event, "room.history");
-  await receive({ event: "room.reset", room: "r", id: "r@zzzzzzzz.7", data: { reason: "forked", lost: null, state: { n: 7 } } });
+  await receive({
+    event: "room.reset",
+    room: "r",
+    id: "r@zzzzzzzz.7",
+    data: { reason: "forked", lost: null, state: { n: 7 } },
+  });
   assert.deepEqual([plain.data(), plain.seen.view?.reset?.state], [[], { n: 7 }]);
   await ack(asked?.id, { events: [event(1), event(2)] });
   await receive({ ...event(8), id: "r@zzzzzzzz.8" });
@@ -263,7 +299,10 @@ test("a join that is refused is an error of the view", async (context) => {
   const { Watcher, seen } = watcher();
   await show(createElement(Watcher));
   await receive({ event: "error", id: sent()?.id, data: { code: "unknown_room", message: "no rule" } });
-  assert.deepEqual([seen.view?.error?.code, seen.view?.error?.message, seen.view?.isLive], ["unknown_room", "no rule", false]);
+  assert.deepEqual(
+    [seen.view?.error?.code, seen.view?.error?.message, seen.view?.isLive],
+    ["unknown_room", "no rule", false],
+  );
 });
 
 test("the connection and the people, as they change", async (context) => {
@@ -279,7 +318,17 @@ test("the connection and the people, as they change", async (context) => {
   await ack(sent()?.id, { members: [{ user: "ann", info: null }], rev: 1, count: 1 });
   await receive({ event: "presence.join", room: "r", data: { user: "bob", info: 7, rev: 2 } });
   await receive({ event: "session.degraded", data: { degraded: true } });
-  assert.deepEqual(shown, ["connected", undefined, true, [["ann", null], ["bob", 7]], 2, true]);
+  assert.deepEqual(shown, [
+    "connected",
+    undefined,
+    true,
+    [
+      ["ann", null],
+      ["bob", 7],
+    ],
+    2,
+    true,
+  ]);
   await cut(4110, () => assert.deepEqual((shown as unknown[]).slice(0, 2), ["reconnecting", 4110]));
   assert.deepEqual((shown as unknown[]).slice(0, 3), ["connected", undefined, false]);
   await act(async () => client.close());
@@ -321,6 +370,17 @@ test("no two components of one commit show different lists, also if an event com
   assert.equal(comesMeanwhile, null);
   assert.ok(committed.length > 2 && committed.every(([first, second]) => first === second), JSON.stringify(committed));
   assert.deepEqual(committed.at(-1), [2, 2]);
+});
+
+test("rendered on a server it shows what is known, which is nothing, and asks for nothing", async (context) => {
+  const { client, allSent } = await page(context);
+  const { renderToString } = await import("react-dom/server");
+  const Shown = () => {
+    const [{ events, isLive }, { count }, { state }] = [useRoom("r", { history: 5 }), usePresence("r"), useConnection()];
+    return createElement("p", null, [events.length, isLive, count, state].join(" "));
+  };
+  assert.equal(renderToString(createElement(TidingsProvider, { client }, createElement(Shown))), "<p>0 false 0 connected</p>");
+  assert.deepEqual(allSent(), []);
 });
 
 test("a hook without a provider says what is missing", async (context) => {

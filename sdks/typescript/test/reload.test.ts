@@ -24,10 +24,13 @@ test("what was under way is sent again after a reload, under its id, when the ro
   assert.equal(JSON.parse(storage.items.get("outbox:me")!).length, 2, "what the page itself asks is not kept");
 
   const reloaded = await connected({ outbox });
-  assert.deepEqual(reloaded.client.unsettled.map(({ id, data }) => [id, data]), [
-    [text.id, { content: "hi" }],
-    [image.id, new Uint8Array([0, 255, 1])],
-  ]);
+  assert.deepEqual(
+    reloaded.client.unsettled.map(({ id, data }) => [id, data]),
+    [
+      [text.id, { content: "hi" }],
+      [image.id, new Uint8Array([0, 255, 1])],
+    ],
+  );
   assert.equal(reloaded.sent(), undefined, "the room is not joined yet");
   const answers = reloaded.client.unsettled.map(({ answer }) => answer);
   const join = reloaded.client.join("r");
@@ -53,7 +56,12 @@ test("a position is stored when the application has handled the event, and a rel
   room.onEvent(() => whileHandled.push(stored()));
   const event = (offset: number) => ({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, data: offset });
   page.simulation.socket.receive(event(5));
-  page.simulation.socket.receive({ event: "room.skip", room: "r", id: "r@k3f9a1qz.7", data: { from: 6, reason: "excluded" } });
+  page.simulation.socket.receive({
+    event: "room.skip",
+    room: "r",
+    id: "r@k3f9a1qz.7",
+    data: { from: 6, reason: "excluded" },
+  });
   assert.deepEqual([whileHandled, stored()], [["r@k3f9a1qz.4"], "r@k3f9a1qz.7"]);
 
   const reloaded = await connected({ cursor });
@@ -69,7 +77,12 @@ test("a position is stored when the application has handled the event, and a rel
   await reloaded.clock.advance(1);
   [7, 8, 9].forEach((offset) => reloaded.simulation.socket.receive(event(offset)));
   assert.deepEqual([seen, stored()], [[8, 9, "complete 2"], "r@k3f9a1qz.9"]);
-  reloaded.simulation.socket.receive({ event: "room.reset", room: "r", id: "r@zzzzzzzz.3", data: { reason: "forked", lost: null } });
+  reloaded.simulation.socket.receive({
+    event: "room.reset",
+    room: "r",
+    id: "r@zzzzzzzz.3",
+    data: { reason: "forked", lost: null },
+  });
   reloaded.client.close();
   assert.equal(stored(), "r@zzzzzzzz.3", "a page that closes its client has handled what it has handled");
 });
@@ -79,7 +92,10 @@ test("rooms that the server joins by itself go on where the page was, by the han
   const cursor = { storage, key: "c" };
   const kept = Array.from({ length: 40 }, (_, n) => `${"x".repeat(100)}${n}@k3f9a1qz.${n}`);
   storage.setItem("c", ["auto@k3f9a1qz.4", "later@k3f9a1qz.9", ...kept].join());
-  const { simulation, client, next, sent, ack } = await connected({ cursor }, { rooms: ["auto"], last_event_id: "auto@k3f9a1qz.4" });
+  const { simulation, client, next, sent, ack } = await connected(
+    { cursor },
+    { rooms: ["auto"], last_event_id: "auto@k3f9a1qz.4" },
+  );
   const asked = simulation.socket.url.searchParams.get("last_event_id")!;
   assert.ok(asked.startsWith("auto@k3f9a1qz.4,later@k3f9a1qz.9,") && asked.length <= 4096 && asked.length > 3900, asked);
   assert.match(asked, /@k3f9a1qz\.\d+$/);
@@ -87,11 +103,20 @@ test("rooms that the server joins by itself go on where the page was, by the han
   client.room("auto").onEvent(({ data }) => seen.push(data));
   simulation.socket.receive({ event: "e", room: "auto", id: "auto@k3f9a1qz.5", data: 5 });
   assert.deepEqual(seen, [5]);
-  assert.ok(storage.items.get("c")!.startsWith("auto@k3f9a1qz.5,later@k3f9a1qz.9,"), "rooms that are not yet joined are kept");
+  assert.ok(
+    storage.items.get("c")!.startsWith("auto@k3f9a1qz.5,later@k3f9a1qz.9,"),
+    "rooms that are not yet joined are kept",
+  );
   // A later connection resumes, as ever.
   simulation.socket.cut();
   await next();
-  assert.deepEqual([...simulation.socket.url.searchParams], [["session", "s"], ["resume", "wait"]]);
+  assert.deepEqual(
+    [...simulation.socket.url.searchParams],
+    [
+      ["session", "s"],
+      ["resume", "wait"],
+    ],
+  );
   simulation.socket.welcome();
   const resume = sent();
   assert.deepEqual(resume?.data, { last_event_id: "auto@k3f9a1qz.5" });

@@ -86,14 +86,17 @@ while (Date.now() < began + SECONDS * 1000) {
     const isOwn = published % OWN_EVERY === 0;
     if (isOwn) own += 1;
     const { client } = isOwn ? soaked : witness;
-    client.room(ROOMS[published % ROOMS.length]!).request("said", published).then(
-      () => (outcomes.acked += 1),
-      (error: unknown) => {
-        const code = error instanceof RequestError ? error.code : String(error);
-        if (code === "outcome_unknown") outcomes.unknown += 1;
-        else outcomes.other.push(code);
-      },
-    );
+    client
+      .room(ROOMS[published % ROOMS.length]!)
+      .request("said", published)
+      .then(
+        () => (outcomes.acked += 1),
+        (error: unknown) => {
+          const code = error instanceof RequestError ? error.code : String(error);
+          if (code === "outcome_unknown") outcomes.unknown += 1;
+          else outcomes.other.push(code);
+        },
+      );
   }
   await pass(10);
 }

@@ -28,6 +28,13 @@ function folder(): string {
   return made;
 }
 
+/** What `npm pack` says of what it packed. */
+interface Packed {
+  readonly filename: string;
+  readonly files: readonly { readonly path: string }[];
+}
+
+let packedFiles: string[];
 /** Where the package was installed. */
 let installed: string;
 let server: ServerProcess;
@@ -38,10 +45,13 @@ let browser: Browser;
 before(async () => {
   const packed = folder();
   const { stdout } = await run("npm", ["pack", "--json", "--silent", "--pack-destination", packed], { cwd: PACKAGE });
-  const [{ filename }] = JSON.parse(stdout.slice(stdout.indexOf("["))) as [{ filename: string }];
+  const [{ filename, files }] = JSON.parse(stdout.slice(stdout.indexOf("["))) as [Packed];
+  packedFiles = files.map(({ path }) => path);
   installed = folder();
   writeFileSync(join(installed, "package.json"), JSON.stringify({ name: "application", private: true }));
-  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--silent", join(packed, filename)], { cwd: installed });
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--silent", join(packed, filename)], {
+    cwd: installed,
+  });
   const types: Record<string, string> = { html: "text/html", js: "text/javascript" };
   pages = createServer((request, response) => {
     const name = decodeURIComponent(new URL(request.url!, "http://pages").pathname);
@@ -88,7 +98,17 @@ function lend(made: string, names: readonly string[], from = PACKAGE): void {
 
 /** Checks files strictly, and the types of libraries too. */
 async function compile(made: string, ...args: string[]): Promise<void> {
-  const flags = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--lib", "es2023,dom", "--types", "node"];
+  const flags = [
+    "--noEmit",
+    "--strict",
+    "--exactOptionalPropertyTypes",
+    "--target",
+    "es2022",
+    "--lib",
+    "es2023,dom",
+    "--types",
+    "node",
+  ];
   await run(join(PACKAGE, "node_modules/.bin/tsc"), [...flags, ...args], { cwd: made });
 }
 
@@ -97,6 +117,11 @@ const consumer = (name: string, into: string) => copyFileSync(join(HERE, "consum
 function environment(user: string): NodeJS.ProcessEnv {
   return { ...process.env, URL: socketOf(server), TOKEN: mint({ sub: user }) };
 }
+
+test("it has what is built, its README and its licence, and nothing else", () => {
+  const others = packedFiles.filter((path) => !/^dist\/(esm|cjs)\/\w+\.(js|js\.map|d\.ts)$/.test(path)).sort();
+  assert.deepEqual(others, ["LICENSE", "README.md", "dist/cjs/package.json", "dist/esm/package.json", "package.json"]);
+});
 
 for (const name of ["node.cjs", "node.mjs"]) {
   test(`Node, ${name}: it talks, and the process ends by itself`, async () => {
@@ -110,7 +135,10 @@ for (const name of ["node.cjs", "node.mjs"]) {
 test("without a WebSocket of the platform's the error says what to do", async () => {
   const made = application([]);
   const program = 'globalThis.WebSocket = undefined; new (require("tidings-client").Client)("ws://localhost/ws")';
-  await assert.rejects(run(process.execPath, ["-e", program], { cwd: made }), /npm install ws.*new Client\(url, \{ WebSocket \}\)/s);
+  await assert.rejects(
+    run(process.execPath, ["-e", program], { cwd: made }),
+    /npm install ws.*new Client\(url, \{ WebSocket \}\)/s,
+  );
 });
 
 /** Opens a page of the application that is served, and gives what it has to show when it is through. */
@@ -128,10 +156,15 @@ async function open(path: string, user: string, through: string) {
   return { page, faults, sockets };
 }
 
-const html = (script: string, head = "") => `<!doctype html><title>A page</title>${head}<body><script type="module" src="${script}"></script>`;
+const html = (script: string, head = "") =>
+  `<!doctype html><title>A page</title>${head}<body><script type="module" src="${script}"></script>`;
 
 async function bundle(made: string): Promise<void> {
-  await run(process.execPath, [join(PACKAGE, "node_modules/vite/bin/vite.js"), "build", "--base", "./", "--logLevel", "warn"], { cwd: made });
+  await run(
+    process.execPath,
+    [join(PACKAGE, "node_modules/vite/bin/vite.js"), "build", "--base", "./", "--logLevel", "warn"],
+    { cwd: made },
+  );
 }
 
 describe("in Chromium", () => {
@@ -150,7 +183,10 @@ describe("in Chromium", () => {
     const made = application([]);
     consumer("page.js", made);
     const imports = { "tidings-client": "./node_modules/tidings-client/dist/esm/index.js" };
-    writeFileSync(join(made, "index.html"), html("./page.js", `<script type="importmap">${JSON.stringify({ imports })}</script>`));
+    writeFileSync(
+      join(made, "index.html"),
+      html("./page.js", `<script type="importmap">${JSON.stringify({ imports })}</script>`),
+    );
     pagesFolder = made;
     const { page, faults, sockets } = await open("index.html", "modules", "body[data-heard=hello][data-stored]");
     assert.deepEqual([faults, sockets.length], [[], 1]);
@@ -162,7 +198,10 @@ describe("in Chromium", () => {
     consumer("react.jsx", made);
     writeFileSync(join(made, "index.html"), html("./react.jsx"));
     // A build for development, since StrictMode does nothing in another.
-    writeFileSync(join(made, "vite.config.js"), 'export default { mode: "development", define: { "process.env.NODE_ENV": \'"development"\' } };');
+    writeFileSync(
+      join(made, "vite.config.js"),
+      'export default { mode: "development", define: { "process.env.NODE_ENV": \'"development"\' } };',
+    );
     await bundle(made);
     pagesFolder = join(made, "dist");
     const { page, faults, sockets } = await open("index.html", "ann", "main[data-live=true]");
@@ -182,14 +221,20 @@ describe("in Chromium", () => {
   });
 });
 
-for (const [version, from] of [["19", PACKAGE], ["18", join(HERE, "react-18")]] as const) {
+for (const [version, from] of [
+  ["19", PACKAGE],
+  ["18", join(HERE, "react-18")],
+] as const) {
   test(`the hooks with React ${version}`, async () => {
     const made = application(["react", "react-dom"], from);
     lend(made, ["happy-dom"]);
     for (const name of ["react.test.ts", "world.ts"]) copyFileSync(join(PACKAGE, "test", name), join(made, name));
     // Said by what runs this file, and not meant for what it runs.
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-    const { stdout } = await run(process.execPath, ["--import", TSX, "--test", "--test-reporter=spec", "react.test.ts"], { cwd: made, env });
+    const { stdout } = await run(process.execPath, ["--import", TSX, "--test", "--test-reporter=spec", "react.test.ts"], {
+      cwd: made,
+      env,
+    });
     assert.match(stdout, new RegExp(`React ${version}\\.`));
     assert.match(stdout, /ℹ pass 1\d\nℹ fail 0\n/);
   });

@@ -14,7 +14,10 @@ type Line = { saw: string; [field: string]: unknown };
 
 /** A driver that is told what to do, and waited for. */
 class Driver {
-  readonly #process = spawn(process.execPath, ["--import", "tsx", "test/driver.ts"], { cwd: PACKAGE, stdio: ["pipe", "pipe", "inherit"] });
+  readonly #process = spawn(process.execPath, ["--import", "tsx", "test/driver.ts"], {
+    cwd: PACKAGE,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   /** What it has said, and nobody has waited for. */
   readonly #lines: Line[] = [];
   #changed = () => {};

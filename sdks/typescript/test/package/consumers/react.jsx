@@ -12,7 +12,11 @@ function Lobby() {
   const { room, events, isLive } = useRoom("lobby", { history: 5 });
   return (
     <main data-live={isLive}>
-      <ul>{events.map(({ id, data }) => <li key={id}>{data}</li>)}</ul>
+      <ul>
+        {events.map(({ id, data }) => (
+          <li key={id}>{data}</li>
+        ))}
+      </ul>
       <button onClick={() => room.request("say", "hello")}>Say it</button>
     </main>
   );
