@@ -20,7 +20,7 @@ from typing import Any, Counter as CounterOf, List, Set
 
 from proxy import Proxy
 from server import BIN, NO_RATES, Server, token
-from tidings_client import Client, Event, RequestError, Room
+from tidings_client import Client, Event, RequestError, Room, RoomEvents
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 ROOM = "chat:soak"
@@ -77,7 +77,7 @@ class Soak:
         room, other = await ours.join(ROOM), await theirs.join(ROOM)
         room.on_event(self.by_listener.take)
         room.on_reset(self.saw_reset)
-        self.tasks.append(asyncio.create_task(self.read(room)))
+        self.tasks.append(asyncio.create_task(self.read(room.events(on_reset=self.saw_reset))))
         cutting = asyncio.create_task(self.cut())
         loop = asyncio.get_running_loop()
         end, beat = loop.time() + SECONDS, loop.time()
@@ -104,8 +104,8 @@ class Soak:
     def saw_reset(self, _: object) -> None:
         self.resets += 1
 
-    async def read(self, room: Room) -> None:
-        async for event in room:
+    async def read(self, events: RoomEvents) -> None:
+        async for event in events:
             self.by_loop.take(event)
             if not self.is_over and sum(self.by_loop.numbers.values()) % PAUSE_EVERY == 0:
                 self.pauses += 1

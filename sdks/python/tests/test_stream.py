@@ -198,16 +198,24 @@ async def test_catching_up_goes_on_over_a_lost_connection_and_a_hole() -> None:
         assert it.sent()["event"] == "room.join"
         await it.reconnected()
         resume, top = it.sent(), EVENTS_MAX + 50
-        assert resume["data"] == {"last_event_id": f"r@{EPOCH}.{EVENTS_MAX}"}, "one resume for room and stream"
-        it.socket.ack(resume["id"], {"rooms": {"r": joined("r", EVENTS_MAX, "complete", top)}})
+        assert resume["data"] == {"last_event_id": f"r@{EPOCH}.{top}"}, "what is new goes first"
+        it.socket.ack(resume["id"], {"rooms": {"r": joined("r", top, "complete", top + 1)}})
+        assert it.sent() == {}, "not while the room itself is replayed"
+        it.event(top + 1)
+        answer_catch_up(it, EVENTS_MAX, top + 1)
         it.event(EVENTS_MAX + 1)
-        # The room itself has a hole: one join again.
-        it.event(top + 2)
-        answer_catch_up(it, EVENTS_MAX + 1, top + 2)
-        for offset in range(EVENTS_MAX + 2, top + 3):
+        # The room itself has a hole: it is joined again where it is, and the stream where it is by then.
+        it.event(top + 3)
+        hole = it.sent()
+        assert hole["data"] == {"last_event_id": f"r@{EPOCH}.{top + 1}"}
+        it.socket.ack(hole["id"], joined("r", top + 1, "complete", top + 3))
+        for offset in (top + 2, top + 3):
             it.event(offset)
-        assert await take(slow, 52) == list(range(EVENTS_MAX + 1, top + 3))
-        assert [room.last_event_id, it.sent()] == [f"r@{EPOCH}.{top + 2}", {}]
+        answer_catch_up(it, EVENTS_MAX + 1, top + 3)
+        for offset in range(EVENTS_MAX + 2, top + 4):
+            it.event(offset)
+        assert await take(slow, 53) == list(range(EVENTS_MAX + 1, top + 4))
+        assert [room.last_event_id, it.sent()] == [f"r@{EPOCH}.{top + 3}", {}]
 
 
 async def test_several_slow_readers_are_served_from_where_the_slowest_stands() -> None:

@@ -360,7 +360,7 @@ class Client:
     def _received_in_room(self, name: str, message: LogMessage) -> None:
         room = self._rooms.get(name)
         if room is not None and room.receive(message) == "hole":
-            room.await_join(self._rejoin(room))
+            room.await_join(self._rejoin(room, room.position))
             self._flush()
 
     def _welcomed(self, welcome: Welcome) -> None:
@@ -390,21 +390,19 @@ class Client:
             # The application's own join of the room is sent again, which does the same.
             if self._outbox.joins(room.name):
                 continue
-            position = room.join_from
-            event_id = None if position is None else format_event_id(room.name, position)
+            event_id = room.last_event_id
             size += 0 if event_id is None else len(event_id) + 1
             if event_id is not None and size <= CURSOR_BYTES_MAX:
                 room.await_join(id)
                 ids.append(event_id)
             else:
-                room.await_join(self._rejoin(room))
+                room.await_join(self._rejoin(room, room.position))
         if ids:
             data = {"last_event_id": ",".join(ids)}
             self._outbox.push(Entry(id, "resume", "session.resume", None, data, self._world.clock.now()))
 
-    def _rejoin(self, room: Room) -> str:
-        """Joins a followed room again, where it is; the request's id."""
-        position = room.join_from
+    def _rejoin(self, room: Room, position: Optional[Position]) -> str:
+        """Joins a followed room again, at a position; the request's id."""
         data = {} if position is None else {"last_event_id": format_event_id(room.name, position)}
         entry = Entry(self._next_id(), "rejoin", "room.join", room.name, data, self._world.clock.now())
         self._outbox.push(entry)
@@ -447,7 +445,7 @@ class Client:
         for room in self._awaiting(entry.id):
             # Room by room, so that each has its own answer.
             if entry.purpose == "resume":
-                room.await_join(self._rejoin(room))
+                room.await_join(self._rejoin(room, room.position))
             elif entry.purpose == "join":
                 room.forget()
             else:
@@ -459,7 +457,7 @@ class Client:
         if not room.is_awaiting(id):
             return
         if is_retryable(code):
-            room.await_join(self._rejoin(room))
+            room.await_join(self._rejoin(room, room.position))
         else:
             room.forget(code)
 
@@ -523,8 +521,8 @@ class _RoomOwner:
         self.handled = client._cursor.moved
         self.send = client._send
 
-    def rejoin(self, room: Room) -> str:
-        id = self._client._rejoin(room)
+    def rejoin(self, room: Room, position: Position) -> str:
+        id = self._client._rejoin(room, position)
         self._client._flush()
         return id
 

@@ -113,12 +113,11 @@ class Entry:
         self.published_as: Optional[str] = None
         """The event that it led to came, its ack did not yet."""
         self.request: Request[Any] = Request(id)
+        self.is_the_applications = purpose in ("application", "join")
+        self.moves = purpose in ("join", "rejoin") or event == "room.leave"
+        """Whether it decides who is in a room."""
         if not self.is_the_applications:
             self.request.on_settled(lambda _: None)
-
-    @property
-    def is_the_applications(self) -> bool:
-        return self.purpose in ("application", "join")
 
 
 class Outbox:
@@ -180,9 +179,8 @@ class Outbox:
                 entry.stage = "unsent"
             # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             # after what was asked later.
-            moves = entry.purpose in ("join", "rejoin") or entry.event == "room.leave"
-            is_behind = moves and entry.room in moving_rooms
-            if moves:
+            is_behind = entry.moves and entry.room in moving_rooms
+            if entry.moves:
                 moving_rooms.add(entry.room)
             is_held = is_behind or (entry.purpose == "application" and entry.room in held_rooms)
             if entry.stage == "unsent" and not is_held:
@@ -211,9 +209,9 @@ class Outbox:
         """When something of it is due next; never is infinite."""
         deadline = math.inf
         for entry in self._entries:
-            deadline = min(deadline, entry.gives_up_at)
-            if entry.stage == "waits":
-                deadline = min(deadline, entry.retry_at)
+            due_at = min(entry.gives_up_at, entry.retry_at) if entry.stage == "waits" else entry.gives_up_at
+            if due_at < deadline:
+                deadline = due_at
         return deadline
 
     def take_all(self) -> List[Entry]:

@@ -11,7 +11,7 @@ from typing import Any, Awaitable, Callable, Dict, Optional, Protocol, Union
 
 from .listeners import Listeners, Unsubscribe
 from .outbox import Request
-from .positions import Decision, earlier, is_old_reset, judge
+from .positions import Decision, is_old_reset, judge
 from .presence import Presence
 from .protocol import (
     Event,
@@ -58,8 +58,8 @@ class RoomOwner(Protocol):
 
     def send(self, event: str, room: str, data: Any) -> bool: ...
 
-    def rejoin(self, room: Room) -> str:
-        """Joins a followed room again; the request's id."""
+    def rejoin(self, room: Room, position: Position) -> str:
+        """Joins a followed room again, at a position; the request's id."""
         ...
 
     def failure(self) -> Optional[Exception]:
@@ -94,6 +94,8 @@ class Room:
         """The join or resume under way, which fills what is missing."""
         self._catches_up: Optional[str] = None
         """The join under way that brings again what streams have let go."""
+        self._has_to_catch_up = False
+        """It has to wait with that."""
         self._replay: Optional[_Replay] = None
         """Where the replay that is under way ends."""
         self._own_stream: Optional[RoomEvents] = None
@@ -231,15 +233,6 @@ class Room:
         self._catches_up = None
         self.presence.detached()
 
-    @property
-    def join_from(self) -> Optional[Position]:
-        """Where a join or resume has to begin: where the room stands, or a stream that is told again what it let go."""
-        position = self._position
-        for stream in list(self._streams):
-            if position is not None and stream.wants_from is not None:
-                position = earlier(position, stream.wants_from, position.epoch)
-        return position
-
     def await_join(self, request_id: str) -> None:
         """Until `attached`, what does not fit is dropped and no further hole."""
         if self._is_followed:
@@ -253,19 +246,18 @@ class Room:
         beginning, and after a gap a `room.reset` moves it."""
         if request_id == self._catches_up:
             self._catches_up = None
+            start = parse_event_id(joined.last_event_id or "")
+            if start is not None and any(stream.wants_before(start[1]) for stream in list(self._streams)):
+                # It has asked for more since this was sent.
+                self.catch_up()
         elif request_id == self._awaits:
             self._awaits = None
             self._is_joined = True
             self._start(joined)
             self.presence.attached()
             self._check_replay()
-            self._owner.handled()
-        else:
-            return
-        start = parse_event_id(joined.last_event_id or "")
-        if start is not None and any(stream.wants_before(start[1]) for stream in list(self._streams)):
-            # It has asked for more since this was sent.
             self.catch_up()
+            self._owner.handled()
 
     def _start(self, joined: Joined) -> None:
         start, top = (parse_event_id(id or "") for id in (joined.last_event_id, joined.top))
@@ -301,12 +293,14 @@ class Room:
         elif decision == "reset" and isinstance(message, Reset):
             self._resets.tell(message)
         if decision == "hole":
-            # The join that follows is for the streams too.
+            # The join that follows is what streams wait for too.
             return decision
         for stream in list(self._streams):
             stream.take(message, decision, before)
         if decision != "drop":
             self._check_replay()
+            if self._has_to_catch_up:
+                self.catch_up()
         if self._position != before:
             self._owner.handled()
         return decision
@@ -335,9 +329,18 @@ class Room:
 
     def catch_up(self) -> None:
         """Joins the room again where the stream stands that is furthest back of those that want it. One at a time: the
-        others find what they want in it, or ask again."""
-        if self._is_joined and self._awaits is None and self._catches_up is None and self._is_catching_up():
-            self._catches_up = self._owner.rejoin(self)
+        others find what they want in it, or ask again. What is new goes first: not while the room itself is replayed."""
+        wanted = [position for position in (stream.wants_from for stream in list(self._streams)) if position is not None]
+        is_free = self._is_joined and self._awaits is None and self._catches_up is None and not self._is_replaying()
+        self._has_to_catch_up = bool(wanted) and not is_free
+        if wanted and is_free:
+            self._catches_up = self._owner.rejoin(self, min(wanted, key=lambda position: position.offset))
+
+    def _is_replaying(self) -> bool:
+        replay, last = self._replay, self._position
+        if replay is None or last is None:
+            return False
+        return last.epoch == replay.until.epoch and last.offset < replay.until.offset
 
     def failure(self) -> Optional[Exception]:
         return self._owner.failure()

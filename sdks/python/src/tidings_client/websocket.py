@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import json
 import re
 from typing import Any, Callable, Optional, Union
@@ -22,6 +23,8 @@ _FRAME_BYTES_MAX = 64 * 1024 * 1024
 """More than any server's limit is meant to be: a frame beyond it ends the connection with 1009."""
 _CLOSE_S = 2.0
 """How long the other side has for its close frame."""
+_FRAMES_A_TURN = 64
+"""So many frames are read at once, while others wait."""
 _ASK_S = 5.0
 """How long a plain request may take, to connect and for each read."""
 _PROBLEM = "application/problem+json"
@@ -76,8 +79,11 @@ class WebSocket:
         code: Optional[int] = None
         reason = ""
         try:
-            while True:
+            for count in itertools.count(1):
                 self._owner.received(await self._connection.recv())
+                if count % _FRAMES_A_TURN == 0:
+                    # What has come already is given without a pause: others have to have their turn too.
+                    await asyncio.sleep(0)
         except ConnectionClosed as closed:
             # What the other side said, or why this side could not read on.
             close = closed.rcvd or closed.sent
