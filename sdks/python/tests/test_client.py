@@ -8,8 +8,9 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional
 
 import pytest
 from connected import EPOCH, connected, joined
-from tidings_client import Client, ConnectionFailed, ConnectionFault, Event, RequestError
-from tidings_client.connection import Answer, HandshakeFailed
+from tidings_client import Client, ConnectionFailed, ConnectionFault, Event, RequestError, Room
+from tidings_client.clock import SystemClock
+from tidings_client.connection import Answer, HandshakeFailed, World
 from world import Simulation, settled
 
 
@@ -192,14 +193,32 @@ async def test_the_moment_of_a_drain_holds_also_if_the_close_comes_earlier() -> 
         assert 20 <= it.clock.now() - began <= 30.5
 
 
-async def test_a_fault_of_the_protocol_is_tried_once_and_pressure_waits_a_second() -> None:
+async def test_a_fault_of_the_protocol_is_tried_once() -> None:
     async with connected() as it:
-        began = it.clock.now()
-        await it.reconnected(4109)
-        assert it.clock.now() - began >= 1
         await it.reconnected(1002)
         it.socket.cut(1009)
         assert it.client.state == "closed"
+
+
+async def waits(simulation: Simulation, code: Optional[int]) -> float:
+    """How long a client waits after this close until it connects again."""
+    began = simulation.clock.now()
+    simulation.socket.cut(code)
+    (await simulation.next_socket()).welcome()
+    return simulation.dialled_at[-1] - began
+
+
+async def test_pressure_waits_a_second_more_and_a_connection_that_held_starts_the_backoff_anew() -> None:
+    simulation = Simulation(draw=lambda: 0.25)
+    client = Client("ws://server/ws", world=simulation.world)
+    client.connect()
+    await simulation.clock.advance(0)
+    simulation.socket.welcome()
+    seen = [await waits(simulation, code) for code in (None, 4109, 1012, 4999)]
+    await simulation.clock.advance(61)
+    seen.append(await waits(simulation, None))
+    assert seen == pytest.approx([0.25, 1.5, 1.0, 2.0, 0.25], abs=1e-3)
+    await client.close()
 
 
 async def test_a_request_is_sent_again_with_its_id_after_a_cut_and_when_the_server_says_later() -> None:
@@ -352,6 +371,34 @@ async def test_what_came_at_once_with_a_joins_ack_waits_for_who_joined(nested: b
         assert seen == [1, 2]
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_who_waits_in_a_task_of_a_task_gets_his_turn_too(depth: int) -> None:
+    simulation = Simulation()
+    world = World(SystemClock(), simulation.world.random, simulation.world.dial, simulation.world.ask)
+    client = Client("ws://server/ws", world=world)
+    client.connect()
+    while not simulation.sockets:
+        await asyncio.sleep(0)
+    simulation.socket.welcome()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def join(depth: int) -> Room:
+        return await (asyncio.ensure_future(join(depth - 1)) if depth > 0 else client.join("r"))
+
+    async def reader() -> None:
+        (await join(depth)).on("e", lambda event: heard.put_nowait(event.data))
+
+    reading = asyncio.ensure_future(reader())
+    while not simulation.socket.sent:
+        await asyncio.sleep(0)
+    simulation.socket.ack(simulation.socket.next()["id"], joined("r", 0))
+    for offset in (1, 2):
+        simulation.socket.receive({"event": "e", "room": "r", "data": offset, "id": f"r@{EPOCH}.{offset}"})
+    await reading
+    assert [await asyncio.wait_for(heard.get(), 5) for _ in range(2)] == [1, 2]
+    await client.close()
+
+
 async def test_a_join_whose_answer_was_lost_is_sent_again_and_the_room_is_joined_by_it() -> None:
     async with connected() as it:
         seen: List[Any] = []
@@ -377,6 +424,40 @@ async def test_a_refused_join_raises_and_the_room_is_not_followed() -> None:
         assert (await failure.task).code == "forbidden"
         await it.reconnected()
         assert it.sent() == {}
+
+
+async def test_a_join_without_an_answer_for_two_minutes_is_given_up() -> None:
+    async with connected() as it:
+        failure = Failure(it.client.join("r"))
+        await settled()
+        assert it.sent()["event"] == "room.join"
+        for _ in range(12):
+            await it.clock.advance(10)
+            it.socket.ping()
+        assert (await failure.task).code == "outcome_unknown"
+        await it.reconnected()
+        assert [it.client.room("r").is_followed, it.socket.next()] == [False, {}]
+
+
+async def test_older_events_that_were_asked_for_are_not_applied_a_second_time() -> None:
+    simulation = Simulation()
+    client = Client("ws://server/ws", world=simulation.world)
+    seen: List[Any] = []
+    client.room("r").on_event(lambda event: seen.append(event.data))
+    joining = asyncio.ensure_future(client.join("r", history=5))
+    client.connect()
+    await simulation.clock.advance(0)
+    # The server has joined the room by itself, behind what was asked for.
+    simulation.socket.welcome(rooms=["r"], last_event_id=f"r@{EPOCH}.7")
+    join = simulation.socket.next()
+    assert join["data"] == {"history": 5}
+    simulation.socket.ack(join["id"], joined("r", 5, top=7))
+    await simulation.clock.advance(0)
+    await joining
+    for offset in (6, 7, 8):
+        simulation.socket.receive({"event": "e", "room": "r", "data": offset, "id": f"r@{EPOCH}.{offset}"})
+    assert [seen, simulation.socket.next()] == [[8], {}]
+    await client.close()
 
 
 async def test_joins_and_leaves_of_a_room_go_one_at_a_time() -> None:

@@ -48,6 +48,10 @@ async def test_a_position_is_stored_after_the_listeners_were_told_and_once_for_a
             it.event(offset)
         await it.clock.advance(0)
         assert [stored, storage.offset, len(storage.saved) - before] == [[4, 4, 4], 7, 1]
+        await it.reconnected()
+        it.socket.ack(it.sent()["id"], {"rooms": {"r": joined("r", 7, "complete")}})
+        await it.clock.advance(0)
+        assert len(storage.saved) - before == 1, "nothing has moved"
 
 
 async def test_a_loop_has_handled_an_event_when_it_asks_for_the_next() -> None:

@@ -191,6 +191,19 @@ async def test_a_reset_that_is_news_to_all_is_told_to_all() -> None:
         assert [resets, in_order] == [["r@p0d2mm4c.2"], ["r@p0d2mm4c.2"]]
 
 
+async def test_a_log_that_is_shorter_than_it_was_is_news_to_all_too() -> None:
+    async with connected() as it:
+        room = await it.join("r")
+        resets: List[str] = []
+        room.on_reset(lambda reset: resets.append(reset.id))
+        slow = await overflowed(it, room, 50)
+        join = it.sent()
+        it.socket.ack(join["id"], joined("r", EVENTS_MAX, "gap", 7))
+        reset(it, 7, 8, reason="too_far", lost=None)
+        it.event(8)
+        assert [await take(slow, 1), resets, it.sent()] == [[8], [f"r@{EPOCH}.7"], {}]
+
+
 async def test_catching_up_goes_on_over_a_lost_connection_and_a_hole() -> None:
     async with connected() as it:
         room = await it.join("r")

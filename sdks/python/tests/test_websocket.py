@@ -148,6 +148,37 @@ async def test_a_close_does_not_wait_for_who_is_silent(monkeypatch: pytest.Monke
         over.set_result(None)
 
 
+async def test_nor_for_a_network_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_CLOSE_S", 0.05)
+
+    async def handler(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await over
+
+    over = asyncio.get_running_loop().create_future()
+    async with listening(handler) as url:
+        socket = await dial(url, None, Owner())
+        for _ in range(64):
+            socket.send(bytes(1 << 20))
+        socket.close(4110)
+        await soon(socket.wait_closed())
+        over.set_result(None)
+
+
+async def test_who_does_not_wait_for_the_close_leaves_nothing_open() -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        ended.set_result(None)
+
+    ended = asyncio.get_running_loop().create_future()
+    async with listening(handler) as url:
+        socket = await dial(url, None, Owner())
+        waiting = asyncio.ensure_future(socket.wait_closed())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await soon(ended)
+
+
 async def test_the_servers_own_refusal_is_its_answer() -> None:
     problem = b'{"code":"draining","detail":"later"}'
     async with answering([http("503 Service Unavailable", problem, PROBLEM, "Retry-After: 7")]) as (url, _):

@@ -127,7 +127,13 @@ class FakeSocket:
 class Simulation:
     """A simulated world; `sockets` has every connection that was begun, the last one last."""
 
-    def __init__(self, seed: int = 1, clock: Optional[SimulatedClock] = None) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        clock: Optional[SimulatedClock] = None,
+        draw: Optional[Callable[[], float]] = None,
+    ) -> None:
+        """`draw` in the place of random numbers."""
         self.clock = clock or SimulatedClock()
         self.sockets: List[FakeSocket] = []
         self.failures: Deque[Exception] = deque()
@@ -138,7 +144,7 @@ class Simulation:
         """The plain requests that were made: URL and token."""
         self.dialled_at: List[float] = []
         """When handshakes were begun."""
-        self.world = World(self.clock, random.Random(seed).random, self._dial, self._ask)
+        self.world = World(self.clock, draw or random.Random(seed).random, self._dial, self._ask)
 
     @property
     def socket(self) -> FakeSocket:

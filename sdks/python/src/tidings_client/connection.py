@@ -30,7 +30,7 @@ _PRESSURE_WAIT_MIN_S = 1.0
 _TOLD_WAIT_MAX_S = 600.0
 """The longest wait that a server can ask for: what it says is no reason to stay away for good."""
 _CLOSE_MAX_S = 3.0
-"""How long the end waits for the other side to say goodbye too."""
+"""How long the end waits for what is left: more than a socket takes to close."""
 
 # Why the client closes: only after _NORMAL is it gone for good, and the others are told at once.
 _NORMAL = 1000

@@ -94,8 +94,6 @@ class Room:
         """The join or resume under way, which fills what is missing."""
         self._catches_up: Optional[str] = None
         """The join under way that brings again what streams have let go."""
-        self._has_to_catch_up = False
-        """It has to wait with that."""
         self._replay: Optional[_Replay] = None
         """Where the replay that is under way ends."""
         self._own_stream: Optional[RoomEvents] = None
@@ -299,8 +297,6 @@ class Room:
             stream.take(message, decision, before)
         if decision != "drop":
             self._check_replay()
-            if self._has_to_catch_up:
-                self.catch_up()
         if self._position != before:
             self._owner.handled()
         return decision
@@ -330,10 +326,10 @@ class Room:
     def catch_up(self) -> None:
         """Joins the room again where the stream stands that is furthest back of those that want it. One at a time: the
         others find what they want in it, or ask again. What is new goes first: not while the room itself is replayed."""
+        if not self._is_joined or self._awaits is not None or self._catches_up is not None or self._is_replaying():
+            return
         wanted = [position for position in (stream.wants_from for stream in list(self._streams)) if position is not None]
-        is_free = self._is_joined and self._awaits is None and self._catches_up is None and not self._is_replaying()
-        self._has_to_catch_up = bool(wanted) and not is_free
-        if wanted and is_free:
+        if wanted:
             self._catches_up = self._owner.rejoin(self, min(wanted, key=lambda position: position.offset))
 
     def _is_replaying(self) -> bool:

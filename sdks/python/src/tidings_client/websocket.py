@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"[!-~]+")
 _FRAME_BYTES_MAX = 64 * 1024 * 1024
 """More than any server's limit is meant to be: a frame beyond it ends the connection with 1009."""
 _CLOSE_S = 2.0
-"""How long the other side has for its close frame."""
+"""How long the other side has to take what waits, and for its close frame."""
 _FRAMES_A_TURN = 64
 """So many frames are read at once, while others wait."""
 _ASK_S = 5.0
@@ -50,7 +50,7 @@ class WebSocket:
         self._owner = owner
         # Bounded by whoever sends: requests by the outbox, the rest by `waiting`.
         self._outgoing: asyncio.Queue[Union[Frame, int]] = asyncio.Queue()
-        self._is_closing = False
+        self._end: Optional[asyncio.TimerHandle] = None
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read())
         self._writer = loop.create_task(self._write())
@@ -63,14 +63,17 @@ class WebSocket:
         self._outgoing.put_nowait(frame)
 
     def close(self, code: int) -> None:
-        self._is_closing = True
         self._outgoing.put_nowait(code)
+        # Also where the network takes nothing, and what waits never gets out.
+        self._end = asyncio.get_running_loop().call_later(_CLOSE_S, self._connection.transport.abort)
 
     async def wait_closed(self) -> None:
         try:
             await asyncio.wait({self._reader, self._writer})
         finally:
-            # Nothing to do for a connection that has ended, everything for one whose other side is silent.
+            if self._end is not None:
+                self._end.cancel()
+            # Nothing to do for a connection that has ended, everything if this wait was cancelled.
             self._reader.cancel()
             self._writer.cancel()
             self._connection.transport.abort()
@@ -87,7 +90,7 @@ class WebSocket:
         except ConnectionClosed as closed:
             # What the other side said, or why this side could not read on.
             close = closed.rcvd or closed.sent
-            if close is not None and not self._is_closing:
+            if close is not None:
                 code, reason = close.code, close.reason
         self._writer.cancel()
         self._owner.closed(code, reason)
