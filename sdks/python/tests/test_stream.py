@@ -140,6 +140,8 @@ async def test_what_has_no_place_is_asked_for_again_and_others_wait_for_nobody()
         assert seen == list(range(1, more + 2))
         assert heard == [*range(1, more + 1), 0, more + 1], "told once"
         assert it.sent() == {}
+        it.event(-1, event="typing", id=None)
+        assert await take(slow, 1) == [-1], "it is where the room is again"
 
 
 def await_first(events: RoomEvents) -> "asyncio.Future[Event[Any]]":
