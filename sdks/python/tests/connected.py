@@ -6,8 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Dict, Optional
 
+from world import FakeSocket, SimulatedClock, Simulation
+
 from tidings_client import Client, Room
-from world import FakeSocket, Simulation, SimulatedClock
 
 EPOCH = "k3f9a1qz"
 

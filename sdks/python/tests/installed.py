@@ -8,8 +8,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-import tidings_client
 from server import BIN, Server, token
+
+import tidings_client
 
 
 async def talk() -> None:

@@ -8,8 +8,9 @@ from collections import Counter
 from typing import List
 
 import pytest
-from tidings_client import Backoff, Client
 from world import SimulatedClock, Simulation
+
+from tidings_client import Backoff, Client
 
 BOUNDS_S = [1, 2, 4, 8, 16, 30]
 DRAWS = 20_000

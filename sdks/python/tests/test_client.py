@@ -8,10 +8,11 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional
 
 import pytest
 from connected import EPOCH, connected, joined
+from world import Simulation, settled
+
 from tidings_client import Client, ConnectionFailed, ConnectionFault, Event, RequestError, Room
 from tidings_client.clock import SystemClock
 from tidings_client.connection import Answer, HandshakeFailed, World
-from world import Simulation, settled
 
 
 class Failure:

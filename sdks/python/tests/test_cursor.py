@@ -8,9 +8,10 @@ from typing import Any, List
 
 import pytest
 from connected import EPOCH, connected, joined
-from tidings_client import Client, Event, CursorFile, RequestError
-from tidings_client.stream import EVENTS_MAX
 from world import Simulation, settled
+
+from tidings_client import Client, CursorFile, Event, RequestError
+from tidings_client.stream import EVENTS_MAX
 
 
 class MemoryStorage:

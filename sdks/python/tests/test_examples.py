@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-
 import pytest
 from server import BIN, WAIT_S, Server, token
+
 from tidings_client import Client, Room
 
 pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
@@ -84,7 +84,10 @@ async def joined(client: Client, name: str) -> Room:
 
 
 async def test_the_chat(server: Server) -> None:
-    async with Client(server.url, token=token("bob")) as bob, Program("examples/chat.py", server.url, "chat:r", cwd=PACKAGE) as chat:
+    async with (
+        Client(server.url, token=token("bob")) as bob,
+        Program("examples/chat.py", server.url, "chat:r", cwd=PACKAGE) as chat,
+    ):
         room = await joined(bob, "chat:r")
         await room.request("message.send", {"content": "before"})
         await chat.until("bob: before")
@@ -158,7 +161,7 @@ async def test_the_follower_goes_on_where_it_was(server: Server, tmp_path: Path)
 
 
 async def test_the_readmes_program(server: Server, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(encoding="utf-8"), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     program = next(block for block in blocks if "asyncio.run" in block)
     assert len(program.strip().splitlines()) <= 15
     assert "127.0.0.1:7777" in program

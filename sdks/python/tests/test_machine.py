@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Optional, Set
 
 import pytest
 from test_vectors import read
+from world import Simulation
+
 from tidings_client import Client
 from tidings_client.outbox import RequestError
-from world import Simulation
 
 SCENARIOS: List[Dict[str, Any]] = read("client_machine.json")
 

@@ -10,6 +10,7 @@ from typing import Any, Awaitable, Callable, List, TypeVar
 import pytest
 from proxy import Proxy
 from server import BIN, NO_RATES, WAIT_S, Server, token
+
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
 from tidings_client.connection import World
@@ -110,7 +111,11 @@ async def test_refusals_of_rooms_and_events(server: Server) -> None:
 
 
 async def test_refused_handshakes_say_why(server: Server, tmp_path: Path) -> None:
-    for bad, code in ((token("ann", ttl_s=-90), "token_expired"), (token("ann") + "x", "token_signature"), (None, "token_missing")):
+    for bad, code in (
+        (token("ann", ttl_s=-90), "token_expired"),
+        (token("ann") + "x", "token_signature"),
+        (None, "token_missing"),
+    ):
         with pytest.raises(ConnectionFailed) as failed:
             async with Client(server.url, token=bad):
                 raise AssertionError("it was let in")

@@ -8,9 +8,10 @@ from typing import Any, Dict, List, Set
 
 import pytest
 from model_server import ModelServer
+from world import Simulation
+
 from tidings_client import Client, RequestError, Room
 from tidings_client.outbox import Request
-from world import Simulation
 
 DURATION_S = 2 * 60 * 60
 STEP_S = 0.05
@@ -170,4 +171,3 @@ async def test_what_is_not_stored_any_more_is_a_reset_and_no_event_is_applied_th
     assert seen == [1, (2, 4), 5, 6, 7, 8, 9] == read
     await client.close()
     await reading
-

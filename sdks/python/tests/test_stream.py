@@ -8,11 +8,11 @@ from typing import Any, Dict, List
 
 import pytest
 from connected import EPOCH, Connected, connected, joined
-from tidings_client import Event, RequestError, Reset, Room, RoomEvents, RoomLost
-from tidings_client.connection import Answer, HandshakeFailed
-from tidings_client.connection import ConnectionFailed
-from tidings_client.stream import EVENTS_MAX
 from world import settled
+
+from tidings_client import Event, RequestError, Reset, Room, RoomEvents, RoomLost
+from tidings_client.connection import Answer, ConnectionFailed, HandshakeFailed
+from tidings_client.stream import EVENTS_MAX
 
 
 async def take(events: RoomEvents, count: int) -> List[Any]:
@@ -144,7 +144,7 @@ async def test_what_has_no_place_is_asked_for_again_and_others_wait_for_nobody()
         assert await take(slow, 1) == [-1], "it is where the room is again"
 
 
-def await_first(events: RoomEvents) -> "asyncio.Future[Event[Any]]":
+def await_first(events: RoomEvents) -> asyncio.Future[Event[Any]]:
     """Begins to read; the first event is there with the first that comes."""
     return asyncio.ensure_future(events.__anext__())
 

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Tuple
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
 from tidings_client import Client, ConnectionFailed, websocket
 from tidings_client.connection import Answer, HandshakeFailed
 from tidings_client.protocol import Frame
 from tidings_client.websocket import ask, dial
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
 WAIT_S = 20
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -43,9 +44,7 @@ async def soon(awaited: Awaitable[Any]) -> Any:
 async def listening(handler: Handler) -> AsyncIterator[str]:
     """A WebSocket server."""
     protocols = [Subprotocol("tidings.v1")]
-    async with serve(
-        handler, "127.0.0.1", 0, subprotocols=protocols, ping_interval=None, close_timeout=0.1
-    ) as server:
+    async with serve(handler, "127.0.0.1", 0, subprotocols=protocols, ping_interval=None, close_timeout=0.1) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/ws"
 
 
@@ -57,7 +56,9 @@ async def answering(answers: List[bytes]) -> AsyncIterator[Tuple[str, List[Dict[
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         lines = head.strip().split("\r\n")
-        asked.append({"": lines[0], **{name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}})
+        asked.append(
+            {"": lines[0], **{name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}}
+        )
         writer.write(answers.pop(0))
         writer.close()
 
@@ -187,7 +188,9 @@ async def test_the_servers_own_refusal_is_its_answer() -> None:
         assert failed.value.answer == Answer(503, {"code": "draining", "detail": "later"}, 7)
 
 
-@pytest.mark.parametrize("answer", [http("400 Bad Request", b"<h1>what?</h1>", "Content-Type: text/html"), b"", b"SSH-2.0\r\n"])
+@pytest.mark.parametrize(
+    "answer", [http("400 Bad Request", b"<h1>what?</h1>", "Content-Type: text/html"), b"", b"SSH-2.0\r\n"]
+)
 async def test_a_proxy_that_knows_no_upgrade_is_no_refusal_of_the_server(answer: bytes) -> None:
     problem = b'{"code":"token_expired","detail":"it has expired"}'
     async with answering([answer, http("401 Unauthorized", problem, PROBLEM)]) as (url, asked):

@@ -311,7 +311,10 @@ class Connection:
 
     def _full_url(self, scheme: str = "ws") -> str:
         url = urlsplit(self._url)
-        query = [*parse_qsl(url.query, keep_blank_values=True), *(self._owner.query().items() if scheme == "ws" else ())]
+        query = [
+            *parse_qsl(url.query, keep_blank_values=True),
+            *(self._owner.query().items() if scheme == "ws" else ()),
+        ]
         return urlunsplit(url._replace(scheme=url.scheme.replace("ws", scheme), query=urlencode(query)))
 
     def _heard(self) -> None:

@@ -210,8 +210,7 @@ class Outbox:
         deadline = math.inf
         for entry in self._entries:
             due_at = min(entry.gives_up_at, entry.retry_at) if entry.stage == "waits" else entry.gives_up_at
-            if due_at < deadline:
-                deadline = due_at
+            deadline = min(deadline, due_at)
         return deadline
 
     def take_all(self) -> List[Entry]:

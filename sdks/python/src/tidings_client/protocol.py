@@ -377,9 +377,7 @@ def _message(envelope: Dict[str, Any], data: Any) -> ServerMessage:
     )
 
 
-def _own_message(
-    event: str, room: Optional[str], id: Optional[str], place: Optional[str], data: Any
-) -> ServerMessage:
+def _own_message(event: str, room: Optional[str], id: Optional[str], place: Optional[str], data: Any) -> ServerMessage:
     body = _fields(data) or {}
     if event == "ack":
         return _INVALID if id is None else Ack(id, data)

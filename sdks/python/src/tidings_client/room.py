@@ -328,7 +328,9 @@ class Room:
         others find what they want in it, or ask again. What is new goes first: not while the room itself is replayed."""
         if not self._is_joined or self._awaits is not None or self._catches_up is not None or self._is_replaying():
             return
-        wanted = [position for position in (stream.wants_from for stream in list(self._streams)) if position is not None]
+        wanted = [
+            position for position in (stream.wants_from for stream in list(self._streams)) if position is not None
+        ]
         if wanted:
             self._catches_up = self._owner.rejoin(self, min(wanted, key=lambda position: position.offset))
 
