@@ -131,11 +131,7 @@ impl Watched {
         self.sender.receiver_count() > 0
     }
 
-    /// The room was joined, or joined again: what was known may be old.
-    pub(crate) fn attached(&mut self) {
-        self.detached();
-    }
-
+    /// The room was left, lost or joined again: what was known may be old, and what was asked counts no more.
     pub(crate) fn detached(&mut self) {
         self.asked.0 += 1;
         (self.rev, self.is_asking, self.pages, self.after) = (None, false, None, None);

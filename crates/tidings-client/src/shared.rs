@@ -215,7 +215,8 @@ impl Shared {
                 },
                 Action::Joined(room) => {
                     core.room(&room).is_joined = true;
-                    core.room(&room).presence.attached();
+                    // What was known may be old.
+                    core.room(&room).presence.detached();
                     core.ask_members(&room);
                 }
                 Action::CaughtUp(room, caught_up) => {
@@ -242,10 +243,6 @@ impl Shared {
 
 impl Core {
     fn room(&mut self, room: &RoomId) -> &mut RoomState {
-        // Most are known.
-        if !self.rooms.contains_key(room) {
-            self.rooms.insert(room.clone(), RoomState::default());
-        }
         self.rooms.entry(room.clone()).or_default()
     }
 

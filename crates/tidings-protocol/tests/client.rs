@@ -272,6 +272,25 @@ fn what_was_not_received_is_asked_for_once_there_is_a_place_for_it() {
 }
 
 #[test]
+fn a_room_whose_join_had_no_answer_is_not_followed_and_goes_on_where_it_was() {
+    let mut shell = Shell::connected();
+    shell.join("r");
+    shell.event("r@k3f9a1qz.1");
+    let join = |id| ClientMessage::Join { room: room("r"), id, from: JoinFrom::Newest { history: 0 } };
+    shell.client.request(join, shell.now).unwrap();
+    shell.act();
+    for _ in 0..12 {
+        shell.pass(10 * SECOND);
+        shell.client.heard(shell.now);
+    }
+    assert!(matches!(shell.settled.last(), Some((_, Outcome::OutcomeUnknown))));
+    assert_eq!(shell.event("r@k3f9a1qz.2"), Decision::Drop);
+    assert_eq!(shell.client.positions().cursor().to_string(), "");
+    let position = shell.client.positions().get(&room("r"));
+    assert_eq!(position.map(|position| position.offset), Some(1), "where the next join goes on");
+}
+
+#[test]
 fn a_network_that_is_back_ends_the_backoff() {
     let mut shell = Shell::connected();
     shell.close(None);

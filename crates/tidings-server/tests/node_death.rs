@@ -16,20 +16,15 @@ mod server;
 mod swarm;
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis_servers::RedisServer;
-use server::{get, kept, tidings, within};
+use server::{Node, get};
 use swarm::{Part, Seen, Swarm};
-use tempfile::TempDir;
 use tidings::RoomId;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Child;
 use tokio::sync::watch;
 
 const SECRET: &str = "canary-bird of the nodes, more than 32 bytes";
@@ -42,74 +37,38 @@ const PUBLISHING: Duration = Duration::from_secs(5);
 /// Everybody is to be back by then.
 const BACK_MAX: Duration = Duration::from_secs(60);
 
-struct Node {
-    child: Child,
-    address: String,
-    admin: String,
-    _home: TempDir,
+async fn node(redis: &RedisServer) -> Node {
+    let config = format!(
+        r#"
+        listen = "127.0.0.1:0"
+        [auth]
+        secret = "{SECRET}"
+        audience = "app"
+        [broker]
+        url = "redis://{}"
+        [admin]
+        listen = "127.0.0.1:0"
+        [[rooms]]
+        pattern = "*"
+        join = "anyone"
+        publish = "anyone"
+        any_event = true
+        presence = false
+        [limits]
+        # All clients come from one address here.
+        pending_handshakes_max = 8192
+        pending_handshakes_per_ip_max = 8192
+        "#,
+        redis.address()
+    );
+    Node::start(&config, &[]).await
 }
 
-impl Node {
-    async fn start(redis: &RedisServer) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let config = format!(
-            r#"
-            listen = "127.0.0.1:0"
-            [auth]
-            secret = "{SECRET}"
-            audience = "app"
-            [broker]
-            url = "redis://{}"
-            [admin]
-            listen = "127.0.0.1:0"
-            [[rooms]]
-            pattern = "*"
-            join = "anyone"
-            publish = "anyone"
-            any_event = true
-            presence = false
-            [limits]
-            # All clients come from one address here.
-            pending_handshakes_max = 8192
-            pending_handshakes_per_ip_max = 8192
-            "#,
-            redis.address()
-        );
-        std::fs::write(home.path().join("tidings.toml"), config).unwrap();
-        let mut command = tidings(&home);
-        command.arg("serve").arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut file = kept("server");
-        let mut keep = move |line: &str| {
-            if let Some(file) = &mut file {
-                writeln!(file, "{line}").unwrap();
-            }
-        };
-        let mut addresses = HashMap::new();
-        while addresses.len() < 2 {
-            let line = within(log.next_line()).await.unwrap().expect("it runs");
-            keep(&line);
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if let (Some(message), Some(address)) = (line["message"].as_str(), line["address"].as_str()) {
-                addresses.insert(message.to_owned(), address.to_owned());
-            }
-        }
-        // The pipe is read on, or the server would wait for whoever reads it.
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = log.next_line().await {
-                keep(&line);
-            }
-        });
-        let [address, admin] = ["listening", "listening for operators"].map(|what| addresses[what].clone());
-        Self { child, address, admin, _home: home }
-    }
-
-    async fn count(&self, name: &str) -> u64 {
-        let page = get(&self.admin, "/metrics", &self.admin).await.body;
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {page}")).parse::<f64>().unwrap() as u64
-    }
+/// A counter of a node's.
+async fn count(node: &Node, name: &str) -> u64 {
+    let page = get(&node.admin, "/metrics", &node.admin).await.body;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse::<f64>().unwrap() as u64
 }
 
 fn token(user: &str) -> String {
@@ -137,7 +96,7 @@ async fn a_node_dies_and_nothing_acked_is_lost_or_comes_twice() {
     let redis = RedisServer::start().await;
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(Node::start(&redis).await);
+        nodes.push(node(&redis).await);
     }
     let swarm = Arc::new(Swarm {
         nodes: nodes.iter().map(|node| node.address.clone()).collect(),
@@ -158,8 +117,8 @@ async fn a_node_dies_and_nothing_acked_is_lost_or_comes_twice() {
     }
     until("everybody is in", BACK_MAX, || swarm.joined.load(Ordering::Relaxed) == clients).await;
     let reads_before = [
-        nodes[1].count("tidings_broker_reads_total").await,
-        nodes[2].count("tidings_broker_reads_total").await,
+        count(&nodes[1], "tidings_broker_reads_total").await,
+        count(&nodes[2], "tidings_broker_reads_total").await,
     ];
 
     swarm.publishing.send(true).unwrap();
@@ -210,7 +169,7 @@ async fn a_node_dies_and_nothing_acked_is_lost_or_comes_twice() {
     let p99 = took[(took.len() * 99 / 100).min(took.len() - 1)];
     let rooms = orders.len() as u64;
     for (index, before) in reads_before.into_iter().enumerate() {
-        let reads = nodes[index + 1].count("tidings_broker_reads_total").await - before;
+        let reads = count(&nodes[index + 1], "tidings_broker_reads_total").await - before;
         println!("node {}: {reads} reads for {rooms} rooms", index + 2);
         assert!(reads <= 2 * rooms, "at most two reads a room: {reads} for {rooms}");
     }

@@ -213,19 +213,7 @@ async fn the_python_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "asked for with ./test --long soak"]
+#[ignore = "asked for with ./test --long rust-soak"]
 async fn the_rust_client_for_long() {
-    soak::soak("Rust", Driver::rust()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "asked for with ./test --long soak"]
-async fn the_typescript_client_for_long() {
-    soak::soak("TypeScript", TYPESCRIPT.start()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "asked for with ./test --long soak"]
-async fn the_python_client_for_long() {
-    soak::soak("Python", PYTHON.start()).await;
+    soak::soak().await;
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -24,6 +24,8 @@ async fn within<T>(waited: impl Future<Output = T>) -> T {
 struct Example {
     address: String,
     _child: Child,
+    /// It greets with more than its address, and ends if nobody can hear that.
+    _stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl Example {
@@ -34,7 +36,7 @@ impl Example {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = within(lines.next_line()).await.unwrap().expect("it greets");
         let address = line.split_once("http://").unwrap().1.trim_end_matches('/').to_owned();
-        Self { address, _child: child }
+        Self { address, _child: child, _stdout: lines }
     }
 
     async fn ask(&self, method: &str, path: &str) -> String {

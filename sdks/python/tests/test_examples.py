@@ -41,6 +41,8 @@ class Program:
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
+            # Whoever was started in the background ignores it, and what he starts does too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         return self
 

@@ -113,7 +113,8 @@ export class Client<Events = unknown> {
       message: (message) => this.#received(message),
       lost: () => this.#lost(),
       changed: (state) => this.#changed(state),
-      heartbeat: () => encode({ event: "presence.heartbeat" }) as string,
+      // With an id, since only its ack shows a browser that the server is still there.
+      heartbeat: () => encode({ event: "presence.heartbeat", id: this.#nextId() }) as string,
     });
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.

@@ -105,6 +105,20 @@ test("silence ends a connection after 75 s; it says something itself every 25 s"
   assert.equal(simulation.sockets[0]!.closedWith, 4110);
 });
 
+test("a quiet room is no silence: a heartbeat is answered, which a browser can hear", async () => {
+  const { simulation, client, clock, sent } = await connected();
+  for (let minutes = 0; minutes < 60; minutes += 0.5) {
+    await clock.advance(30_000);
+    for (let message = sent(); message; message = sent()) {
+      assert.equal(message.event, "presence.heartbeat");
+      // As the server does: what has no id gets no answer.
+      if (message.id !== undefined) simulation.socket.receive({ event: "ack", id: message.id, data: {} });
+    }
+  }
+  assert.equal(client.state, "connected");
+  assert.equal(simulation.sockets.length, 1);
+});
+
 test("a drain moves the client within the window; final codes end it", async () => {
   const { simulation, client, clock, next } = await connected();
   simulation.socket.receive({ event: "session.reconnect", data: { after_ms: 1000, within_ms: 30_000, reason: "draining" } });

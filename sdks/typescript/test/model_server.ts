@@ -76,7 +76,7 @@ export class ModelServer {
   }
 
   #serve({ event, room, data, id }: Sent): void {
-    if (event === "presence.heartbeat") return;
+    if (event === "presence.heartbeat") return id === undefined ? undefined : this.#reply({ event: "ack", id, data: {} });
     if (event === "room.join" && room) {
       const follow = this.#attach(room, data?.last_event_id, data?.history);
       this.#reply({ event: "ack", id, data: follow.joined });

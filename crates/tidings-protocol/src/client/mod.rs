@@ -223,7 +223,7 @@ impl Client {
         while let Some(Request { id, room, purpose, .. }) = self.pending.overdue(now) {
             let (id, room, purpose) = (id.clone(), room.clone(), *purpose);
             if let (Purpose::Join, Some(room)) = (&purpose, &room) {
-                self.positions.forget(room);
+                self.positions.unfollow(room);
             }
             // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
             is_stuck |= !purpose.is_the_applications();

@@ -42,6 +42,8 @@ pub struct Positions {
 
 #[derive(Default, Debug)]
 struct Followed {
+    /// Or only known to have been: where a later join of it goes on.
+    is_followed: bool,
     /// None until the server has said where the room starts.
     position: Option<Position>,
     /// The join or resume under way, which fills what is missing.
@@ -54,32 +56,42 @@ impl Positions {
     /// Follows a room from now on. Without a position, the one that it has stays.
     pub fn follow(&mut self, room: RoomId, position: Option<Position>) {
         let followed = self.rooms.entry(room).or_default();
+        followed.is_followed = true;
         followed.position = position.or(followed.position);
     }
 
-    /// Follows a room no longer.
+    /// Follows a room no longer, and keeps where it was: nobody knows whether a join of it was served, and a later one
+    /// goes on there.
+    pub fn unfollow(&mut self, room: &RoomId) {
+        if let Some(followed) = self.rooms.get_mut(room) {
+            *followed = Followed { position: followed.position, ..Followed::default() };
+        }
+    }
+
+    /// Follows a room no longer, and knows nothing of it.
     pub fn forget(&mut self, room: &RoomId) {
         self.rooms.remove(room);
     }
 
     /// Whether the room is followed.
     pub fn contains(&self, room: &RoomId) -> bool {
-        self.rooms.contains_key(room)
+        self.rooms.get(room).is_some_and(|followed| followed.is_followed)
     }
 
-    /// The position in `room`; none if it isn't followed or the server has yet to say.
+    /// The position in `room`; none if nothing is known of it or the server has yet to say.
     pub fn get(&self, room: &RoomId) -> Option<Position> {
         self.rooms.get(room).and_then(|followed| followed.position)
     }
 
-    /// Every room, with its position if it has one.
+    /// Every room that is followed, with its position if it has one.
     pub fn iter(&self) -> impl Iterator<Item = (&RoomId, Option<Position>)> {
-        self.rooms.iter().map(|(room, followed)| (room, followed.position))
+        let followed = self.rooms.iter().filter(|(_, followed)| followed.is_followed);
+        followed.map(|(room, followed)| (room, followed.position))
     }
 
-    /// Every room with a position.
+    /// Every room that is followed and has a position.
     pub fn cursor(&self) -> Cursor {
-        self.rooms.iter().filter_map(|(room, followed)| Some((room.clone(), followed.position?))).collect()
+        self.iter().filter_map(|(room, position)| Some((room.clone(), position?))).collect()
     }
 
     /// Notes that the room is being joined by a request with this id: until [`attached`](Self::attached), what does not
@@ -140,8 +152,10 @@ impl Positions {
     /// Takes over a welcome's cursor, for the rooms that are not known yet: the others are resumed where they are.
     pub fn welcomed(&mut self, rooms: &[RoomId], cursor: &Cursor) {
         for room in rooms {
-            let followed = self.rooms.entry(room.clone()).or_default();
-            followed.position = followed.position.or(cursor.get(room.as_str()));
+            self.follow(room.clone(), None);
+            if let Some(followed) = self.rooms.get_mut(room) {
+                followed.position = followed.position.or(cursor.get(room.as_str()));
+            }
         }
     }
 
@@ -171,7 +185,7 @@ impl Positions {
         match message {
             ServerMessage::Event(ServerEvent { room: None, .. }) => Decision::Accept,
             ServerMessage::Event(ServerEvent { room: Some(room), id, .. }) => {
-                match (self.rooms.get_mut(room), id) {
+                match (self.followed(room), id) {
                     (None, _) => Decision::Drop,
                     (Some(_), None) => Decision::Accept,
                     (Some(followed), Some(position)) => {
@@ -216,7 +230,11 @@ impl Positions {
     }
 
     fn with(&mut self, id: &EventId, decide: impl FnOnce(&mut Followed) -> Decision) -> Decision {
-        self.rooms.get_mut(&id.room).map_or(Decision::Drop, decide)
+        self.followed(&id.room).map_or(Decision::Drop, decide)
+    }
+
+    fn followed(&mut self, room: &RoomId) -> Option<&mut Followed> {
+        self.rooms.get_mut(room).filter(|followed| followed.is_followed)
     }
 }
 

@@ -1,19 +1,19 @@
-//! A client for long: two hundred events a second, a cut every few seconds, and nothing is lost, doubled or out of order.
-
-#![allow(clippy::disallowed_methods, reason = "it goes on for a while")]
+//! The Rust client for long: two hundred events a second, a cut every few seconds, and nothing is lost, doubled or out of
+//! order. The other clients have their own: `sdks/typescript/test/soak_real.ts`, `sdks/python/tests/soak.py`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use tidings_client::{Request, RoomEvent, RoomEvents, State};
 
-use crate::driver::Driver;
+use crate::server::within;
 use crate::stage::Stage;
 
 const ROOM: &str = "soak";
 /// An event this often.
 const EVENT_EVERY: Duration = Duration::from_millis(5);
-/// A request of the driver's with each so many of those.
+/// A request of the client's own with each so many of those.
 const REQUEST_EVERY: u64 = 50;
 
 /// Draws that are the same in every run.
@@ -26,86 +26,88 @@ impl Random {
     }
 }
 
-/// For `SOAK_SECONDS`, or 20.
-pub(crate) async fn soak(sdk: &str, mut driver: Driver) {
-    let seconds = std::env::var("SOAK_SECONDS").map_or(20, |seconds| seconds.parse().unwrap());
-    let mut stage = Stage::set(false).await;
-    let mut connect = json!({"do": "connect", "user": "ann"});
-    stage.fill(&mut connect);
-    driver.tell(&connect).await;
-    driver.tell(&json!({"do": "join", "room": ROOM, "as": "join"})).await;
-    driver.sees(&json!({"saw": "caught_up"})).await;
-    stage.publish(&[ROOM.into(), "number".into(), 0.into()]).await;
-    let (mut random, mut cuts, mut number) = (Random(7), 0_u64, 0_u64);
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let mut next_cut = Instant::now() + Duration::from_secs(1);
-    let mut ticks = tokio::time::interval(EVENT_EVERY);
-    while Instant::now() < until {
-        ticks.tick().await;
-        number += 1;
-        stage.publish_unanswered(ROOM, "number", &number.into()).await;
-        if number.is_multiple_of(REQUEST_EVERY) {
-            let label = format!("q{number}");
-            let request = json!({"do": "request", "room": ROOM, "event": "own", "data": label, "as": label});
-            driver.tell(&request).await;
-        }
-        if Instant::now() >= next_cut {
-            cuts += 1;
-            next_cut = Instant::now() + Duration::from_millis(1000 + random.below(4000));
-            match random.below(3) {
-                0 => stage.net.cut(),
-                _ => stage.net.cut_after(1 + random.below(2000) as usize),
-            }
-        }
-    }
-    stage.publish(&[ROOM.into(), "number".into(), (number + 1).into()]).await;
-    driver.sees(&json!({"saw": "event", "event": "number", "data": number + 1})).await;
-    let asked = number / REQUEST_EVERY;
-    for request in 1..=asked {
-        driver.sees(&json!({"saw": "answer", "as": format!("q{}", request * REQUEST_EVERY)})).await;
-    }
-    let seen = driver.end().await;
-    stage.end().await;
-    let told = Count::of(&seen, number + 1);
-    println!("{sdk}: {seconds} s, {cuts} cuts, {} events, {asked} requests: {told:?}", number + 2);
-    assert_eq!(told, Count { resets: told.resets, ..Count::default() });
-    assert!(cuts > 0 && told.resets == 0, "so short a cut resets nobody");
-}
-
-/// What should not be.
-#[derive(Default, PartialEq, Eq, Debug)]
-struct Count {
-    lost: usize,
-    doubled: usize,
-    reordered: usize,
-    requests_failed: usize,
-    requests_not_once: usize,
+/// What the client was told, each number with how often.
+#[derive(Default)]
+struct Seen {
+    numbers: HashMap<u64, usize>,
+    own: HashMap<u64, usize>,
+    out_of_order: usize,
     resets: usize,
 }
 
-impl Count {
-    fn of(seen: &[Value], newest: u64) -> Self {
-        let mut count = Self::default();
-        let (mut numbers, mut own) = (HashMap::<u64, usize>::new(), HashMap::<&str, usize>::new());
-        let (mut last, mut answers) = (None, Vec::new());
-        for line in seen {
-            match (line["saw"].as_str().unwrap(), line["event"].as_str()) {
-                ("event", Some("number")) => {
-                    let number = line["data"].as_u64().unwrap();
-                    *numbers.entry(number).or_default() += 1;
-                    count.reordered += usize::from(last.replace(number) > Some(number));
-                }
-                ("event", Some("own")) => *own.entry(line["data"].as_str().unwrap()).or_default() += 1,
-                ("answer", _) if line["error"].is_string() => count.requests_failed += 1,
-                ("answer", _) => answers.push(line["as"].as_str().unwrap()),
-                ("reset", _) => count.resets += 1,
-                _ => {}
-            }
+/// For `SOAK_SECONDS`, or 20.
+pub(crate) async fn soak() {
+    let seconds = std::env::var("SOAK_SECONDS").map_or(20, |seconds| seconds.parse().unwrap());
+    let mut stage = Stage::set(false).await;
+    let client = stage.client("ann");
+    let (room, events) = client.join(ROOM).await.unwrap();
+    let seeing = tokio::spawn(see(events));
+    stage.publish(&[ROOM.into(), "number".into(), 0.into()]).await;
+    let (mut random, mut cuts, mut number) = (Random(7), 0, 0_u64);
+    let mut requests = Vec::<(u64, Request)>::new();
+    let mut ticks = tokio::time::interval(EVENT_EVERY);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut next_cut = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        ticks.tick().await;
+        number += 1;
+        stage.publish_unanswered(ROOM, "number", &number.into());
+        if number.is_multiple_of(REQUEST_EVERY) {
+            requests.push((number, room.request("own", &number)));
         }
-        count.lost = (0..=newest).filter(|number| !numbers.contains_key(number)).count();
-        count.doubled = numbers.values().filter(|times| **times > 1).count();
-        answers.retain(|label| label.starts_with('q'));
-        count.requests_not_once = answers.iter().filter(|label| own.get(*label) != Some(&1)).count();
-        count
+        match client.state() {
+            State::Connected if Instant::now() >= next_cut => {
+                cuts += 1;
+                next_cut = Instant::now() + Duration::from_millis(1000 + random.below(4000));
+                match random.below(3) {
+                    0 => stage.net.cut(),
+                    _ => stage.net.cut_after(1 + random.below(2000) as usize),
+                }
+            }
+            // Cut so often, it would wait for half a minute each time.
+            State::Reconnecting => client.reconnect(),
+            _ => {}
+        }
     }
+    stage.publish(&[ROOM.into(), "last".into(), Value::Null]).await;
+    client.reconnect();
+    let seen = within(seeing).await.unwrap();
+    let (asked, mut not_once) = (requests.len(), 0);
+    for (number, request) in requests {
+        within(request).await.unwrap();
+        not_once += usize::from(seen.own.get(&number) != Some(&1));
+    }
+    let lost = (0..=number).filter(|number| !seen.numbers.contains_key(number)).count();
+    let doubled = seen.numbers.values().filter(|times| **times > 1).count();
+    let Seen { out_of_order, resets, .. } = seen;
+    println!(
+        "{seconds} s, {cuts} cuts, {} events, {asked} requests: {lost} lost, {doubled} doubled, {out_of_order} out of \
+         order, {not_once} requests not once, {resets} resets",
+        number + 1 + asked as u64,
+    );
+    assert!(cuts > 0);
+    assert_eq!((lost, doubled, out_of_order, not_once, resets), (0, 0, 0, 0, 0));
+    stage.end().await;
+}
+
+/// Takes what comes until the last of it.
+async fn see(mut events: RoomEvents) -> Seen {
+    let (mut seen, mut newest) = (Seen::default(), None);
+    while let Some(event) = events.next().await {
+        match event {
+            RoomEvent::Event(event) if &*event.event == "last" => break,
+            RoomEvent::Event(event) => {
+                let number: u64 = event.data.json().unwrap();
+                if &*event.event == "number" {
+                    *seen.numbers.entry(number).or_default() += 1;
+                    seen.out_of_order += usize::from(newest.replace(number) > Some(number));
+                } else {
+                    *seen.own.entry(number).or_default() += 1;
+                }
+            }
+            RoomEvent::Reset(_) => seen.resets += 1,
+            _ => {}
+        }
+    }
+    seen
 }

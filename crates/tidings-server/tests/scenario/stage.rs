@@ -1,39 +1,31 @@
 //! Where the scenario is played: a server behind a proxy, another client, and for some acts a Redis.
 
-use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tidings_client::{Client, RoomEvent};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use crate::redis_servers::{Forwarder, RedisServer};
-use crate::server::{keep, signal, tidings, within};
+use crate::server::{Node, signal, within};
 
 const SECRET: &str = "canary-bird of the scenario, more than 32 bytes";
 /// What a server forgives a token that has ended.
-const LEEWAY: Duration = Duration::from_secs(30);
+const LEEWAY_S: u64 = 30;
+/// Longer than any act, and than the soak.
+const LONG_S: u64 = 7200;
 
 /// More than any act has.
 const EVENTS_MAX: usize = 1024;
 
 pub(crate) struct Stage {
-    server: Server,
+    server: Node,
     /// Those that send everybody away.
-    leaving: Vec<Server>,
+    leaving: Vec<Node>,
     pub(crate) net: Forwarder,
     redis: Option<(RedisServer, Forwarder)>,
     bob: Bob,
-}
-
-struct Server {
-    child: Child,
-    address: String,
-    _home: TempDir,
 }
 
 /// The other client.
@@ -44,13 +36,13 @@ struct Bob {
     rooms: Vec<String>,
 }
 
-impl Server {
-    async fn start(redis: Option<&Forwarder>) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let broker = redis
-            .map_or_else(String::new, |redis| format!("[broker]\nurl = \"redis://{}\"", redis.address()));
-        let config = format!(
-            r#"
+async fn server(redis: Option<&Forwarder>) -> Node {
+    let broker =
+        redis.map_or_else(String::new, |redis| format!("[broker]\nurl = \"redis://{}\"", redis.address()));
+    let config = format!(
+        r#"
+            listen = "127.0.0.1:0"
+            [admin]
             listen = "127.0.0.1:0"
             [auth]
             secret = "{SECRET}"
@@ -92,35 +84,13 @@ impl Server {
             ephemeral = ["typing"]
             any_event = true
             "#
-        );
-        std::fs::write(home.path().join("tidings.toml"), config).unwrap();
-        let mut command = tidings(&home);
-        command.arg("serve").arg("--drain-window").arg("1s");
-        command.arg("--config").arg(home.path().join("tidings.toml")).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = within(log.next_line()).await.unwrap().expect("it runs");
-            keep("server", format!("{line}\n"));
-            let line: Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["message"] == "listening" {
-                break line["address"].as_str().unwrap().to_owned();
-            }
-        };
-        // The pipe is read on, or the server would wait for whoever reads it.
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = log.next_line().await {
-                keep("server", format!("{line}\n"));
-            }
-        });
-        Self { child, address, _home: home }
-    }
+    );
+    Node::start(&config, &["--drain-window", "1s"]).await
 }
 
 impl Bob {
     fn at(address: &str) -> Self {
-        let url = format!("ws://{address}/ws");
-        let client = Client::builder(url).token(token("bob", Duration::from_secs(3600))).connect().unwrap();
+        let client = client(address, "bob");
         let (tell, saw) = mpsc::channel(EVENTS_MAX);
         Self { client, saw, tell, rooms: Vec::new() }
     }
@@ -142,11 +112,15 @@ impl Bob {
     }
 }
 
-/// A token that holds for so long.
-pub(crate) fn token(user: &str, holds: Duration) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let exp = (now + holds).as_secs();
-    ::tidings::auth::mint_hs256(SECRET.as_bytes(), &json!({"sub": user, "aud": "app", "exp": exp})).unwrap()
+/// A token that holds for so many seconds at least: its end is a whole one.
+fn token(user: &str, seconds: u64) -> String {
+    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds + 1;
+    let claims = json!({"sub": user, "aud": "app", "exp": exp - LEEWAY_S});
+    ::tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
+}
+
+fn client(address: &str, user: &str) -> Client {
+    Client::builder(format!("ws://{address}/ws")).token(token(user, LONG_S)).connect().unwrap()
 }
 
 impl Stage {
@@ -158,24 +132,22 @@ impl Stage {
         } else {
             None
         };
-        let server = Server::start(redis.as_ref().map(|(_, forwarder)| forwarder)).await;
+        let server = server(redis.as_ref().map(|(_, forwarder)| forwarder)).await;
         let net = Forwarder::start(server.address.parse().unwrap()).await;
         let bob = Bob::at(&server.address);
         Self { server, leaving: Vec::new(), net, redis, bob }
     }
 
+    /// A client behind the net.
+    pub(crate) fn client(&self, user: &str) -> Client {
+        client(&self.net.address().to_string(), user)
+    }
+
     /// What a driver is to connect with, or to use from now on.
     pub(crate) fn fill(&self, command: &mut Value) {
-        let token = match (command["user"].as_str(), command["seconds"].as_u64()) {
-            (Some(user), Some(seconds)) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-                // A token's end is a whole second: it holds at least as long as it says.
-                let exp = (now + Duration::from_secs(seconds + 1)).as_secs() - LEEWAY.as_secs();
-                let claims = json!({"sub": user, "aud": "app", "exp": exp});
-                ::tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
-            }
-            (Some(user), None) => token(user, Duration::from_secs(3600)),
-            (None, _) => command["invalid"].as_str().unwrap().to_owned(),
+        let token = match command["user"].as_str() {
+            Some(user) => token(user, command["seconds"].as_u64().unwrap_or(LONG_S)),
+            None => command["invalid"].as_str().unwrap().to_owned(),
         };
         command["token"] = token.into();
         command["url"] = format!("ws://{}/ws", self.net.address()).into();
@@ -189,14 +161,13 @@ impl Stage {
     }
 
     /// Publishes without waiting for the ack: bob is in the room.
-    pub(crate) async fn publish_unanswered(&self, room: &str, event: &str, data: &Value) {
+    pub(crate) fn publish_unanswered(&self, room: &str, event: &str, data: &Value) {
         let request = self.bob.client.room(room).unwrap().request(event, data);
         tokio::spawn(async move { request.await.unwrap() });
     }
 
-    /// Waits until bob has seen an event with this data.
+    /// Waits until bob, who is in the rooms that he has published to, has seen an event with this data.
     pub(crate) async fn bob_sees(&mut self, data: &Value) {
-        // He is there since his last publish.
         while within(self.bob.saw.recv()).await.unwrap() != *data {}
     }
 
@@ -213,7 +184,7 @@ impl Stage {
     }
 
     pub(crate) async fn with_the_server(&mut self, what: &str) {
-        let next = Server::start(self.redis.as_ref().map(|(_, forwarder)| forwarder)).await;
+        let next = server(self.redis.as_ref().map(|(_, forwarder)| forwarder)).await;
         let mut last = std::mem::replace(&mut self.server, next);
         match what {
             "replace" => last.child.kill().await.unwrap(),

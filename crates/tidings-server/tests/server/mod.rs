@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test file is a crate that uses its part")]
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -205,6 +206,51 @@ impl Serve {
         let log = self.log.lock().unwrap().clone();
         keep("server", &log);
         log
+    }
+}
+
+/// A running `tidings serve` whose log is kept as it comes, however long it runs.
+pub(crate) struct Node {
+    pub(crate) child: Child,
+    /// `127.0.0.1:port`
+    pub(crate) address: String,
+    /// The same of its `[admin]`.
+    pub(crate) admin: String,
+    _home: TempDir,
+}
+
+impl Node {
+    /// Starts it with this configuration, which leaves both its ports to the system.
+    pub(crate) async fn start(config: &str, arguments: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("tidings.toml"), config).unwrap();
+        let mut command = tidings(&home);
+        command.arg("serve").args(arguments).arg("--config").arg(home.path().join("tidings.toml"));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut file = kept("server");
+        let mut keep = move |line: &str| {
+            if let Some(file) = &mut file {
+                writeln!(file, "{line}").unwrap();
+            }
+        };
+        let mut addresses = HashMap::new();
+        while addresses.len() < 2 {
+            let line = within(log.next_line()).await.unwrap().expect("it runs");
+            keep(&line);
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
+            if let (Some(message), Some(address)) = (line["message"].as_str(), line["address"].as_str()) {
+                addresses.insert(message.to_owned(), address.to_owned());
+            }
+        }
+        // The pipe is read on, or the server would wait for whoever reads it.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                keep(&line);
+            }
+        });
+        let [address, admin] = ["listening", "listening for operators"].map(|what| addresses[what].clone());
+        Self { child, address, admin, _home: home }
     }
 }
 

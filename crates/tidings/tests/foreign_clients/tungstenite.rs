@@ -61,7 +61,7 @@ impl Server {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        match within(connect_async(request)).await.unwrap_err() {
+        match within(Box::pin(connect_async(request))).await.unwrap_err() {
             tungstenite::Error::Http(answer) => {
                 let (parts, body) = answer.into_parts();
                 let problem: Value = serde_json::from_slice(&body.unwrap()).unwrap();
@@ -226,7 +226,7 @@ async fn a_token_by_header_and_by_subprotocol() {
     for (name, value) in [("authorization", &bearer), ("sec-websocket-protocol", &offered)] {
         let mut request = (&*bare).into_client_request().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
-        let (mut socket, answer) = within(connect_async(request)).await.unwrap();
+        let (mut socket, answer) = within(Box::pin(connect_async(request))).await.unwrap();
         let chosen = answer.headers().get("sec-websocket-protocol").map(|value| value.to_str().unwrap());
         assert_eq!(chosen, (name != "authorization").then_some("tidings.v1"));
         let welcome = within(socket.next()).await.unwrap().unwrap();

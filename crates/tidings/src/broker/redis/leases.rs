@@ -343,6 +343,7 @@ mod tests {
         assert!(leases.work(now + LEASE_DEFAULT).is_empty());
         assert_eq!(leases.metrics.leases.get(), 0);
     }
+
     #[test]
     fn what_could_not_be_given_back_is_not_in_the_way_of_what_can_be_sent() {
         let leases = Leases::new(LEASE_DEFAULT, Arc::default());
