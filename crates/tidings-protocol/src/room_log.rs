@@ -132,6 +132,21 @@ impl<E> RoomLog<E> {
         self.top()
     }
 
+    /// Puts another event in a stored one's place; whether the position is one of this log's, and its event stored.
+    pub fn replace(&mut self, at: Position, event: E) -> bool {
+        let is_ours = at.epoch == self.epoch
+            || self.parents.iter().any(|parent| parent.epoch == at.epoch && at.offset <= parent.offset);
+        let index = at.offset.checked_sub(self.oldest()).filter(|_| is_ours);
+        let stored = index.and_then(|index| self.stored.get_mut(usize::try_from(index).ok()?));
+        match stored {
+            Some(stored) => {
+                stored.event = event;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Forgets from the head what is over a bound.
     pub fn trim(&mut self, bounds: &LogBounds, now_ms: u64) -> Trimmed {
         let keep_from_ms = now_ms.saturating_sub(bounds.age_max.as_millis() as u64);
@@ -239,6 +254,21 @@ mod tests {
             assert_eq!(log.append(event, 10, event), at(1, event));
         }
         log
+    }
+
+    #[test]
+    fn an_event_is_replaced_where_its_position_is_this_logs() {
+        let mut log = RoomLog::restored(epoch(2), 3, &[at(1, 4)]);
+        for event in 4..=6 {
+            log.append(event, 10, event);
+        }
+        for (position, is_stored) in
+            [(at(2, 5), true), (at(1, 4), true), (at(1, 5), false), (at(3, 5), false), (at(2, 3), false), (at(2, 7), false)]
+        {
+            assert_eq!(log.replace(position, 0), is_stored, "{position}");
+        }
+        assert_eq!(log.read(0).map(|(_, event)| *event).collect::<Vec<_>>(), [0, 0, 6]);
+        assert_eq!(log.bytes(), 30);
     }
 
     #[test]

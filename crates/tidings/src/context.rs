@@ -150,7 +150,7 @@ impl Context {
             fingerprint: call.fingerprint,
         });
         let origin = Origin { from: Some(call.peer.user()), re: call.id.as_ref(), excluded, key };
-        call.node.broadcast(room, event, body, origin).await
+        Ok(call.node.broadcast(room, event, body, origin).await?.position.of(room))
     }
 
     /// Sends an event to the calling connection alone. It has no room and no position: a lost connection loses it.

@@ -62,10 +62,12 @@ pub use broker::{ControlError, NodeInfo};
 pub use broker::{InvalidAddress, InvalidCertificate, InvalidPrefix, Redis, RedisFault, RedisReport};
 pub use context::{AckError, Context};
 pub use handshake::{HandshakeRefusal, InvalidOrigin, Origin};
-pub use hub::{BuildError, Hub, HubBuilder, MemberInfo, RoomHandle};
+pub use hub::{
+    Broadcast, BuildError, HistoryPage, Hub, HubBuilder, MemberInfo, RoomHandle, RoomStatus, Stored,
+};
 pub use membership::{MembershipError, MembershipFuture, Memberships};
 pub use metrics::{MetricsSnapshot, Number};
-pub use node::{BroadcastError, MembersError};
+pub use node::{BroadcastError, Everywhere, RoomError, RoomInfo, SessionInfo};
 pub use revocations::TooManyRevocations;
 pub use room::PublishError;
 pub use rules::{Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};
@@ -73,5 +75,6 @@ pub use schema::{InvalidSchema, Schema};
 pub use session_id::SessionId;
 pub use tidings_protocol as protocol;
 pub use tidings_protocol::error::{ErrorCode, Refusal};
-pub use tidings_protocol::event_id::{EventId, RoomId};
+pub use tidings_protocol::event_id::{EventId, Position, RoomId};
+pub use tidings_protocol::message::MessageId;
 pub use tidings_protocol::limits::Limits;

@@ -93,6 +93,13 @@ impl Newest {
         self.by_offset.insert(offset, Kept { key, at_ms, publication });
     }
 
+    /// Lets go of the event at an offset, if it is one of the newest.
+    pub(crate) fn remove(&mut self, offset: Offset) {
+        if let Some(kept) = self.forget(offset) {
+            self.by_key.remove(&kept.key);
+        }
+    }
+
     /// Lets go of what is over a bound, the oldest first; whether there were too many keys.
     pub(crate) fn trim(&mut self, keys_max: usize, bounds: &LogBounds, now_ms: u64) -> bool {
         let has_too_many = self.by_offset.len() > keys_max;
@@ -103,9 +110,7 @@ impl Newest {
                 break;
             }
             let offset = *offset;
-            if let Some(kept) = self.forget(offset) {
-                self.by_key.remove(&kept.key);
-            }
+            self.remove(offset);
         }
         has_too_many
     }

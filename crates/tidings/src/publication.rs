@@ -23,6 +23,10 @@ const OVERHEAD_BYTES: usize = 160;
 const BINARY: u8 = 1;
 const EXCLUDED: u8 = 2;
 const ABOUT: u8 = 4;
+/// Its content was taken back: nothing follows.
+const REDACTED: u8 = 8;
+/// What stands in the place of a record whose content was taken back.
+pub(crate) const REDACTED_RECORD: &[u8] = &[REDACTED];
 /// Bytes of a record beyond its draft's, about.
 const RECORD_FIXED_BYTES: usize = 64;
 /// Bytes of a position and a time at a message's end, about.
@@ -208,8 +212,8 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    /// In the place of an event that can't be read: its offset, and no event.
-    pub(crate) fn unreadable(room: &RoomId, position: Position) -> Self {
+    /// In the place of an event that can't be read, or was redacted: its offset, and no event.
+    pub(crate) fn without_event(room: &RoomId, position: Position) -> Self {
         let id = position.of(room);
         let skip = ServerMessage::Skip { id, from: position.offset, reason: SkipReason::Filtered };
         let frame = encode::message(&skip).to_vec();

@@ -100,6 +100,27 @@ impl Rooms {
         self.table.lock().by_id.get(id).map(Arc::clone)
     }
 
+    /// Rooms with members whose names begin with `prefix` and come after `after`, sorted, so many at most; with how many
+    /// users are in each, on all nodes.
+    pub(crate) fn with_members(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(RoomId, u64)> {
+        let mut fitting: Vec<_> = {
+            let table = self.table.lock();
+            let fits = |room: &&Arc<Room>| {
+                let name = room.id.as_str();
+                name.starts_with(prefix) && after.is_none_or(|after| name > after)
+            };
+            table.by_id.values().filter(fits).map(Arc::clone).collect()
+        };
+        fitting.sort_unstable_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        let counted = fitting.into_iter().map(|room| (room.id.clone(), room.members_everywhere()));
+        counted.filter(|(_, members)| *members > 0).take(limit).collect()
+    }
+
     /// The rules of the rooms.
     pub(crate) fn rules(&self) -> &RuleBook {
         &self.rules

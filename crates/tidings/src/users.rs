@@ -148,6 +148,13 @@ impl Users {
         by_user.get(user).into_iter().flatten().filter_map(|taken| taken.connection).collect()
     }
 
+    /// The sessions of a user whose sockets are there.
+    pub(crate) fn sessions_of(&self, user: &str) -> Vec<SessionId> {
+        let by_user = self.by_user.lock();
+        let taken = by_user.get(user).into_iter().flatten();
+        taken.filter(|taken| taken.connection.is_some()).map(|taken| taken.session).collect()
+    }
+
     /// A session's connection.
     pub(crate) fn connection_of(&self, session: SessionId) -> Option<ConnectionKey> {
         self.by_session.lock().get(&session).copied()

@@ -31,7 +31,7 @@ pub(crate) use memory::MemoryBroker;
 pub(crate) use redis::RedisBroker;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidAddress, InvalidCertificate, InvalidPrefix, Redis, RedisFault, RedisReport};
-pub(crate) use together::{Answer, NoPlace, Order, Place, Wanted};
+pub(crate) use together::{Answer, Answers, NoPlace, Order, Place, Question, Replies, Reply, Wanted};
 pub use together::{ControlError, NodeInfo};
 
 /// Who is in a room, sorted.
@@ -93,6 +93,24 @@ pub(crate) trait Broker: Send + Sync + 'static {
 
     /// Has every other node do this; none where there is no other.
     fn order<'a>(&'a self, _order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
+        None
+    }
+
+    /// Whom to ask when other nodes want to know something.
+    fn answer_with(&self, _node: Box<dyn Answers>) {}
+
+    /// Asks every other node; none where there is no other.
+    fn ask<'a>(&'a self, _question: &Question) -> Option<Answer<'a, Replies>> {
+        None
+    }
+
+    /// Takes the content of an event back where it is stored; whether it was. None where the rooms' logs here are all that
+    /// is stored.
+    fn redact<'a>(
+        &'a self,
+        _room: &'a Arc<Room>,
+        _event: Position,
+    ) -> Option<Answer<'a, Result<bool, ControlError>>> {
         None
     }
 

@@ -4,6 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use serde::{Deserialize, Serialize};
+use tidings_protocol::event_id::{EventId, Position, RoomId};
+
 use crate::auth::{Identity, UserId};
 use crate::revocations::TooManyRevocations;
 use crate::session_id::SessionId;
@@ -48,6 +51,50 @@ pub(crate) enum Order<'a> {
     RevokeUser { user: &'a UserId, until_unix_s: u64 },
     /// Refuse this token.
     RevokeToken(&'a str),
+    /// Forget the content of an event that was read before it was redacted.
+    Redact { room: &'a RoomId, event: Position },
+}
+
+/// What one node asks of all.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) enum Question {
+    /// Which connections has this user?
+    Sessions { user: String },
+    /// Which rooms have members? Those behind `after`, so many at most.
+    Rooms { prefix: String, after: Option<String>, limit: usize },
+    /// Join the user's connections to a room: how many are in it?
+    Join { user: String, room: String },
+    /// Take them out of it: how many were in it?
+    Leave { user: String, room: String },
+}
+
+/// What a node answers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) enum Reply {
+    /// Sessions with their rooms.
+    Sessions(Vec<(String, Vec<String>)>),
+    /// Rooms, and how many users are in each.
+    Rooms(Vec<(String, u64)>),
+    /// How many.
+    Count(u64),
+}
+
+/// What came back.
+#[derive(Default, Debug)]
+pub(crate) struct Replies {
+    /// Of which node.
+    pub(crate) all: Vec<(u64, Reply)>,
+    /// Nodes that are there and did not answer.
+    pub(crate) missing: usize,
+}
+
+/// The node itself, for a broker that carries other nodes' questions to it.
+pub(crate) trait Answers: Send + Sync {
+    /// Answers; none if the node is gone.
+    fn answer(&self, question: Question) -> Answer<'static, Option<Reply>>;
+
+    /// Forgets the content of an event.
+    fn redact(&self, event: &EventId);
 }
 
 /// Why not every node does what was asked of all of them.

@@ -17,7 +17,7 @@ use super::{Room, State};
 use crate::inbox::Entry;
 use crate::metrics::Metrics;
 use crate::newest::{Key, Newest};
-use crate::publication::{Draft, Publication};
+use crate::publication::{Draft, Publication, REDACTED_RECORD};
 
 /// This node's clock and the broker's may differ by so much.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60);
@@ -254,6 +254,7 @@ impl Room {
             }
             Change::Replace(log, events) => self.replace(state, &log, events, metrics),
         }
+        self.redact_again(state);
         if let (Some(read), Some(following)) = (step.healed, &mut state.following) {
             for (_, waiting) in following.waiting.extract_if(.., |(number, _)| *number <= read) {
                 // Whoever has stopped waiting does not want to know.
@@ -296,8 +297,10 @@ impl Room {
                 (Arc::new(draft.publish(&self.id, position, event.at_ms)), about)
             }
             None => {
-                tracing::warn!(room = %self.id, %position, "an event in the broker's log is none of ours: left out");
-                (Arc::new(Publication::unreadable(&self.id, position)), None)
+                if event.record != REDACTED_RECORD {
+                    tracing::warn!(room = %self.id, %position, "an event in the broker's log is none of ours: left out");
+                }
+                (Arc::new(Publication::without_event(&self.id, position)), None)
             }
         }
     }

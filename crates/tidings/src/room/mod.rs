@@ -7,9 +7,11 @@
 mod following;
 mod presence;
 mod reading;
+mod redaction;
 mod sharing;
 mod snapshots;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ use crate::rules::RoomRules;
 
 use following::Following;
 pub(crate) use following::Need;
+pub(crate) use reading::HistoryPage;
 pub(crate) use presence::{PresenceTask, tell_changes, tell_departures};
 #[cfg(feature = "redis")]
 pub(crate) use sharing::{Alive, Next, Stand, Work};
@@ -74,11 +77,16 @@ struct Rare {
     /// The newest event of each key, if the rule asks for it.
     newest: Newest,
     snapshot: SnapshotState,
+    /// What was redacted and may still come from the broker with its content.
+    redacted: VecDeque<Position>,
 }
 
 impl Rare {
     fn is_idle(&self) -> bool {
-        self.publishes.is_none() && self.newest.is_empty() && self.snapshot.is_idle()
+        self.publishes.is_none()
+            && self.newest.is_empty()
+            && self.snapshot.is_idle()
+            && self.redacted.is_empty()
     }
 }
 
@@ -370,9 +378,11 @@ impl Room {
             metrics.hit(bound);
         }
         let old = |at: &Instant| now.saturating_duration_since(*at) >= limits.snapshot_reuse;
+        let oldest = state.log.oldest();
         if let Some(rare) = &mut state.rare {
             rare.publishes.take_if(|bucket| bucket.is_full(limits.publishes_per_second_per_room, now));
             rare.newest.trim(self.rules.keys_max, &self.bounds, now_ms);
+            rare.redacted.retain(|event| event.offset >= oldest);
             rare.snapshot.latest.take_if(|(at, _)| old(at));
         }
         state.rare.take_if(|rare| rare.is_idle());

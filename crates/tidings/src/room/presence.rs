@@ -280,6 +280,14 @@ impl Room {
         state.members_len() as u64 + u64::from(state.is_unlisted(asker))
     }
 
+    /// How many users are here, on all nodes and those in their grace included; none where no user of this node is.
+    pub(crate) fn members_everywhere(&self) -> u64 {
+        let state = self.state.lock();
+        let here = state.presence.len();
+        // A copy of the list is kept only where somebody is.
+        if here == 0 { 0 } else { state.members_len().max(here) as u64 }
+    }
+
     /// Who is here, in the order of the users' ids, as somebody who is here himself sees it.
     pub(crate) fn members_page(
         &self,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use tidings_protocol::event_id::{Epoch, Offset, Position};
+use tidings_protocol::limits::HISTORY_PAGE_BYTES_MAX;
 use tidings_protocol::message::Lost;
 use tidings_protocol::room_log::{Recovery, Reset, RoomLog};
 
@@ -17,6 +19,14 @@ pub(crate) struct Batch {
     pub(crate) lost: Option<Lost>,
     /// The log's top then.
     pub(crate) top: Offset,
+}
+
+/// A piece of what is stored.
+pub(crate) struct HistoryPage {
+    /// As JSON, ascending.
+    pub(crate) events: Vec<Arc<RawValue>>,
+    /// What older events come before; none if there are none.
+    pub(crate) next: Option<Position>,
 }
 
 impl Room {
@@ -137,8 +147,40 @@ impl Room {
         fitting.last().map_or(until, |(offset, _)| offset - 1)
     }
 
+    /// A page of the stored events before a position, or of the newest: so many at most, and 256 KiB. Whether one is left
+    /// out is `excluded`'s to say.
+    pub(crate) fn history(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+        excluded: impl Fn(&Publication) -> bool,
+    ) -> HistoryPage {
+        let (epoch, newest_first) = self.scan(before.map(|before| before.offset));
+        let (mut bytes, mut oldest, mut more) = (0, None, false);
+        let mut events = Vec::new();
+        for publication in newest_first {
+            if excluded(&publication) {
+                oldest = Some(publication.offset);
+                continue;
+            }
+            let Some(event) = publication.json() else { continue };
+            if events.len() == limit
+                || (bytes + event.get().len() > HISTORY_PAGE_BYTES_MAX && !events.is_empty())
+            {
+                more = true;
+                break;
+            }
+            bytes += event.get().len();
+            oldest = Some(publication.offset);
+            events.push(event);
+        }
+        events.reverse();
+        let next = oldest.filter(|_| more).map(|offset| Position { epoch, offset });
+        HistoryPage { events, next }
+    }
+
     /// The stored events before an offset, newest first; what comes back tells how far it got.
-    pub(crate) fn history(&self, before: Option<Offset>) -> (Epoch, Vec<Arc<Publication>>) {
+    fn scan(&self, before: Option<Offset>) -> (Epoch, Vec<Arc<Publication>>) {
         let state = self.state.lock();
         let events = state.log.read(0).rev().map(|(_, publication)| publication);
         let older =

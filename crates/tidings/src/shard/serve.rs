@@ -12,7 +12,7 @@ use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::frame::Inbound;
 use tidings_protocol::limits::{
-    HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, Limit,
+    HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, Limit,
     MEMBERS_PAGE_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
@@ -378,28 +378,10 @@ impl State {
         };
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let limit = limit.unwrap_or(HISTORY_PAGE_EVENTS_DEFAULT).min(HISTORY_PAGE_EVENTS_MAX) as usize;
-        let (epoch, newest_first) = room.history(before.map(|before| before.offset));
-        let (mut bytes, mut oldest, mut more) = (0, None, false);
-        let mut events = Vec::new();
-        for publication in newest_first {
-            if publication.excludes(connection.peer.user(), connection.peer.session) {
-                oldest = Some(publication.offset);
-                continue;
-            }
-            let Some(event) = publication.json() else { continue };
-            if events.len() == limit
-                || (bytes + event.get().len() > HISTORY_PAGE_BYTES_MAX && !events.is_empty())
-            {
-                more = true;
-                break;
-            }
-            bytes += event.get().len();
-            oldest = Some(publication.offset);
-            events.push(event);
-        }
-        events.reverse();
-        let next = oldest.filter(|_| more).map(|offset| Position { epoch, offset }.of(id));
-        let events = events.iter().map(|event| &**event).collect();
+        let peer = Arc::clone(&connection.peer);
+        let page = room.history(before, limit, |publication| publication.excludes(peer.user(), peer.session));
+        let next = page.next.map(|position| position.of(id));
+        let events = page.events.iter().map(|event| &**event).collect();
         self.ack(slot, request, &History { events, next });
     }
 

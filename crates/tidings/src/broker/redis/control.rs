@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes};
+use serde::Serialize;
 use tracing::warn;
 
 use super::Shared;
 use super::link::Link;
 use crate::auth::UserId;
+use crate::broker::{Question, Reply};
 use crate::local_users::Lost;
 use crate::session_id::SessionId;
 
@@ -23,6 +25,9 @@ const REPLACED_BY_OWN: u8 = b'r';
 const REPLACED_AS_OLDEST: u8 = b'l';
 /// An event for a user's connections: `USER_LENGTH USER FRAME`.
 const EVENT: u8 = b'e';
+/// A question for every node, and an answer to one: its number, and JSON.
+const QUESTION: u8 = b'q';
+const REPLY: u8 = b'a';
 
 /// A message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +35,9 @@ pub(super) enum Control {
     Orders,
     Replaced { user: UserId, sessions: Vec<SessionId>, lost: Lost },
     Event { user: UserId, frame: Bytes },
+    Question { number: u64, question: Question },
+    /// `to` is the node that asked.
+    Reply { to: u64, number: u64, reply: Reply },
 }
 
 impl Control {
@@ -52,6 +60,17 @@ impl Control {
                 put_user(&mut message, user);
                 message.put_slice(frame);
             }
+            Self::Question { number, question } => {
+                message.put_u8(QUESTION);
+                message.put_u64(*number);
+                put_json(&mut message, question);
+            }
+            Self::Reply { to, number, reply } => {
+                message.put_u8(REPLY);
+                message.put_u64(*to);
+                message.put_u64(*number);
+                put_json(&mut message, reply);
+            }
         }
         message
     }
@@ -73,10 +92,32 @@ impl Control {
                 let (user, frame) = split_user(rest)?;
                 Self::Event { user, frame: message.slice_ref(frame) }
             }
+            QUESTION => {
+                let (number, question) = rest.split_first_chunk()?;
+                // One of a later version is left to those who know it.
+                let Ok(question) = serde_json::from_slice(question) else {
+                    return Some((u64::from_be_bytes(*node), None));
+                };
+                Self::Question { number: u64::from_be_bytes(*number), question }
+            }
+            REPLY => {
+                let (to, rest) = rest.split_first_chunk()?;
+                let (number, reply) = rest.split_first_chunk()?;
+                Self::Reply {
+                    to: u64::from_be_bytes(*to),
+                    number: u64::from_be_bytes(*number),
+                    reply: serde_json::from_slice(reply).ok()?,
+                }
+            }
             _ => return Some((u64::from_be_bytes(*node), None)),
         };
         Some((u64::from_be_bytes(*node), Some(control)))
     }
+}
+
+fn put_json(message: &mut Vec<u8>, value: &impl Serialize) {
+    // Texts and numbers alone: there is nothing that can't be written, and a vector takes everything.
+    let _ = serde_json::to_writer(message, value);
 }
 
 fn put_user(message: &mut Vec<u8>, user: &UserId) {
@@ -91,7 +132,8 @@ fn split_user(rest: &[u8]) -> Option<(UserId, &[u8])> {
 }
 
 /// Does what another node says.
-pub(super) fn take(shared: &Shared, message: &Bytes) {
+pub(super) fn take(link: &Arc<Link>, message: &Bytes) {
+    let shared: &Shared = &link.shared;
     let Some((node, control)) = Control::parse(message) else {
         return warn!("a message that is none of ours on the control channel");
     };
@@ -108,7 +150,11 @@ pub(super) fn take(shared: &Shared, message: &Bytes) {
         Some(Control::Event { user, frame }) => {
             shared.local_users.send(user.as_str(), &frame);
         }
-        None => {}
+        Some(Control::Question { number, question }) => link.answer(node, number, question),
+        Some(Control::Reply { to, number, reply }) if to == shared.node => {
+            shared.asking.take(number, node, reply);
+        }
+        Some(Control::Reply { .. }) | None => {}
     }
 }
 
@@ -134,6 +180,8 @@ mod tests {
             Control::Replaced { user: user.clone(), sessions: sessions.clone(), lost: Lost::ToItsOwn },
             Control::Replaced { user: user.clone(), sessions, lost: Lost::AsTheOldest },
             Control::Event { user, frame: Bytes::from_static(b"\x81\x02{}") },
+            Control::Question { number: 3, question: Question::Sessions { user: "ann é".to_owned() } },
+            Control::Reply { to: 5, number: 3, reply: Reply::Rooms(vec![("chat:a".to_owned(), 7)]) },
         ] {
             let message = Bytes::from(control.write(7));
             assert_eq!(Control::parse(&message), Some((7, Some(control.clone()))));

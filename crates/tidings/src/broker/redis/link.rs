@@ -360,7 +360,7 @@ impl Link {
             return self.probe.came_back(message, self.shared.env.now());
         }
         if self.is_its_own(channel) {
-            return control::take(&self.shared, message);
+            return control::take(self, message);
         }
         let room = self.rooms.lock().by_channel.get(channel).cloned();
         let Some(room) = room else { return };

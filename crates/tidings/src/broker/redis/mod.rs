@@ -5,6 +5,7 @@
 
 mod address;
 mod answer;
+mod asking;
 mod carried;
 mod check;
 mod control;
@@ -24,6 +25,7 @@ mod presence;
 mod probe;
 mod publishing;
 mod reading;
+mod redacting;
 mod routes;
 mod script;
 mod sentinels;
@@ -43,14 +45,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{ClientTlsConfig, TlsCertificates};
 use sha2::{Digest as _, Sha256};
-use tidings_protocol::event_id::Epoch;
+use tidings_protocol::event_id::{Epoch, Position};
 use tidings_protocol::follower::Ask;
 use tidings_protocol::limits::Limits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{
-    Answer, Broker, Completion, ControlError, MembersFuture, NoPlace, NodeInfo, Order, Place, Wanted,
+    Answer, Answers, Broker, Completion, ControlError, MembersFuture, NoPlace, NodeInfo, Order, Place,
+    Question, Replies, Wanted,
 };
 use crate::auth::UserId;
 use crate::env::Env;
@@ -62,6 +65,7 @@ use crate::room::Room;
 use address::{Address, Place as Whereabouts};
 pub use address::{InvalidAddress, InvalidCertificate};
 pub use check::{RedisFault, RedisReport};
+use asking::Asking;
 use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};
@@ -214,6 +218,7 @@ struct Shared {
     local_users: Arc<LocalUsers>,
     leases: Arc<Leases>,
     orders: Orders,
+    asking: Asking,
     nodes: OwnEntry,
 }
 
@@ -265,6 +270,7 @@ impl RedisBroker {
             local_users,
             leases: Leases::new(redis.lease, Arc::clone(&metrics)),
             orders: Orders::default(),
+            asking: Asking::default(),
             nodes: OwnEntry::new(env.unix_ms(), env.now()),
             env,
             metrics,
@@ -379,6 +385,22 @@ impl Broker for RedisBroker {
 
     fn order<'a>(&'a self, order: Order<'a>) -> Option<Answer<'a, Result<(), ControlError>>> {
         Some(Box::pin(orders::give(&self.routes, order)))
+    }
+
+    fn answer_with(&self, node: Box<dyn Answers>) {
+        self.shared.asking.answer_with(node);
+    }
+
+    fn ask<'a>(&'a self, question: &Question) -> Option<Answer<'a, Replies>> {
+        Some(Box::pin(asking::ask(&self.routes.control, question.clone())))
+    }
+
+    fn redact<'a>(
+        &'a self,
+        room: &'a Arc<Room>,
+        event: Position,
+    ) -> Option<Answer<'a, Result<bool, ControlError>>> {
+        Some(Box::pin(redacting::redact(&self.routes, room, event)))
     }
 
     fn send_to_user(&self, user: &UserId, frame: &Bytes) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use tidings_protocol::close::CloseCode;
+use tidings_protocol::event_id::EventId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -37,10 +38,15 @@ const PAGE_ORDERS_MAX: usize = 1000;
 /// Whoever gives an order waits so long for a connection and an answer.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The two lists, of what is forgotten late and early.
-const LISTS: [&str; 2] = ["revoked", "disconnected"];
+/// So many redacted events are stored. More is `TooMany`.
+const REDACTED_MAX: usize = 100_000;
+
+/// The lists.
+const LISTS: [&str; 3] = ["revoked", "disconnected", "redacted"];
 const REVOKED: usize = 0;
 const DISCONNECTED: usize = 1;
+/// What nodes may have read before it was redacted; a log that is read later has it no more.
+const REDACTED: usize = 2;
 
 /// What comes first in an order's id.
 const USER: char = 'u';
@@ -49,7 +55,7 @@ const TOKEN: char = 't';
 /// How far this node has read.
 #[derive(Default)]
 pub(super) struct Orders {
-    read_until_ms: Mutex<[u64; 2]>,
+    read_until_ms: Mutex<[u64; LISTS.len()]>,
     known: Mutex<Known>,
     /// Told when another node says that there is something to be read.
     pub(super) announced: Notify,
@@ -102,9 +108,12 @@ pub(super) async fn give(routes: &Routes, order: Order<'_>) -> Result<(), Contro
         Order::Disconnect(user) => (DISCONNECTED, format!("{USER}{user}")),
         Order::RevokeUser { user, .. } => (REVOKED, format!("{USER}{user}")),
         Order::RevokeToken(id) => (REVOKED, format!("{TOKEN}{id}")),
+        Order::Redact { room, event } => (REDACTED, event.of(room).to_string()),
     };
     let (age_max, max) = match list {
         DISCONNECTED => (DISCONNECT_AGE_MAX, DISCONNECTS_MAX),
+        // A node that is away for longer has let go of its rooms, and reads them anew.
+        REDACTED => (DISCONNECT_AGE_MAX, REDACTED_MAX),
         _ => (limits.revocation_age_max, limits.revocations_max),
     };
     let keys = shared.keyspace.orders(LISTS[list]);
@@ -113,7 +122,7 @@ pub(super) async fn give(routes: &Routes, order: Order<'_>) -> Result<(), Contro
         let value = match order {
             Order::Disconnect(user) => time_of_places(routes, user).await?,
             Order::RevokeUser { until_unix_s, .. } => Some(until_unix_s),
-            Order::RevokeToken(_) => None,
+            Order::RevokeToken(_) | Order::Redact { .. } => None,
         };
         let mut connection = connected.connection.clone();
         let order = ToStore { id: &id, value, age_max, max, only_if_missing: false };
@@ -180,7 +189,7 @@ pub(super) async fn catch_up(shared: &Shared, connection: &mut impl ConnectionLi
 /// Reads all of it again: what is known is done already, and does no harm.
 pub(super) fn read_all_again(shared: &Shared) {
     shared.orders.known.lock().reading += 1;
-    *shared.orders.read_until_ms.lock() = [0; 2];
+    *shared.orders.read_until_ms.lock() = [0; LISTS.len()];
 }
 
 fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
@@ -195,6 +204,12 @@ fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
     }
     let mut anybody_revoked = false;
     for Stored { id, at_ms, value } in &page.orders {
+        if list == REDACTED {
+            if let (Some(node), Ok(event)) = (shared.asking.node(), EventId::parse(id)) {
+                node.redact(&event);
+            }
+            continue;
+        }
         let age = Duration::from_millis(page.now_ms.saturating_sub(*at_ms));
         let ends_at = now + shared.limits.revocation_age_max.saturating_sub(age);
         let (kind, name) = id.split_at_checked(1).unwrap_or_default();

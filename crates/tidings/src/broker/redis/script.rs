@@ -31,6 +31,7 @@ pub(super) use script;
 const PUBLISH: &str = script!("", "head.lua", "log.lua", "publish.lua");
 // A room is read, and made, also where there is no memory left for events.
 const READ: &str = script!(" flags=allow-oom", "head.lua", "log.lua", "read.lua");
+const REDACT: &str = script!(" flags=allow-oom", "head.lua", "log.lua", "redact.lua");
 const POSITIONS: &str = script!(" flags=allow-oom", "head.lua", "positions.lua");
 
 /// How many events one read brings at most.
@@ -122,6 +123,7 @@ impl Script {
 pub(crate) struct Scripts {
     publish: Script,
     read: Script,
+    redact: Script,
     positions: Script,
     /// Those of the presence.
     pub(super) presence: PresenceScripts,
@@ -140,6 +142,7 @@ impl Scripts {
         Self {
             publish: Script::new(PUBLISH),
             read: Script::new(READ),
+            redact: Script::new(REDACT),
             positions: Script::new(POSITIONS),
             presence: PresenceScripts::new(),
             users: UserScripts::new(lineage),
@@ -153,7 +156,7 @@ impl Scripts {
     /// # Errors
     /// [`CallError`]; also where a script does not compile, which is refused.
     pub(crate) async fn load(&self, connection: &mut impl ConnectionLike) -> Result<(), CallError> {
-        let scripts = [&self.publish, &self.read, &self.positions];
+        let scripts = [&self.publish, &self.read, &self.redact, &self.positions];
         for script in scripts.into_iter().chain(self.users.all()).chain(self.presence.all()) {
             let sha: String =
                 redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query_async(connection).await?;
@@ -221,6 +224,29 @@ impl Scripts {
             command.arg(events_max).arg(bytes_max);
         });
         answer::page(answer.await?)
+    }
+
+    /// Puts `instead` in the place of an event's record; whether the event is stored.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn redact(
+        &self,
+        connection: &mut impl ConnectionLike,
+        keys: &RoomKeys,
+        fresh: Epoch,
+        event: Position,
+        instead: &[u8],
+    ) -> Result<bool, CallError> {
+        let answer = self.redact.call(connection, |command| {
+            with_keys(command, [keys]);
+            command.arg(fresh.as_str()).arg(self.lineage);
+            command.arg(event.epoch.as_str()).arg(event.offset).arg(instead);
+        });
+        match answer.await? {
+            Value::Int(stored) => Ok(stored == 1),
+            _ => Err(CallError::Malformed("whether an event is redacted")),
+        }
     }
 
     /// The newest position of each room, in their order. Makes rooms that are not there. In Redis Cluster one room a

@@ -1,5 +1,7 @@
 //! The handle that an application keeps, and how it is made.
 
+mod room_handle;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidings_protocol::close::CloseCode;
-use tidings_protocol::event_id::{EventId, InvalidId, RoomId};
+use tidings_protocol::event_id::{InvalidId, RoomId};
 use tidings_protocol::limits::{Limit, Limits};
 use tidings_protocol::message::EventName;
 use tokio::sync::Notify;
@@ -28,8 +30,7 @@ use crate::inbox::{Entry, Inbox};
 use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
-use crate::node::{Body, BroadcastError, MembersError, Node, Origin};
-use crate::publication::Excluded;
+use crate::node::{Answering, Body, BroadcastError, Everywhere, Node, RoomInfo, SessionInfo};
 use crate::reach;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
@@ -40,6 +41,8 @@ use crate::session_id::SessionId;
 use crate::shard::Shard;
 use crate::user_rates::UserRates;
 use crate::users::Users;
+
+pub use room_handle::{Broadcast, HistoryPage, MemberInfo, RoomHandle, RoomStatus, Stored};
 
 /// A running node of Tidings: mount it on a router, and reach its rooms and users from anywhere. Cloning shares it;
 /// when the last clone is gone, every connection is closed with 1001.
@@ -425,6 +428,7 @@ impl HubBuilder {
             node.env.run_shard(index, shard).map_err(BuildError::Shard)?;
         }
         if shared {
+            node.broker.answer_with(Box::new(Answering(Arc::downgrade(&node))));
             node.spawn(reach::watch(Arc::downgrade(&node)));
         }
         Ok(hub)
@@ -501,7 +505,7 @@ impl Hub {
 
     /// A room, to broadcast to.
     pub fn room(&self, room: &RoomId) -> RoomHandle {
-        RoomHandle { hub: self.clone(), room: room.clone() }
+        RoomHandle::new(self.clone(), room.clone())
     }
 
     /// Sends an event to one connection of this node. It has no room and no position: a lost connection loses it.
@@ -540,6 +544,29 @@ impl Hub {
     /// The rooms of a connection, sorted; none if it is gone.
     pub async fn rooms_of(&self, session: SessionId) -> Vec<RoomId> {
         self.node().rooms_of(session).await
+    }
+
+    /// The connections that a user has, on all nodes.
+    pub async fn sessions_of(&self, user: &str) -> Everywhere<Vec<SessionInfo>> {
+        self.node().sessions_of(user).await
+    }
+
+    /// The rooms that have members, on all nodes, in the order of their names: those whose names begin with `prefix` and
+    /// come after `after`, so many at most.
+    pub async fn rooms(&self, prefix: &str, after: Option<&str>, limit: usize) -> Everywhere<Vec<RoomInfo>> {
+        self.node().rooms_with_members(prefix, after, limit).await
+    }
+
+    /// Joins every connection that a user has, on all nodes, to a room, whatever the room's rule says; how many are in it
+    /// now. A connection that he makes later is joined by what his token and the memberships say, as ever.
+    pub async fn join_user(&self, user: &str, room: &RoomId) -> Everywhere<u64> {
+        self.node().join_user(user, room).await
+    }
+
+    /// Takes every connection that a user has, on all nodes, out of a room, and tells him so by an `error` without an id;
+    /// how many were in it.
+    pub async fn leave_user(&self, user: &str, room: &RoomId) -> Everywhere<u64> {
+        self.node().leave_user(user, room).await
     }
 
     /// Closes every connection that a user has, on every node, with 4006; how many there were on this one. A node that
@@ -636,98 +663,5 @@ impl Hub {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("shards", &self.node().inboxes.len()).finish_non_exhaustive()
-    }
-}
-
-/// One room of a hub, from outside of any handler.
-#[derive(Clone, Debug)]
-pub struct RoomHandle {
-    hub: Hub,
-    room: RoomId,
-}
-
-/// One member of a room.
-#[derive(Clone, Debug)]
-pub struct MemberInfo {
-    /// The user.
-    pub user: String,
-    /// What the user shows, as JSON; `null` before the first `presence.update`.
-    pub info: Arc<serde_json::value::RawValue>,
-}
-
-impl RoomHandle {
-    /// Broadcasts to everyone in the room. When it returns, the event is stored in the room's history.
-    ///
-    /// # Errors
-    /// See [`BroadcastError`]; nothing was published then.
-    pub async fn broadcast(&self, event: &str, data: &impl Serialize) -> Result<EventId, BroadcastError> {
-        self.publish(event, Body::json(data)?, None).await
-    }
-
-    /// Broadcasts to everyone in the room but one session, wherever it reconnects to.
-    ///
-    /// # Errors
-    /// As [`RoomHandle::broadcast`].
-    pub async fn broadcast_excluding(
-        &self,
-        user: &str,
-        session: SessionId,
-        event: &str,
-        data: &impl Serialize,
-    ) -> Result<EventId, BroadcastError> {
-        let excluded = crate::auth::UserId::parse(user).ok().map(|user| Excluded::new(user, session));
-        self.publish(event, Body::json(data)?, excluded).await
-    }
-
-    /// Broadcasts bytes to everyone in the room, as a binary frame.
-    ///
-    /// # Errors
-    /// As [`RoomHandle::broadcast`].
-    pub async fn broadcast_binary(&self, event: &str, payload: Bytes) -> Result<EventId, BroadcastError> {
-        self.publish(event, Body::Binary(payload), None).await
-    }
-
-    /// Sends an ephemeral event to everyone in the room: it has no position and is in no history, and is the first to
-    /// be dropped where too much waits.
-    ///
-    /// # Errors
-    /// See [`BroadcastError`]; nothing was sent then.
-    pub fn broadcast_ephemeral(&self, event: &str, data: &impl Serialize) -> Result<(), BroadcastError> {
-        self.hub.node().broadcast_ephemeral(&self.room, event, &Body::json(data)?, None, None)
-    }
-
-    async fn publish(
-        &self,
-        event: &str,
-        body: Body,
-        excluded: Option<Excluded>,
-    ) -> Result<EventId, BroadcastError> {
-        let origin = Origin { excluded, ..Origin::default() };
-        self.hub.node().broadcast(&self.room, event, body, origin).await
-    }
-
-    /// Who is in the room, on all nodes, in the order of the users' ids; a user counts once, however many connections he
-    /// has. Where several nodes share rooms and this one has no member of it, they are read from what the nodes share.
-    ///
-    /// # Errors
-    /// [`MembersError`] when they have to be read and there is no answer.
-    pub async fn members(&self) -> Result<Vec<MemberInfo>, MembersError> {
-        let null = || Arc::from(serde_json::value::RawValue::NULL.to_owned());
-        let members = self.hub.node().members(&self.room).await?;
-        let info = |(user, info): (crate::auth::UserId, Option<_>)| MemberInfo {
-            user: user.as_str().to_owned(),
-            info: info.unwrap_or_else(null),
-        };
-        Ok(members.into_iter().map(info).collect())
-    }
-
-    /// Joins a connection, whatever the room's rule says; `false` if it is gone or in as many rooms as it may be.
-    pub async fn join(&self, session: SessionId) -> bool {
-        self.hub.node().join(session, self.room.clone()).await
-    }
-
-    /// Takes a connection out; `false` if it was not in.
-    pub async fn leave(&self, session: SessionId) -> bool {
-        self.hub.node().leave(session, self.room.clone()).await
     }
 }

@@ -1,5 +1,8 @@
 //! What the shards of a hub and its application share: rooms, users, the broker, and the ways to reach them.
 
+mod everywhere;
+mod logs;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tidings_protocol::close::CloseCode;
-use tidings_protocol::event_id::{EventId, Position, RoomId};
+use tidings_protocol::event_id::{Position, RoomId};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::{Data, EventName, MessageId};
 use tokio::sync::{Notify, oneshot};
@@ -28,11 +31,15 @@ use crate::metrics::Metrics;
 use crate::presence::Info;
 use crate::publication::{Excluded, Payload, PublishKey};
 use crate::revocations::Revocations;
-use crate::room::{PresenceTask, PublishError, Room, tell_changes, tell_departures};
+use crate::room::{PresenceTask, PublishError, Receipt, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
 use crate::session_id::SessionId;
 use crate::user_rates::UserRates;
 use crate::users::{ConnectionKey, Users};
+
+pub(crate) use everywhere::Answering;
+pub use everywhere::{Everywhere, RoomInfo, SessionInfo};
+pub(crate) use logs::Caller;
 
 /// How long a broadcast waits for a shard that is behind before it gives up with [`BroadcastError::Overloaded`].
 const BEHIND_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -101,21 +108,26 @@ impl fmt::Display for BroadcastError {
 
 impl std::error::Error for BroadcastError {}
 
-/// Why it is not known who is in a room.
+/// Why nothing is known of a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum MembersError {
+pub enum RoomError {
+    /// No rule covers it.
+    UnknownRoom,
     /// What rooms are stored in did not answer in time.
     Unavailable,
 }
 
-impl fmt::Display for MembersError {
+impl fmt::Display for RoomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what rooms are stored in does not answer: try again")
+        f.write_str(match self {
+            Self::UnknownRoom => "no rule covers this room",
+            Self::Unavailable => "what rooms are stored in does not answer: try again",
+        })
     }
 }
 
-impl std::error::Error for MembersError {}
+impl std::error::Error for RoomError {}
 
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +181,7 @@ impl Node {
         event: &str,
         body: Body,
         origin: Origin<'_>,
-    ) -> Result<EventId, BroadcastError> {
+    ) -> Result<Receipt, BroadcastError> {
         let event = application_event(event)?;
         let room = self.rooms.open(room).ok_or(BroadcastError::Publish(PublishError::UnknownRoom))?;
         let payload = match &body {
@@ -188,7 +200,7 @@ impl Node {
         self.broker.submit(&room, draft, Completion::Caller(caller));
         self.ring();
         match outcome.await {
-            Ok(Ok(receipt)) => Ok(receipt.position.of(&room.id)),
+            Ok(Ok(receipt)) => Ok(receipt),
             Ok(Err(error)) => Err(BroadcastError::Publish(error)),
             Err(_) => Err(BroadcastError::Overloaded),
         }
@@ -326,12 +338,15 @@ impl Node {
     }
 
     /// Who is in a room, on all nodes.
-    pub(crate) async fn members(&self, room: &RoomId) -> Result<Vec<(UserId, Info)>, MembersError> {
+    pub(crate) async fn members(&self, room: &RoomId) -> Result<Vec<(UserId, Info)>, RoomError> {
+        if self.rooms.rules().of(room.as_str()).is_none() {
+            return Err(RoomError::UnknownRoom);
+        }
         let room = if self.broker.is_shared() { self.rooms.open(room) } else { self.rooms.get(room) };
         let Some(room) = room else { return Ok(Vec::new()) };
         match room.all_members() {
             Some(members) => Ok(members),
-            None => self.broker.members(&room).await.ok_or(MembersError::Unavailable),
+            None => self.broker.members(&room).await.ok_or(RoomError::Unavailable),
         }
     }
 
