@@ -3,6 +3,7 @@
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
 
+mod api;
 mod app;
 mod broker;
 mod cli;
@@ -18,6 +19,7 @@ mod page;
 mod pending;
 mod run;
 mod span_of_time;
+mod user_rooms;
 
 use std::process::ExitCode;
 

@@ -21,7 +21,9 @@ use tidings::auth::{Jwt, UserId};
 use tidings::{Access, Hub, Limits, RoomRules};
 
 use super::token;
+use crate::api::{Api, DERIVED_NAME, Keys, Rate, Scope, derived};
 use crate::failure::Failure;
+use crate::user_rooms::RoomsOfUsers;
 use crate::{app, dev_secret, memory, open_files, page, run, span_of_time};
 
 /// The page sends images in one binary frame each.
@@ -29,6 +31,11 @@ const IMAGE_BYTES_MAX: usize = 256 * 1024;
 /// For whom the token in the terminal is, and how long.
 const TERMINAL_USER: &str = "dev";
 const TERMINAL_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// What the rooms of users are called, before the user's id.
+const USER_ROOMS_PREFIX: &str = "user:";
+/// Requests of the API a second: more than anybody types.
+const API_RATE: u32 = 10_000;
+const API_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The page asks again at every connect.
 const PAGE_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
 
@@ -59,8 +66,12 @@ impl Dev {
             limits.connections_per_node_max = open_files::raise();
             memory::share(&mut limits);
             limits.binary_message_bytes_max = IMAGE_BYTES_MAX;
+            let rooms_of_users = RoomsOfUsers::named(USER_ROOMS_PREFIX)
+                .ok_or_else(|| Failure::failed("no room's name begins with the prefix of users' rooms"))?;
             let mut hub = Hub::builder()
                 .authenticate(Jwt::hs256(secret.expose_secret().as_bytes()).map_err(Failure::failed)?)
+                .memberships(rooms_of_users.clone().memberships(None))
+                .rule(rooms_of_users.rule())
                 .rule(
                     RoomRules::new("*")
                         .join(Access::Anyone)
@@ -81,8 +92,13 @@ impl Dev {
                 .merge(app::metrics(&hub))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
+            let mut keys = Keys::new(Rate { requests_per_second: API_RATE, burst: API_RATE });
+            keys.add(DERIVED_NAME, &derived(&secret), &Scope::ALL);
+            let api = Api::new(&hub, Some(rooms_of_users))
+                .router(keys, API_BODY_BYTES_MAX)
+                .layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret)?;
-            let app = app::router(&hub, &limits).merge(dev);
+            let app = app::router(&hub, &limits).merge(dev).merge(api);
             run::serve(&hub, &listener, app, None, &limits, self.drain_window).await
         })
     }
@@ -99,6 +115,7 @@ Tidings is listening, for this machine only.
   page    http://{address}/
   socket  ws://{address}/ws
   token   {token}
+  API     http://{address}/v1, with the key that `tidings key` prints
 
 Open the page in two windows, and be two people. The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
 
@@ -108,6 +125,11 @@ Try it in a terminal, and then type the second line:
 
   wscat -c 'ws://{address}/ws?token={token}'
   {{\"event\":\"room.join\",\"room\":\"chat:lobby\",\"id\":\"1\"}}
+
+Publish from a backend:
+
+  curl -H \"Authorization: Bearer $(tidings key)\" -H 'Content-Type: application/json' \\
+    -d '{{\"event\":\"news\",\"data\":{{\"hi\":1}}}}' http://{address}/v1/rooms/chat:lobby/events
 
 "
     );

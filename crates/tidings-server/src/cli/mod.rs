@@ -4,6 +4,8 @@ mod bench;
 mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
+mod key;
+mod openapi;
 mod serve;
 mod token;
 
@@ -29,6 +31,9 @@ enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
     Token(token::Token),
+    Key(key::Key),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Bench(bench::Bench),
     #[cfg(feature = "conformance")]
     Echo(echo::Echo),
@@ -41,6 +46,8 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
             Command::Token(token) => token.run(),
+            Command::Key(key) => key.run(),
+            Command::OpenApi(openapi) => openapi.run(),
             Command::Bench(bench) => bench.run(),
             #[cfg(feature = "conformance")]
             Command::Echo(echo) => echo.run(),

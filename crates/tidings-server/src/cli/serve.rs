@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::Router;
 use clap::Args;
 use tidings::{Hub, Limits};
 use tracing::info;
 
+use crate::api::Api;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::{app, broker, memory, open_files, run, span_of_time};
@@ -45,9 +47,15 @@ impl Serve {
             for origin in &config.allowed_origins {
                 hub = hub.allow_origin(origin);
             }
+            let rooms_of_users = config.rooms_of_users()?;
+            if let Some(rooms) = &rooms_of_users {
+                // Before the others, so that no wider pattern lets anybody else in.
+                hub = hub.rule(rooms.rule()).memberships(rooms.clone().memberships(None));
+            }
             for rule in config.rules() {
                 hub = hub.rule(rule);
             }
+            let keys = config.api_keys()?;
             if let Some(redis) = config.redis(self.broker.as_deref())? {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
@@ -55,15 +63,24 @@ impl Serve {
             let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
+            let api = if keys.len() > 0 {
+                Api::new(&hub, rooms_of_users).router(keys, config.api.body_bytes_max)
+            } else {
+                info!("no API: there is no key of [api] and no secret to derive one from");
+                Router::new()
+            };
             let admin = match &config.admin {
                 None => None,
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits)))
+                    Some((listener, app::admin_router(&hub, &limits).merge(api.clone())))
                 }
             };
-            let app = app::router(&hub, &limits);
+            let mut app = app::router(&hub, &limits);
+            if config.api.public {
+                app = app.merge(api);
+            }
             run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
         })
     }

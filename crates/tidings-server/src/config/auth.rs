@@ -79,20 +79,37 @@ impl Authenticate for Verifier {
 }
 
 impl Auth {
-    /// What verifies the tokens. Files are relative to the configuration's directory.
-    pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [auth] {what}", configuration.display()))
-        };
-        let mut keys = Vec::new();
-        let single = KeySource {
+    /// The secret that signs the tokens, where there is one in `[auth]` itself.
+    pub(super) fn shared_secret(&self, configuration: &Path) -> Result<Option<SecretString>, Failure> {
+        match (&self.secret, &self.secret_file) {
+            (Some(secret), None) => Ok(Some(secret.clone())),
+            (None, Some(file)) => {
+                let secret = self.single(configuration).read("secret_file", file)?;
+                Ok(Some(SecretString::from(without_line_break(secret.expose_secret()))))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The key that stands in `[auth]` itself.
+    fn single<'a>(&'a self, configuration: &'a Path) -> KeySource<'a> {
+        KeySource {
             configuration,
             place: "[auth]".to_owned(),
             secret: self.secret.as_ref(),
             secret_file: self.secret_file.as_deref(),
             public_key_file: self.public_key_file.as_deref(),
             algorithm: self.algorithm,
+        }
+    }
+
+    /// What verifies the tokens. Files are relative to the configuration's directory.
+    pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure::config(format_args!("{}: [auth] {what}", configuration.display()))
         };
+        let mut keys = Vec::new();
+        let single = self.single(configuration);
         if single.is_there() {
             keys.push(single.jwt()?);
         }
@@ -150,6 +167,11 @@ impl NamedKey {
     }
 }
 
+/// Editors and `openssl rand` end a file with a line break that no backend has in its copy.
+fn without_line_break(secret: &str) -> &str {
+    secret.trim_end_matches(['\r', '\n'])
+}
+
 /// One key as a file has it.
 struct KeySource<'a> {
     configuration: &'a Path,
@@ -185,8 +207,7 @@ impl KeySource<'_> {
             (Some(secret), None, None) => self.shared(secret.expose_secret())?,
             (None, Some(file), None) => {
                 let secret = self.read("secret_file", file)?;
-                // Editors and `openssl rand` end a file with a line break that no backend has in its copy.
-                self.shared(secret.expose_secret().trim_end_matches(['\r', '\n']))?
+                self.shared(without_line_break(secret.expose_secret()))?
             }
             (None, None, Some(file)) => {
                 let algorithm = self.algorithm.ok_or_else(|| {

@@ -2,6 +2,7 @@
 //! column; secrets are held in a type that does not print.
 
 mod access;
+mod api;
 mod auth;
 mod broker;
 mod events;
@@ -16,7 +17,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
+use crate::api::Keys;
 use crate::failure::Failure;
+use crate::user_rooms::RoomsOfUsers;
 
 use access::Who;
 use auth::Verifier;
@@ -45,11 +48,31 @@ pub(crate) struct Config {
     /// What nodes share rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
+    #[serde(default)]
+    pub(crate) api: api::ApiSection,
+    #[serde(default)]
+    user_rooms: UserRooms,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
     #[serde(skip)]
     path: PathBuf,
+}
+
+/// `[user_rooms]`: a room of each user's own, in which all his connections are.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, default)]
+struct UserRooms {
+    /// Whether there are such rooms. No.
+    enabled: bool,
+    /// What their names begin with, before the user's id. `user:`.
+    prefix: String,
+}
+
+impl Default for UserRooms {
+    fn default() -> Self {
+        Self { enabled: false, prefix: "user:".to_owned() }
+    }
 }
 
 /// `[admin]`: metrics and health on a listener of their own.
@@ -129,6 +152,31 @@ impl Config {
     /// When there is no key, or one can't be read or is none.
     pub(crate) fn verifier(&self) -> Result<Verifier, Failure> {
         self.auth.verifier(&self.path)
+    }
+
+    /// The keys of the API.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub(crate) fn api_keys(&self) -> Result<Keys, Failure> {
+        let secret = self.auth.shared_secret(&self.path)?;
+        self.api.keys(secret.as_ref(), &self.path)
+    }
+
+    /// The rooms of users, where they are on.
+    ///
+    /// # Errors
+    /// When no room can be called so.
+    pub(crate) fn rooms_of_users(&self) -> Result<Option<RoomsOfUsers>, Failure> {
+        if !self.user_rooms.enabled {
+            return Ok(None);
+        }
+        let prefix = &self.user_rooms.prefix;
+        RoomsOfUsers::named(prefix).map(Some).ok_or_else(|| {
+            let path = self.path.display();
+            Failure::config(format_args!("{path}: [user_rooms] no room's name begins with {prefix:?}"))
+                .fix("prefix = \"user:\", or other letters, digits and _ . : -")
+        })
     }
 
     /// The rooms' rules, in their order.

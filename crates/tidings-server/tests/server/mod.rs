@@ -268,16 +268,33 @@ pub(crate) struct Answer {
 }
 
 pub(crate) async fn get(address: &str, path: &str, host: &str) -> Answer {
+    let answer = request(address, "GET", path, &[("Host", host)], "").await;
+    if path == "/metrics" {
+        keep("metrics", format!("{}\r\n\r\n{}", answer.head, answer.body));
+    }
+    answer
+}
+
+/// One request on a connection of its own; its `Host` is the address, unless the headers have another.
+pub(crate) async fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let host = if headers.iter().any(|(name, _)| *name == "Host") { "" } else { address };
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers.iter().copied().chain((!host.is_empty()).then_some(("Host", host))) {
+        head += &format!("{name}: {value}\r\n");
+    }
+    // Whoever refuses may not read all of it.
+    let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes()).await;
     let mut text = String::new();
     within(stream.read_to_string(&mut text)).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    if path == "/metrics" {
-        keep("metrics", &text);
-    }
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 

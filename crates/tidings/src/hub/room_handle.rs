@@ -14,6 +14,7 @@ use crate::auth::UserId;
 use crate::broker::ControlError;
 use crate::node::{Body, BroadcastError, Caller, Origin, RoomError};
 use crate::publication::Excluded;
+use crate::room::Receipt;
 use crate::session_id::SessionId;
 
 /// One room of a hub, from outside of any handler.
@@ -148,12 +149,27 @@ impl RoomHandle {
     /// # Errors
     /// As [`RoomHandle::broadcast`]. What has a key may be tried again with it.
     pub async fn broadcast_as(&self, broadcast: Broadcast) -> Result<Stored, BroadcastError> {
+        let (event, body, origin) = self.prepare(broadcast);
+        let receipt = self.hub.node().broadcast(&self.room, &event, body, origin).await?;
+        Ok(self.stored(receipt))
+    }
+
+    /// Broadcasts several events in their order, together; what became of each.
+    pub async fn broadcast_all(&self, broadcasts: Vec<Broadcast>) -> Vec<Result<Stored, BroadcastError>> {
+        let prepared = broadcasts.into_iter().map(|broadcast| self.prepare(broadcast)).collect();
+        let receipts = self.hub.node().broadcast_all(&self.room, prepared).await;
+        receipts.into_iter().map(|receipt| receipt.map(|receipt| self.stored(receipt))).collect()
+    }
+
+    fn prepare(&self, broadcast: Broadcast) -> (String, Body, Origin<'static>) {
         let Broadcast { event, body, excluded, caller } = broadcast;
         let node = self.hub.node();
         let key = caller.and_then(|caller| node.key_of_caller(&caller, &self.room, &event, &body));
-        let origin = Origin { excluded, key, ..Origin::default() };
-        let receipt = node.broadcast(&self.room, &event, body, origin).await?;
-        Ok(Stored { id: receipt.position.of(&self.room), duplicate: receipt.duplicate })
+        (event, body, Origin { excluded, key, ..Origin::default() })
+    }
+
+    fn stored(&self, receipt: Receipt) -> Stored {
+        Stored { id: receipt.position.of(&self.room), duplicate: receipt.duplicate }
     }
 
     /// Sends an ephemeral event to everyone in the room: it has no position and is in no history, and is the first to

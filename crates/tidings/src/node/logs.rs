@@ -30,7 +30,7 @@ impl Node {
         event: &str,
         body: &Body,
     ) -> Option<PublishKey> {
-        let group = self.calls.fingerprint(caller.key.as_str(), &[]) % CALLER_GROUPS;
+        let group = self.fingerprint(caller.key.as_str(), &[]) % CALLER_GROUPS;
         // Longer names than users have are shortened: the key is the caller's own affair.
         let name: String = caller.name.chars().take(24).collect();
         let user = UserId::parse(&format!("{name}#{group}")).ok()?;

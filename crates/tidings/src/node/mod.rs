@@ -29,7 +29,7 @@ use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
 use crate::presence::Info;
-use crate::publication::{Excluded, Payload, PublishKey};
+use crate::publication::{Draft, Excluded, Payload, PublishKey};
 use crate::revocations::Revocations;
 use crate::room::{PresenceTask, PublishError, Receipt, Room, tell_changes, tell_departures};
 use crate::rooms::Rooms;
@@ -173,6 +173,15 @@ fn application_event(event: &str) -> Result<EventName, BroadcastError> {
     }
 }
 
+async fn told(
+    outcome: oneshot::Receiver<Result<Receipt, PublishError>>,
+) -> Result<Receipt, BroadcastError> {
+    match outcome.await {
+        Ok(outcome) => outcome.map_err(BroadcastError::Publish),
+        Err(_) => Err(BroadcastError::Overloaded),
+    }
+}
+
 impl Node {
     /// Publishes to a room on the application's behalf.
     pub(crate) async fn broadcast(
@@ -182,9 +191,55 @@ impl Node {
         body: Body,
         origin: Origin<'_>,
     ) -> Result<Receipt, BroadcastError> {
-        let event = application_event(event)?;
         let room = self.rooms.open(room).ok_or(BroadcastError::Publish(PublishError::UnknownRoom))?;
-        let payload = match &body {
+        let draft = self.draft(&room, event, &body, origin)?;
+        self.wait_for_shards(&room).await?;
+        let outcome = self.submit(&room, draft);
+        self.ring();
+        told(outcome).await
+    }
+
+    /// Publishes several events to a room in their order, together.
+    pub(crate) async fn broadcast_all(
+        &self,
+        room: &RoomId,
+        events: Vec<(String, Body, Origin<'_>)>,
+    ) -> Vec<Result<Receipt, BroadcastError>> {
+        let count = events.len();
+        let all_refused = |why: fn() -> BroadcastError| (0..count).map(|_| Err(why())).collect();
+        let Some(room) = self.rooms.open(room) else {
+            return all_refused(|| BroadcastError::Publish(PublishError::UnknownRoom));
+        };
+        if self.wait_for_shards(&room).await.is_err() {
+            return all_refused(|| BroadcastError::Overloaded);
+        }
+        let submitted: Vec<_> = events
+            .into_iter()
+            .map(|(event, body, origin)| {
+                let draft = self.draft(&room, &event, &body, origin)?;
+                Ok(self.submit(&room, draft))
+            })
+            .collect();
+        self.ring();
+        let mut receipts = Vec::with_capacity(count);
+        for outcome in submitted {
+            receipts.push(match outcome {
+                Ok(outcome) => told(outcome).await,
+                Err(error) => Err(error),
+            });
+        }
+        receipts
+    }
+
+    fn draft(
+        &self,
+        room: &Room,
+        event: &str,
+        body: &Body,
+        origin: Origin<'_>,
+    ) -> Result<Draft, BroadcastError> {
+        let event = application_event(event)?;
+        let payload = match body {
             Body::Json(data) => Payload::Json(data),
             Body::Binary(bytes) => Payload::Binary(bytes.clone()),
         };
@@ -195,15 +250,13 @@ impl Node {
         }
         draft.excluded = origin.excluded;
         draft.key = origin.key;
-        self.wait_for_shards(&room).await?;
+        Ok(draft)
+    }
+
+    fn submit(&self, room: &Arc<Room>, draft: Draft) -> oneshot::Receiver<Result<Receipt, PublishError>> {
         let (caller, outcome) = oneshot::channel();
-        self.broker.submit(&room, draft, Completion::Caller(caller));
-        self.ring();
-        match outcome.await {
-            Ok(Ok(receipt)) => Ok(receipt),
-            Ok(Err(error)) => Err(BroadcastError::Publish(error)),
-            Err(_) => Err(BroadcastError::Overloaded),
-        }
+        self.broker.submit(room, draft, Completion::Caller(caller));
+        outcome
     }
 
     /// Wakes every shard that something was handed to quietly, and the broker.
