@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tidings::auth::UserId;
 use tidings::{EventId, MessageId, RoomId};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 
@@ -31,6 +32,36 @@ pub(super) struct Asked<T>(pub(super) T);
 pub(super) struct Sent<T>(pub(super) T);
 /// The `Idempotency-Key`, if there is one.
 pub(super) struct Once(pub(super) Option<MessageId>);
+
+/// A room's name.
+#[derive(ToSchema)]
+#[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct RoomName(String);
+
+/// A user's id: 1-128 bytes of UTF-8 without control characters.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 128)]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct UserName(String);
+
+/// An event's id: what publishing it answered.
+#[derive(ToSchema)]
+#[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}@[a-z0-9]{8}\\.[0-9]{1,15}$")]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct EventName(String);
+
+/// A token's `jti`: 1-256 bytes of UTF-8 without control characters.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 256)]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct TokenName(String);
+
+/// What makes a retry the same.
+#[derive(ToSchema)]
+#[schema(pattern = "^[!-~]{1,64}$")]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct KeyName(String);
 
 pub(super) fn room(text: &str) -> Result<RoomId, Problem> {
     RoomId::parse(text).map_err(|_| Problem::invalid(format!("{text:?} is no room's name"), ROOM_FIX))

@@ -15,7 +15,7 @@ use tidings::{Broadcast, MessageId, RoomId, SessionId, Stored};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{self, Asked, EventOf, Once, RoomOf, Sent, UserOf};
+use super::body::{self, Asked, EventName, EventOf, KeyName, Once, RoomName, RoomOf, Sent, UserName, UserOf};
 use super::keys::Key;
 use super::problem::{Problem, Problems};
 
@@ -26,7 +26,8 @@ pub(crate) const BATCH_EVENTS_MAX: usize = 1000;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
-    /// Its name: 1-64 of `A-Za-z0-9_.:-`, and none of Tidings' own.
+    /// Its name: none of Tidings' own, `ack`, `error`, `room.*`, `session.*` and `presence.*`.
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,64}$")]
     event: String,
     /// Any JSON. It goes through byte for byte.
     #[schema(value_type = serde_json::Value)]
@@ -69,6 +70,7 @@ struct BatchEvent {
     /// As the header of one event: 1-64 printable ASCII characters.
     idempotency_key: Option<String>,
     /// Its name.
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,64}$")]
     event: String,
     /// Any JSON.
     #[schema(value_type = serde_json::Value)]
@@ -201,9 +203,9 @@ impl From<Problem> for BatchResult {
 
 /// Publish an event to a room.
 #[utoipa::path(post, path = "/v1/rooms/{room}/events", tag = "publish",
-    params(("room" = String, Path, description = "The room"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same again is one event, for five minutes")),
-    request_body = Event, responses((status = 200, body = Published), Problems))]
+    params(("room" = inline(RoomName), Path, description = "The room"),
+        ("Idempotency-Key" = inline(Option<KeyName>), Header, description = "The same again is one event, for five minutes")),
+    request_body = Event, responses((status = 200, description = "It is stored, or was before.", body = Published), Problems))]
 pub(super) async fn publish(
     State(api): State<Api>,
     Extension(key): Extension<Arc<Key>>,
@@ -216,9 +218,9 @@ pub(super) async fn publish(
 
 /// Publish an event to a user: to all his devices, also those that are away.
 #[utoipa::path(post, path = "/v1/users/{user}/events", tag = "publish",
-    params(("user" = String, Path, description = "The user"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same again is one event, for five minutes")),
-    request_body = Event, responses((status = 200, body = Published), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user"),
+        ("Idempotency-Key" = inline(Option<KeyName>), Header, description = "The same again is one event, for five minutes")),
+    request_body = Event, responses((status = 200, description = "It is stored, or was before.", body = Published), Problems))]
 pub(super) async fn publish_to_user(
     State(api): State<Api>,
     Extension(key): Extension<Arc<Key>>,
@@ -248,7 +250,7 @@ async fn publish_one(
 
 /// Publish up to 1,000 events, to rooms and to users.
 #[utoipa::path(post, path = "/v1/batch", tag = "publish",
-    request_body = Batch, responses((status = 200, body = BatchResults), Problems))]
+    request_body = Batch, responses((status = 200, description = "What became of each.", body = BatchResults), Problems))]
 pub(super) async fn publish_batch(
     State(api): State<Api>,
     Extension(key): Extension<Arc<Key>>,
@@ -311,8 +313,8 @@ fn take_one(api: &Api, key: &Key, event: BatchEvent) -> Result<(RoomId, Broadcas
 
 /// What is stored of a room.
 #[utoipa::path(get, path = "/v1/rooms/{room}/events", tag = "read",
-    params(("room" = String, Path, description = "The room"), HistoryQuery),
-    responses((status = 200, body = History), Problems))]
+    params(("room" = inline(RoomName), Path, description = "The room"), HistoryQuery),
+    responses((status = 200, description = "What is stored.", body = History), Problems))]
 pub(super) async fn history(
     State(api): State<Api>,
     RoomOf(room): RoomOf,
@@ -333,9 +335,9 @@ pub(super) async fn history(
 
 /// Take the content of a stored event back.
 #[utoipa::path(delete, path = "/v1/rooms/{room}/events/{event_id}", tag = "admin",
-    params(("room" = String, Path, description = "The room"),
-        ("event_id" = String, Path, description = "What publishing it answered")),
-    responses((status = 200, body = Redacted), Problems))]
+    params(("room" = inline(RoomName), Path, description = "The room"),
+        ("event_id" = inline(EventName), Path, description = "What publishing it answered")),
+    responses((status = 200, description = "Its content is gone.", body = Redacted), Problems))]
 pub(super) async fn redact(
     State(api): State<Api>,
     RoomOf(room): RoomOf,

@@ -1,14 +1,15 @@
 //! Rooms, as the API shows them.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Asked, RoomOf};
+use super::body::{Asked, RoomName, RoomOf};
 use super::problem::{Problem, Problems};
 
 /// Without a `limit`.
@@ -98,7 +99,7 @@ fn page_size(limit: Option<usize>, default: usize) -> Result<usize, Problem> {
 
 /// The rooms that have members.
 #[utoipa::path(get, path = "/v1/rooms", tag = "read", params(RoomsQuery),
-    responses((status = 200, body = Rooms), Problems))]
+    responses((status = 200, description = "Rooms with members.", body = Rooms), Problems))]
 pub(super) async fn rooms(
     State(api): State<Api>,
     Asked(query): Asked<RoomsQuery>,
@@ -116,8 +117,8 @@ pub(super) async fn rooms(
 
 /// How a room stands.
 #[utoipa::path(get, path = "/v1/rooms/{room}", tag = "read",
-    params(("room" = String, Path, description = "The room")),
-    responses((status = 200, body = RoomStatus), Problems))]
+    params(("room" = inline(RoomName), Path, description = "The room")),
+    responses((status = 200, description = "How it stands.", body = RoomStatus), Problems))]
 pub(super) async fn room(
     State(api): State<Api>,
     RoomOf(room): RoomOf,
@@ -129,8 +130,8 @@ pub(super) async fn room(
 
 /// Who is in a room.
 #[utoipa::path(get, path = "/v1/rooms/{room}/members", tag = "read",
-    params(("room" = String, Path, description = "The room"), MembersQuery),
-    responses((status = 200, body = Members), Problems))]
+    params(("room" = inline(RoomName), Path, description = "The room"), MembersQuery),
+    responses((status = 200, description = "Who is in it.", body = Members), Problems))]
 pub(super) async fn members(
     State(api): State<Api>,
     RoomOf(room): RoomOf,

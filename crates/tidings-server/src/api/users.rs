@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{RoomOf, TokenOf, UserOf};
+use super::body::{RoomName, RoomOf, TokenName, TokenOf, UserName, UserOf};
 use super::problem::{Problem, Problems};
 
 /// Whether a user is there.
@@ -86,8 +86,8 @@ struct NodeEntry {
 
 /// Whether a user is there.
 #[utoipa::path(get, path = "/v1/users/{user}/presence", tag = "read",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, body = UserPresence), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user")),
+    responses((status = 200, description = "Whether he is there.", body = UserPresence), Problems))]
 pub(super) async fn presence(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -103,8 +103,8 @@ pub(super) async fn presence(
 
 /// The connections of a user.
 #[utoipa::path(get, path = "/v1/users/{user}/sessions", tag = "read",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, body = Sessions), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user")),
+    responses((status = 200, description = "His connections.", body = Sessions), Problems))]
 pub(super) async fn sessions(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -120,9 +120,9 @@ pub(super) async fn sessions(
 }
 
 /// The rooms that any of a user's connections is in.
-#[utoipa::path(get, path = "/v1/users/{user}/rooms", tag = "read",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, body = UserRoomList), Problems))]
+#[utoipa::path(get, path = "/v1/users/{user}/rooms", operation_id = "user_rooms", tag = "read",
+    params(("user" = inline(UserName), Path, description = "The user")),
+    responses((status = 200, description = "His rooms.", body = UserRoomList), Problems))]
 pub(super) async fn rooms(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -135,8 +135,8 @@ pub(super) async fn rooms(
 
 /// Join a user's connections to a room, whatever the room's rule says.
 #[utoipa::path(put, path = "/v1/users/{user}/rooms/{room}", tag = "admin",
-    params(("user" = String, Path, description = "The user"), ("room" = String, Path, description = "The room")),
-    responses((status = 200, body = Affected), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user"), ("room" = inline(RoomName), Path, description = "The room")),
+    responses((status = 200, description = "So many of his connections.", body = Affected), Problems))]
 pub(super) async fn join(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -150,8 +150,8 @@ pub(super) async fn join(
 
 /// Take a user's connections out of a room.
 #[utoipa::path(delete, path = "/v1/users/{user}/rooms/{room}", tag = "admin",
-    params(("user" = String, Path, description = "The user"), ("room" = String, Path, description = "The room")),
-    responses((status = 200, body = Affected), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user"), ("room" = inline(RoomName), Path, description = "The room")),
+    responses((status = 200, description = "So many of his connections.", body = Affected), Problems))]
 pub(super) async fn leave(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -163,8 +163,8 @@ pub(super) async fn leave(
 
 /// Close every connection of a user's with 4006.
 #[utoipa::path(post, path = "/v1/users/{user}/disconnect", tag = "admin",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, body = Affected), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user")),
+    responses((status = 200, description = "So many of his connections.", body = Affected), Problems))]
 pub(super) async fn disconnect(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -176,8 +176,8 @@ pub(super) async fn disconnect(
 
 /// Take back every token that a user has until now, and close his connections with 4001.
 #[utoipa::path(post, path = "/v1/users/{user}/revoke", tag = "admin",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, body = Affected), Problems))]
+    params(("user" = inline(UserName), Path, description = "The user")),
+    responses((status = 200, description = "So many of his connections.", body = Affected), Problems))]
 pub(super) async fn revoke(
     State(api): State<Api>,
     UserOf(user): UserOf,
@@ -189,8 +189,8 @@ pub(super) async fn revoke(
 
 /// Take one token back, by its `jti`.
 #[utoipa::path(post, path = "/v1/tokens/{jti}/revoke", tag = "admin",
-    params(("jti" = String, Path, description = "The token's id")),
-    responses((status = 200, body = Revoked), Problems))]
+    params(("jti" = inline(TokenName), Path, description = "The token's id")),
+    responses((status = 200, description = "It is taken back.", body = Revoked), Problems))]
 pub(super) async fn revoke_token(
     State(api): State<Api>,
     TokenOf(id): TokenOf,
@@ -200,7 +200,7 @@ pub(super) async fn revoke_token(
 }
 
 /// The nodes that share their rooms.
-#[utoipa::path(get, path = "/v1/nodes", tag = "read", responses((status = 200, body = Nodes), Problems))]
+#[utoipa::path(get, path = "/v1/nodes", tag = "read", responses((status = 200, description = "Every node.", body = Nodes), Problems))]
 pub(super) async fn nodes(State(api): State<Api>) -> Result<Json<Nodes>, Problem> {
     let entry = |node: tidings::NodeInfo| NodeEntry {
         id: node.id,

@@ -100,6 +100,8 @@ function lend(made: string, names: readonly string[], from = PACKAGE): void {
 async function compile(made: string, ...args: string[]): Promise<void> {
   const flags = [
     "--noEmit",
+    // A configuration that lies above the temporary folder is not meant.
+    "--ignoreConfig",
     "--strict",
     "--exactOptionalPropertyTypes",
     "--target",
