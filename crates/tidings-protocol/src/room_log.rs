@@ -262,9 +262,14 @@ mod tests {
         for event in 4..=6 {
             log.append(event, 10, event);
         }
-        for (position, is_stored) in
-            [(at(2, 5), true), (at(1, 4), true), (at(1, 5), false), (at(3, 5), false), (at(2, 3), false), (at(2, 7), false)]
-        {
+        for (position, is_stored) in [
+            (at(2, 5), true),
+            (at(1, 4), true),
+            (at(1, 5), false),
+            (at(3, 5), false),
+            (at(2, 3), false),
+            (at(2, 7), false),
+        ] {
             assert_eq!(log.replace(position, 0), is_stored, "{position}");
         }
         assert_eq!(log.read(0).map(|(_, event)| *event).collect::<Vec<_>>(), [0, 0, 6]);

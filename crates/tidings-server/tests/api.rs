@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
 
-mod server;
 #[path = "../../tidings/tests/redis_servers/mod.rs"]
 mod redis_servers;
+mod server;
 
 use redis_servers::RedisServer;
 use serde_json::{Value, json};
@@ -50,7 +50,8 @@ fn config(more: &str) -> String {
 
 fn token(user: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"sub": user, "aud": "tidings", "iat": now, "exp": now + 600, "jti": format!("jti-{user}")});
+    let claims =
+        json!({"sub": user, "aud": "tidings", "iat": now, "exp": now + 600, "jti": format!("jti-{user}")});
     tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
 }
 
@@ -65,7 +66,13 @@ impl Backend {
         Self { address: node.address.clone(), key }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> (u16, Value) {
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let authorization = format!("Bearer {}", self.key);
         let mut all = vec![("Authorization", authorization.as_str())];
         all.extend(headers);
@@ -152,9 +159,14 @@ async fn what_a_backend_publishes_reaches_rooms_and_users_once_for_each_key() {
     assert_eq!(got, [1, 3, 5]);
 
     // Bytes, and everyone but one session.
-    backend.post("/v1/rooms/chat:a/events", json!({"event": "bytes", "data": "AAH/", "encoding": "base64"})).await;
+    backend
+        .post("/v1/rooms/chat:a/events", json!({"event": "bytes", "data": "AAH/", "encoding": "base64"}))
+        .await;
     let page = Backend::of(&node, READER_KEY).get("/v1/rooms/chat:a/events?limit=1").await;
-    assert_eq!((&page["events"][0]["data"], &page["events"][0]["encoding"]), (&json!("AAH/"), &json!("base64")));
+    assert_eq!(
+        (&page["events"][0]["data"], &page["events"][0]["encoding"]),
+        (&json!("AAH/"), &json!("base64"))
+    );
     assert!(page["next"].is_string());
 }
 
@@ -199,13 +211,19 @@ async fn rooms_users_and_what_is_done_about_them() {
     let page = admin.get("/v1/rooms?prefix=chat:&limit=1").await;
     assert_eq!(page["next"], "chat:a");
     assert_eq!(admin.get("/v1/rooms?prefix=chat:&after=chat:a").await["rooms"][0]["room"], "chat:b");
-    assert_eq!(admin.get("/v1/rooms/chat:a/members").await, json!({"members": [{"user": "ann", "info": null}]}));
+    assert_eq!(
+        admin.get("/v1/rooms/chat:a/members").await,
+        json!({"members": [{"user": "ann", "info": null}]})
+    );
     let status = admin.get("/v1/rooms/chat:a").await;
     assert_eq!((&status["members"], &status["room"]), (&json!(1), &json!("chat:a")));
     assert_eq!(admin.get("/v1/users/ann/rooms").await["rooms"], json!(["chat:a", "user:ann"]));
     assert_eq!(admin.get("/v1/users/ann/presence").await["connections"], 1);
     assert_eq!(admin.get("/v1/users/nobody/presence").await["online"], false);
-    assert_eq!(admin.get("/v1/users/ann/sessions").await["sessions"][0]["rooms"], json!(["chat:a", "user:ann"]));
+    assert_eq!(
+        admin.get("/v1/users/ann/sessions").await["sessions"][0]["rooms"],
+        json!(["chat:a", "user:ann"])
+    );
     assert_eq!(admin.get("/v1/nodes").await["nodes"][0]["is_this"], true);
 
     // Joined and taken out on their behalf.
@@ -216,7 +234,10 @@ async fn rooms_users_and_what_is_done_about_them() {
     let left = admin.ask("DELETE", "/v1/users/bob/rooms/chat:a", &[], None).await;
     assert_eq!(left, (200, json!({"connections": 1, "nodes_missing": 0})));
     assert_eq!(bob.until("error").await["data"]["code"], "forbidden");
-    assert_eq!(admin.refused("PUT", "/v1/users/bob/rooms/nowhere", None).await, (404, "unknown_room".to_owned()));
+    assert_eq!(
+        admin.refused("PUT", "/v1/users/bob/rooms/nowhere", None).await,
+        (404, "unknown_room".to_owned())
+    );
 
     // Taken back: whoever reads it later finds a skip.
     let id = event["id"].as_str().unwrap();
@@ -237,7 +258,10 @@ async fn rooms_users_and_what_is_done_about_them() {
     assert_eq!(u16::from(bob.closed().await.unwrap().code), 4006);
     assert_eq!(admin.post("/v1/tokens/jti-ann/revoke", json!({})).await, json!({"revoked": true}));
     assert_eq!(u16::from(ann.closed().await.unwrap().code), 4001);
-    assert_eq!(server::get(&node.address, &format!("/ws?token={}", token("ann")), &node.address).await.status, 401);
+    assert_eq!(
+        server::get(&node.address, &format!("/ws?token={}", token("ann")), &node.address).await.status,
+        401
+    );
 }
 
 #[tokio::test]
@@ -255,10 +279,34 @@ async fn what_is_wrong_is_told_with_its_fix() {
         (&pump, "POST", "/v1/rooms/a%20b/events", event.clone(), (400, "invalid")),
         (&pump, "POST", "/v1/rooms/chat:a/events", None, (415, "not_json")),
         (&pump, "POST", "/v1/rooms/chat:a/events", Some(json!({"event": "e", "dta": 1})), (400, "invalid")),
-        (&pump, "POST", "/v1/rooms/chat:a/events", Some(json!({"event": "session.welcome"})), (400, "invalid")),
-        (&pump, "POST", "/v1/rooms/chat:a/events", Some(json!({"event": "e", "encoding": "base64", "data": "?"})), (400, "invalid")),
-        (&pump, "POST", "/v1/rooms/chat:a/events", Some(json!({"event": "e", "exclude_session": "x"})), (400, "invalid")),
-        (&pump, "POST", "/v1/rooms/chat:a/events", Some(json!({"event": "e", "data": "x".repeat(1 << 20)})), (413, "too_large")),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
+            Some(json!({"event": "session.welcome"})),
+            (400, "invalid"),
+        ),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
+            Some(json!({"event": "e", "encoding": "base64", "data": "?"})),
+            (400, "invalid"),
+        ),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
+            Some(json!({"event": "e", "exclude_session": "x"})),
+            (400, "invalid"),
+        ),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
+            Some(json!({"event": "e", "data": "x".repeat(1 << 20)})),
+            (413, "too_large"),
+        ),
         (&pump, "POST", "/v1/batch", Some(json!({"events": []})), (400, "invalid")),
         (&pump, "POST", "/v1/users/%C3%84/events", event.clone(), (400, "invalid")),
         (&reader, "GET", "/v1/rooms?limit=0", None, (400, "invalid")),
@@ -320,9 +368,8 @@ async fn on_two_nodes_everything_is_of_both() {
     let path = format!("/v1/rooms/chat:a/events/{}", first["event_id"].as_str().unwrap());
     assert_eq!(here.ask("DELETE", &path, &[], None).await.1, json!({"redacted": true}));
     // The other node had read it, and is told.
-    let left = async {
-        while there.get("/v1/rooms/chat:a/events").await["events"].as_array().unwrap().len() > 1 {}
-    };
+    let left =
+        async { while there.get("/v1/rooms/chat:a/events").await["events"].as_array().unwrap().len() > 1 {} };
     within(left).await;
     let (status, _) = there.ask("DELETE", &path, &[], None).await;
     assert_eq!(status, 200, "as often as one likes");

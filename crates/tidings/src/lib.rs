@@ -76,5 +76,5 @@ pub use session_id::SessionId;
 pub use tidings_protocol as protocol;
 pub use tidings_protocol::error::{ErrorCode, Refusal};
 pub use tidings_protocol::event_id::{EventId, Position, RoomId};
-pub use tidings_protocol::message::MessageId;
 pub use tidings_protocol::limits::Limits;
+pub use tidings_protocol::message::MessageId;

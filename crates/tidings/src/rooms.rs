@@ -102,12 +102,7 @@ impl Rooms {
 
     /// Rooms with members whose names begin with `prefix` and come after `after`, sorted, so many at most; with how many
     /// users are in each, on all nodes.
-    pub(crate) fn with_members(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Vec<(RoomId, u64)> {
+    pub(crate) fn with_members(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(RoomId, u64)> {
         let mut fitting: Vec<_> = {
             let table = self.table.lock();
             let fits = |room: &&Arc<Room>| {

@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 
 const ROOM_FIX: &str = "a room's name is 1-128 of A-Z a-z 0-9 _ . : -";
-const USER_FIX: &str = "a user's id is 1-128 bytes of UTF-8 without control characters, percent-encoded in a path";
+const USER_FIX: &str =
+    "a user's id is 1-128 bytes of UTF-8 without control characters, percent-encoded in a path";
 const EVENT_FIX: &str = "an event's id is what publishing it answered: room@epoch.offset";
 const KEY_FIX: &str = "an Idempotency-Key is 1-64 printable ASCII characters without spaces";
 
@@ -125,8 +126,9 @@ const TOKEN_ID_BYTES_MAX: usize = 256;
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let Query(query) = Query::try_from_uri(&parts.uri)
-            .map_err(|fault| Problem::invalid(fault.to_string(), "see /openapi.json for what may be asked"))?;
+        let Query(query) = Query::try_from_uri(&parts.uri).map_err(|fault| {
+            Problem::invalid(fault.to_string(), "see /openapi.json for what may be asked")
+        })?;
         Ok(Self(query))
     }
 }

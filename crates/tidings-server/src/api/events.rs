@@ -322,7 +322,10 @@ pub(super) async fn history(
 ) -> Result<Json<History>, Problem> {
     let before = match query.before.as_deref().map(body::event_id).transpose()? {
         Some(id) if id.room != room => {
-            return Err(Problem::invalid(format!("before: {id} is another room's"), "send an id of this room's"));
+            return Err(Problem::invalid(
+                format!("before: {id} is another room's"),
+                "send an id of this room's",
+            ));
         }
         before => before.map(|id| id.position),
     };
@@ -344,7 +347,10 @@ pub(super) async fn redact(
     EventOf(id): EventOf,
 ) -> Result<Json<Redacted>, Problem> {
     if id.room != room {
-        return Err(Problem::invalid(format!("{id} is another room's"), "name the event's own room in the path"));
+        return Err(Problem::invalid(
+            format!("{id} is another room's"),
+            "name the event's own room in the path",
+        ));
     }
     if api.hub.room(&room).redact(id.position).await? {
         return Ok(Json(Redacted { redacted: true }));

@@ -188,7 +188,8 @@ mod tests {
         let mut keys = Keys::new(Rate { requests_per_second: 1, burst: 1 });
         keys.add("a", &SecretString::from("canary-bird-key"), &Scope::ALL);
         let code = |values: &[&'static str]| {
-            let values = values.iter().map(|value| (header::AUTHORIZATION, http::HeaderValue::from_static(value)));
+            let values =
+                values.iter().map(|value| (header::AUTHORIZATION, http::HeaderValue::from_static(value)));
             keys.find(&values.collect()).map(|key| key.name.clone()).map_err(|problem| problem.code)
         };
         assert_eq!(code(&["Bearer canary-bird-key"]), Ok("a".to_owned()));

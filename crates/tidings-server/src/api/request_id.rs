@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn an_id_is_short_and_plain() {
-        for (text, fits) in [("a", true), ("9f3a-1:b_c.d", true), ("", false), ("a b", false), ("é", false)] {
+        for (text, fits) in [("a", true), ("9f3a-1:b_c.d", true), ("", false), ("a b", false), ("é", false)]
+        {
             assert_eq!(is_id(text), fits, "{text}");
         }
         assert!(is_id(&"a".repeat(64)) && !is_id(&"a".repeat(65)));

@@ -119,10 +119,7 @@ pub(super) async fn rooms(
 #[utoipa::path(get, path = "/v1/rooms/{room}", tag = "read",
     params(("room" = inline(RoomName), Path, description = "The room")),
     responses((status = 200, description = "How it stands.", body = RoomStatus), Problems))]
-pub(super) async fn room(
-    State(api): State<Api>,
-    RoomOf(room): RoomOf,
-) -> Result<Json<RoomStatus>, Problem> {
+pub(super) async fn room(State(api): State<Api>, RoomOf(room): RoomOf) -> Result<Json<RoomStatus>, Problem> {
     let status = api.hub.room(&room).status().await?;
     let last_event_id = status.last_event_id.to_string();
     Ok(Json(RoomStatus { room: room.to_string(), members: status.members, last_event_id }))

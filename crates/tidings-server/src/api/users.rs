@@ -178,10 +178,7 @@ pub(super) async fn disconnect(
 #[utoipa::path(post, path = "/v1/users/{user}/revoke", tag = "admin",
     params(("user" = inline(UserName), Path, description = "The user")),
     responses((status = 200, description = "So many of his connections.", body = Affected), Problems))]
-pub(super) async fn revoke(
-    State(api): State<Api>,
-    UserOf(user): UserOf,
-) -> Result<Json<Affected>, Problem> {
+pub(super) async fn revoke(State(api): State<Api>, UserOf(user): UserOf) -> Result<Json<Affected>, Problem> {
     let before = api.hub.sessions_of(user.as_str()).await;
     api.hub.revoke_user(user.as_str()).await?;
     Ok(Json(Affected { connections: before.found.len() as u64, nodes_missing: before.nodes_missing }))

@@ -146,8 +146,14 @@ mod tests {
         for (toml, said) in [
             ("[[keys]]\nname = 'a'\nkey = 'short'\nscopes = ['read']", "shorter than 32 bytes"),
             ("[[keys]]\nname = 'a'\nscopes = ['read']", "exactly one of key and key_file"),
-            ("[[keys]]\nname = 'a'\nkey_file = 'nowhere.key'\nscopes = ['read']", "nowhere.key: No such file"),
-            ("[[keys]]\nname = 'a'\nkey = 'canary-bird-0123456789-0123456789'\nscopes = []", "may do nothing"),
+            (
+                "[[keys]]\nname = 'a'\nkey_file = 'nowhere.key'\nscopes = ['read']",
+                "nowhere.key: No such file",
+            ),
+            (
+                "[[keys]]\nname = 'a'\nkey = 'canary-bird-0123456789-0123456789'\nscopes = []",
+                "may do nothing",
+            ),
             ("derived_key = true", "wants a secret in [auth]"),
         ] {
             let told = keys(toml, None).unwrap_err();

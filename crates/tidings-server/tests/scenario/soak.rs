@@ -51,7 +51,7 @@ pub(crate) async fn soak() {
     while Instant::now() < end {
         ticks.tick().await;
         number += 1;
-        stage.publish_unanswered(ROOM, "number", &number.into());
+        stage.publish_unanswered(ROOM, "number", &number.into()).await;
         if number.is_multiple_of(REQUEST_EVERY) {
             requests.push((number, room.request("own", &number)));
         }

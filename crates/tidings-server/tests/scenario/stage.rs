@@ -1,11 +1,12 @@
 //! Where the scenario is played: a server behind a proxy, another client, and for some acts a Redis.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidings_client::{Client, RoomEvent};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::redis_servers::{Forwarder, RedisServer};
 use crate::server::{Node, signal, within};
@@ -19,6 +20,9 @@ const LONG_S: u64 = 7200;
 /// More than any act has.
 const EVENTS_MAX: usize = 1024;
 
+/// So many of bob's events are on their way at once: fewer than a client keeps.
+const UNANSWERED_MAX: usize = 128;
+
 pub(crate) struct Stage {
     server: Node,
     /// Those that send everybody away.
@@ -26,6 +30,7 @@ pub(crate) struct Stage {
     pub(crate) net: Forwarder,
     redis: Option<(RedisServer, Forwarder)>,
     bob: Bob,
+    unanswered: Arc<Semaphore>,
 }
 
 /// The other client.
@@ -135,7 +140,8 @@ impl Stage {
         let server = server(redis.as_ref().map(|(_, forwarder)| forwarder)).await;
         let net = Forwarder::start(server.address.parse().unwrap()).await;
         let bob = Bob::at(&server.address);
-        Self { server, leaving: Vec::new(), net, redis, bob }
+        let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
+        Self { server, leaving: Vec::new(), net, redis, bob, unanswered }
     }
 
     /// A client behind the net.
@@ -160,10 +166,14 @@ impl Stage {
         }
     }
 
-    /// Publishes without waiting for the ack: bob is in the room.
-    pub(crate) fn publish_unanswered(&self, room: &str, event: &str, data: &Value) {
+    /// Publishes without waiting for the ack, unless many are waited for already: bob is in the room.
+    pub(crate) async fn publish_unanswered(&self, room: &str, event: &str, data: &Value) {
+        let place = Arc::clone(&self.unanswered).acquire_owned().await.unwrap();
         let request = self.bob.client.room(room).unwrap().request(event, data);
-        tokio::spawn(async move { request.await.unwrap() });
+        tokio::spawn(async move {
+            request.await.unwrap();
+            drop(place);
+        });
     }
 
     /// Waits until bob, who is in the rooms that he has published to, has seen an event with this data.

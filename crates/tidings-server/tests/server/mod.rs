@@ -285,7 +285,8 @@ pub(crate) async fn request(
 ) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let host = if headers.iter().any(|(name, _)| *name == "Host") { "" } else { address };
-    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers.iter().copied().chain((!host.is_empty()).then_some(("Host", host))) {
         head += &format!("{name}: {value}\r\n");
     }

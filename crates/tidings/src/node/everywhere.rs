@@ -54,7 +54,8 @@ impl Node {
     /// The connections of a user.
     pub(crate) async fn sessions_of(self: &Arc<Self>, user: &str) -> Everywhere<Vec<SessionInfo>> {
         let replies = self.ask_all(Question::Sessions { user: user.to_owned() }).await;
-        let mut sessions: Vec<_> = replies.all.iter().flat_map(|(node, reply)| sessions(*node, reply)).collect();
+        let mut sessions: Vec<_> =
+            replies.all.iter().flat_map(|(node, reply)| sessions(*node, reply)).collect();
         sessions.sort_by_key(|info| info.session.to_string());
         Everywhere::of(&replies, sessions)
     }
@@ -66,8 +67,7 @@ impl Node {
         after: Option<&str>,
         limit: usize,
     ) -> Everywhere<Vec<RoomInfo>> {
-        let question =
-            Question::Rooms { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        let question = Question::Rooms { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
         let replies = self.ask_all(question).await;
         let mut rooms = BTreeMap::new();
         for (_, reply) in &replies.all {

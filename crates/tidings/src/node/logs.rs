@@ -79,8 +79,7 @@ impl Node {
     /// A room whose log here is the broker's, for as long as what comes with it lives.
     async fn ready(&self, id: &RoomId) -> Result<(Vec<crate::inbox::Guard>, Arc<Room>), RoomError> {
         let room = self.rooms.open(id).ok_or(RoomError::UnknownRoom)?;
-        let held =
-            self.hold([(id.clone(), None)]).await.map_err(|BrokerSilent| RoomError::Unavailable)?;
+        let held = self.hold([(id.clone(), None)]).await.map_err(|BrokerSilent| RoomError::Unavailable)?;
         Ok((held, room))
     }
 }

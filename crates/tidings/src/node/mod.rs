@@ -173,9 +173,7 @@ fn application_event(event: &str) -> Result<EventName, BroadcastError> {
     }
 }
 
-async fn told(
-    outcome: oneshot::Receiver<Result<Receipt, PublishError>>,
-) -> Result<Receipt, BroadcastError> {
+async fn told(outcome: oneshot::Receiver<Result<Receipt, PublishError>>) -> Result<Receipt, BroadcastError> {
     match outcome.await {
         Ok(outcome) => outcome.map_err(BroadcastError::Publish),
         Err(_) => Err(BroadcastError::Overloaded),

@@ -36,8 +36,8 @@ use crate::rules::RoomRules;
 
 use following::Following;
 pub(crate) use following::Need;
-pub(crate) use reading::HistoryPage;
 pub(crate) use presence::{PresenceTask, tell_changes, tell_departures};
+pub(crate) use reading::HistoryPage;
 #[cfg(feature = "redis")]
 pub(crate) use sharing::{Alive, Next, Stand, Work};
 pub(crate) use snapshots::SnapshotRequest;

@@ -80,7 +80,8 @@ mod tests {
         let all = |_: &Publication| false;
         assert_eq!(room.history(None, 10, all).events.len(), 1);
         let after = Position { offset: 0, ..first };
-        let kept: Vec<_> = room.read(after, 2, 9, 9999).unwrap().publications.iter().map(|p| p.offset).collect();
+        let kept: Vec<_> =
+            room.read(after, 2, 9, 9999).unwrap().publications.iter().map(|p| p.offset).collect();
         assert_eq!(kept, [1, 2], "a skip has its place");
         assert_eq!(room.read_newest(after, 2, 9, 9999).unwrap().len(), 1);
         assert!(!room.redact(Position { offset: 3, ..second }), "nothing is there yet");

@@ -12,8 +12,8 @@ use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::frame::Inbound;
 use tidings_protocol::limits::{
-    HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, Limit,
-    MEMBERS_PAGE_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
+    HISTORY_PAGE_EVENTS_DEFAULT, HISTORY_PAGE_EVENTS_MAX, Limit, MEMBERS_PAGE_BYTES_MAX,
+    MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
     ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, Members, MessageId, Refreshed, Resumed,

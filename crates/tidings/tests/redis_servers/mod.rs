@@ -51,15 +51,22 @@ impl RedisServer {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidings-redis-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        if arguments.iter().any(|argument| argument == "--cluster-enabled") {
-            // By itself it would be a port 10,000 above, which there may not be.
-            arguments.extend(["--cluster-port".to_owned(), free_port().to_string()]);
+        let asked: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        loop {
+            let mut arguments = asked.clone();
+            if arguments.iter().any(|argument| argument == "--cluster-enabled") {
+                // By itself it would be a port 10,000 above, which there may not be.
+                arguments.extend(["--cluster-port".to_owned(), free_port().to_string()]);
+            }
+            std::fs::create_dir_all(&folder).unwrap();
+            let mut server = Self { port: free_port(), folder: folder.clone(), arguments, process: None };
+            match server.try_to_start().await {
+                Ok(()) => return server,
+                // Somebody else has taken it since it was free: another one.
+                Err(fault) if fault.contains("Address already in use") => drop(server),
+                Err(fault) => panic!("{fault}"),
+            }
         }
-        let mut server = Self { port: free_port(), folder, arguments, process: None };
-        server.start_again().await;
-        server
     }
 
     /// A server that follows `master` and has all that it has.
@@ -139,6 +146,10 @@ impl RedisServer {
 
     /// Starts it where it was, and waits until it answers.
     pub async fn start_again(&mut self) {
+        self.try_to_start().await.unwrap_or_else(|fault| panic!("{fault}"));
+    }
+
+    async fn try_to_start(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "it runs");
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
@@ -153,11 +164,13 @@ impl RedisServer {
         let began = Instant::now();
         while !self.answers().await {
             if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().unwrap()) {
-                panic!("redis-server ended with {status}: {}", self.log());
+                self.process = None;
+                return Err(format!("redis-server ended with {status}: {}", self.log()));
             }
             assert!(began.elapsed() < PATIENCE, "redis-server does not answer: {}", self.log());
             pause().await;
         }
+        Ok(())
     }
 
     /// Ends it in good order, as an operator would, and starts it again.

@@ -33,11 +33,25 @@ const REPLY: u8 = b'a';
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Control {
     Orders,
-    Replaced { user: UserId, sessions: Vec<SessionId>, lost: Lost },
-    Event { user: UserId, frame: Bytes },
-    Question { number: u64, question: Question },
+    Replaced {
+        user: UserId,
+        sessions: Vec<SessionId>,
+        lost: Lost,
+    },
+    Event {
+        user: UserId,
+        frame: Bytes,
+    },
+    Question {
+        number: u64,
+        question: Question,
+    },
     /// `to` is the node that asked.
-    Reply { to: u64, number: u64, reply: Reply },
+    Reply {
+        to: u64,
+        number: u64,
+        reply: Reply,
+    },
 }
 
 impl Control {

@@ -64,8 +64,8 @@ use crate::room::Room;
 
 use address::{Address, Place as Whereabouts};
 pub use address::{InvalidAddress, InvalidCertificate};
-pub use check::{RedisFault, RedisReport};
 use asking::Asking;
+pub use check::{RedisFault, RedisReport};
 use control::Control;
 pub use keys::InvalidPrefix;
 use keys::{Keyspace, RoomKeys};

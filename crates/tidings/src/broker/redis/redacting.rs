@@ -14,15 +14,12 @@ use crate::publication::REDACTED_RECORD;
 use crate::room::Room;
 
 /// Whether the event was stored.
-pub(super) async fn redact(
-    routes: &Routes,
-    room: &Arc<Room>,
-    event: Position,
-) -> Result<bool, ControlError> {
+pub(super) async fn redact(routes: &Routes, room: &Arc<Room>, event: Position) -> Result<bool, ControlError> {
     let shared = &routes.shared;
     let redacting = async {
         let link = routes.link(room.id.as_str());
-        let link = link.ok_or(CallError::Nowhere("no server of the cluster is known to have the room's slot"))?;
+        let link =
+            link.ok_or(CallError::Nowhere("no server of the cluster is known to have the room's slot"))?;
         let connected = link.connection_made().await;
         let mut connection = connected.connection.clone();
         let keys = shared.keys_of(room);

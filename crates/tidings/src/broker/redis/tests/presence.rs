@@ -14,7 +14,8 @@ const ONE: &str = "0000000000000001";
 const TWO: &str = "0000000000000002";
 const LEASE: Option<Duration> = Some(Duration::from_secs(60));
 /// One that has ended when it is over.
-const BLINK: Option<Duration> = Some(Duration::from_millis(1));
+const BLINK: Option<Duration> = Some(Duration::from_micros(BLINK_US));
+const BLINK_US: u64 = 1000;
 
 fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
@@ -37,6 +38,18 @@ impl Desk {
         let (caller, known) = (Caller { node, fresh: fresh() }, 0);
         let Self { connection, scripts, keys, .. } = self;
         scripts.tell_users(connection, keys, caller, known, lease, users).await.unwrap()
+    }
+
+    /// Lets a node say that it is alive for a blink, and waits by the server's clock until that is over.
+    async fn tell_and_end(&mut self, node: &str, users: &[(UserId, Stand)]) {
+        self.tell(node, BLINK, users).await;
+        let told = self.clock_us().await;
+        while self.clock_us().await < told + 2 * BLINK_US {}
+    }
+
+    async fn clock_us(&mut self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.run(&["TIME"]).await;
+        seconds * 1_000_000 + micros
     }
 
     async fn look(&mut self, node: &str, known_rev: u64) -> (Revision, BTreeMap<String, (String, bool)>) {
@@ -160,7 +173,7 @@ async fn a_dead_nodes_users_leave_in_parts_and_those_who_are_elsewhere_stay() {
     let many: Vec<_> = (0..2000).map(|number| here(&format!("user{number:04}"))).collect();
     desk.rev().await;
     for some in many.chunks(250) {
-        desk.tell(ONE, BLINK, some).await;
+        desk.tell_and_end(ONE, some).await;
     }
     let at_two = desk.tell(TWO, LEASE, &[here("user0007"), here("ann")]).await;
     assert!(at_two.some_dead, "a node that ended is seen by the others");
@@ -179,7 +192,7 @@ async fn a_node_that_says_it_is_alive_is_swept_by_nobody_and_sweeps_not_itself()
     let server = RedisServer::start().await;
     let mut desk = Desk::at(&server).await;
     desk.rev().await;
-    desk.tell(ONE, BLINK, &[here("ann")]).await;
+    desk.tell_and_end(ONE, &[here("ann")]).await;
     desk.sweep_all(ONE).await;
     assert_eq!(desk.list(ONE).await.len(), 1);
     let ours = desk.look(ONE, 0).await.0;
