@@ -17,6 +17,7 @@ mod open_files;
 mod page;
 mod pending;
 mod run;
+mod service;
 mod span_of_time;
 
 use std::process::ExitCode;
@@ -29,10 +30,13 @@ use clap::Parser as _;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    logs::start();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return failure::refused(&refusal),
+    };
+    let form = cli.form();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(form),
     }
 }
