@@ -117,11 +117,10 @@ impl Failure {
     }
 
     /// Where it was said.
-    pub(crate) fn place(mut self, place: Place) -> Self {
-        for fault in &mut self.faults {
-            fault.place = Some(place.clone());
-        }
-        self
+    pub(crate) fn place(self, place: Place) -> Self {
+        let place = Some(place);
+        let faults = self.faults.into_iter().map(|fault| Fault { place: place.clone(), ..fault }).collect();
+        Self { faults, ..self }
     }
 
     /// Finds the place of each fault that names a key and has none yet.
@@ -140,23 +139,23 @@ impl Failure {
         self
     }
 
-    /// Leaves out the faults whose key is in a section of these; none if nothing is left.
-    pub(crate) fn outside(mut self, sections: &[String]) -> Option<Self> {
+    /// Leaves out the faults in what others have left incomplete; none if nothing is left.
+    pub(crate) fn outside(mut self, incomplete: &[String]) -> Option<Self> {
         self.faults.retain(|fault| {
-            let section = fault.key.as_deref().map(section_of).unwrap_or_default();
-            !sections.iter().any(|tainted| tainted == section)
+            let key = fault.key.as_deref().unwrap_or_default();
+            !incomplete.iter().any(|part| part == section_of(key) || part == first_step_of(key))
         });
         (!self.faults.is_empty()).then_some(self)
     }
 
-    /// The sections of the keys that it names.
-    fn sections(&self) -> Vec<String> {
-        self.faults
-            .iter()
-            .filter_map(|fault| fault.key.as_deref())
-            .map(section_of)
-            .map(str::to_owned)
-            .collect()
+    /// What is incomplete without the keys that it names: of a list an entry, else the section.
+    fn incomplete(&self) -> Vec<String> {
+        let part = |key: &str| {
+            let first = first_step_of(key);
+            // Without an entry of its own the rest of a list has other numbers.
+            if first == key { section_of(key).to_owned() } else { first.to_owned() }
+        };
+        self.faults.iter().filter_map(|fault| fault.key.as_deref()).map(part).collect()
     }
 
     /// Tells whoever started the command, and gives the exit code.
@@ -197,9 +196,14 @@ pub(crate) fn refused(refusal: &clap::Error) -> ExitCode {
     Failure::usage(lines(message.trim_start_matches("error: "))).fix(lines(more)).report(Form::Json)
 }
 
-/// What stands before the first dot or bracket.
+/// `rooms` of `rooms[0].pattern`.
 fn section_of(key: &str) -> &str {
     key.split(['.', '[']).next().unwrap_or(key)
+}
+
+/// `rooms[0]` of `rooms[0].pattern`.
+fn first_step_of(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
 }
 
 impl Fault {
@@ -266,9 +270,9 @@ impl Failures {
         self.0.is_none()
     }
 
-    /// The sections of the keys that they name.
-    pub(crate) fn sections(&self) -> Vec<String> {
-        self.0.as_ref().map(Failure::sections).unwrap_or_default()
+    /// What is incomplete without the keys that they name.
+    pub(crate) fn incomplete(&self) -> Vec<String> {
+        self.0.as_ref().map(Failure::incomplete).unwrap_or_default()
     }
 
     /// All of them; none if nothing failed.
@@ -300,16 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_together_and_without_those_of_a_section() {
-        let mut failures = Failures::default();
-        assert_eq!(failures.take(Ok(1)), Some(1));
-        for key in ["auth.secret", "rooms[0].pattern", "limits.heartbeat_seconds"] {
-            assert_eq!(failures.take::<()>(Err(Failure::config(key).key(key))), None);
-        }
-        let failure = failures.into_failure().unwrap();
-        assert_eq!(failure.sections(), ["auth", "rooms", "limits"]);
-        let left = failure.outside(&["rooms".to_owned(), "auth".to_owned()]).unwrap();
-        assert_eq!(left.sections(), ["limits"]);
-        assert!(left.outside(&["limits".to_owned()]).is_none());
+    fn failures_are_told_together_and_without_what_follows_from_others() {
+        let gathered = |keys: &[&str]| {
+            let mut failures = Failures::default();
+            assert_eq!(failures.take(Ok(1)), Some(1));
+            for key in keys {
+                assert_eq!(failures.take::<()>(Err(Failure::config(key).key(key))), None);
+            }
+            failures
+        };
+        let incomplete = gathered(&["auth.secret", "rooms[1].pattern", "events[0]", "listen"]).incomplete();
+        assert_eq!(incomplete, ["auth", "rooms[1]", "events", "listen"]);
+        let later =
+            gathered(&["auth", "rooms[0].key", "rooms[1].key", "events[3].name", "listen", "limits.a"]);
+        let left = later.into_failure().unwrap().outside(&incomplete).unwrap();
+        assert_eq!(left.incomplete(), ["rooms[0]", "limits"]);
+        assert!(left.outside(&["rooms[0]".to_owned(), "limits".to_owned()]).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! `tidings serve`: what a configuration file says, and nothing that it does not say.
+//! `tidings serve`: what a configuration says, and nothing that it does not say.
 
 use clap::Args;
 use tidings::Limits;

@@ -30,7 +30,7 @@ pub(super) struct Auth {
     /// Where an issuer publishes its keys.
     #[schemars(extend("examples" = ["https://issuer.example/.well-known/jwks.json"]))]
     jwks_url: Option<String>,
-    /// Keys that count as well: `[[auth.keys]]`.
+    /// Keys that count as well, for a rotation.
     #[serde(default)]
     keys: Vec<NamedKey>,
     /// For whom tokens have to be: their `aud`.

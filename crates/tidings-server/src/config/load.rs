@@ -103,11 +103,11 @@ impl Loaded {
             })
         });
         // Where something was left out, what else is wrong may be so because of that.
-        let sections = failures.sections();
+        let incomplete = failures.incomplete();
         match refused {
             Ok(parts) => failures.none().map(|()| parts),
             Err(failure) => {
-                failure.outside(&sections).into_iter().for_each(|failure| failures.add(failure));
+                failure.outside(&incomplete).into_iter().for_each(|failure| failures.add(failure));
                 Err(failures.into_failure().unwrap_or_else(|| Failure::config("it can't be used")))
             }
         }

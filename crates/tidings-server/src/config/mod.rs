@@ -120,8 +120,8 @@ pub(crate) struct Room {
     replay_events: Option<usize>,
     /// What becomes of a member that reads too slowly. He is disconnected, if unset.
     overflow: Option<Slow>,
-    /// By what the newest of something is known, for `conflate` and `retain`: a JSON pointer into the data. The event's name,
-    /// if unset.
+    /// By what, beside an event's name, the newest of something is known, for `conflate` and `retain`: a JSON pointer into
+    /// the data. The name alone, if unset.
     #[schemars(extend("examples" = ["/host"]))]
     key: Option<String>,
     /// Whether one who joins gets the newest event of each key at once.

@@ -221,7 +221,7 @@ mod tests {
     fn find_open_secrets(schema: &Value, path: &str, open: &mut Vec<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
-            let ends_like_one = ["secret", "password", "key_text"].iter().any(|end| name.ends_with(end));
+            let ends_like_one = ["secret", "password"].iter().any(|end| name.ends_with(end));
             if ends_like_one && property["type"] == "string" && property["writeOnly"] != true {
                 open.push(path.clone());
             }
