@@ -9,10 +9,14 @@ use crate::config::{Log, LogFormat};
 /// The variables that say what is logged, whatever a configuration says.
 const VARIABLES: [&str; 2] = ["TIDINGS_LOG", "RUST_LOG"];
 
+/// The variable that says what is logged, and what it says; none if none is set.
+pub(crate) fn variable() -> Option<(&'static str, String)> {
+    VARIABLES.into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)))
+}
+
 /// Starts the log. `TIDINGS_LOG`, else `RUST_LOG`, says what is in it (`debug`, `tidings=trace,warn`); else what `log` says.
 pub(crate) fn start(log: &Log) {
-    let wanted = VARIABLES.into_iter().find_map(|name| std::env::var(name).ok());
-    let wanted = wanted.as_deref().unwrap_or(&log.level);
+    let wanted = variable().map_or_else(|| log.level.clone(), |(_, wanted)| wanted);
     let (filter, fault) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(fault) => (EnvFilter::new("info"), Some(fault)),

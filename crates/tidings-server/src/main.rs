@@ -1,4 +1,4 @@
-//! The binary `tidings`: reads the command line, starts the log and the runtime, and ends with a fixed exit code.
+//! The binary `tidings`: reads the command line, does what it asks for, and ends with a fixed exit code.
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.

@@ -151,6 +151,7 @@ async fn what_counts_is_shown_with_where_it_comes_from_and_without_secrets() {
         format!("join = {{ claim = \"/role\", equals = \"staff\" }} # {file}:13:1"),
         "heartbeat_seconds = 10 # TIDINGS_LIMITS__HEARTBEAT_SECONDS".to_owned(),
         format!("url = \"***\" # {file}:25:1"),
+        "level = \"trace\" # TIDINGS_LOG".to_owned(),
     ] {
         assert!(lines.contains(&line), "no {line} in {lines:#?}");
     }

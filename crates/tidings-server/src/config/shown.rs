@@ -7,6 +7,7 @@ use tidings::Limits;
 
 use super::load::Loaded;
 use super::{limits, schema};
+use crate::logs;
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
@@ -20,6 +21,9 @@ pub(crate) fn effective(loaded: &Loaded, of_machine: Limits) -> Value {
         for (key, value) in told {
             *value = limits::value_of(&limits, key).unwrap_or_default();
         }
+    }
+    if let (Some((_, level)), Some(log)) = (logs::variable(), all.get_mut("log")) {
+        log["level"] = level.into();
     }
     Value::Object(all)
 }
@@ -37,6 +41,9 @@ pub(crate) fn origins(loaded: &Loaded, effective: &Value) -> Vec<(String, Value,
 
 /// Where a value comes from: `tidings.toml:3:1`, a variable, an option, `default`, or what the machine allows.
 fn origin(loaded: &Loaded, path: &str, value: &Value) -> String {
+    if let Some((name, _)) = logs::variable().filter(|_| path == "log.level") {
+        return name.to_owned();
+    }
     if let Some(place) = loaded.places.of(path) {
         return place.to_string();
     }
