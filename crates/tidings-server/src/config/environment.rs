@@ -37,7 +37,9 @@ pub(super) fn settings(
             },
             None => failures.add(match meant(name, keys) {
                 Meant::Other => continue,
-                Meant::Key(variable) => unknown(place).fix(format_args!("did you mean {variable}?")),
+                Meant::Key(key) => {
+                    unknown(place).key(&key.path).fix(format_args!("did you mean {}?", key.variable()))
+                }
                 Meant::Section(section) => unknown(place)
                     .fix(format_args!("its keys are set one by one, as {}", variables_of(&section, keys))),
                 Meant::Nothing => unknown(place)
@@ -59,31 +61,31 @@ fn unknown(place: Place) -> Failure {
 }
 
 /// What a name that is no key's was to be.
-enum Meant {
+enum Meant<'k> {
     /// Whoever sets it does not mean us: an orchestrator tells every program of services by names like TIDINGS_PORT.
     Other,
-    Key(String),
+    Key(&'k Key),
     Section(String),
     Nothing,
 }
 
-fn meant(name: &str, keys: &[Key]) -> Meant {
-    let variables: Vec<_> = keys.iter().map(Key::variable).collect();
-    let known: Vec<_> = variables.iter().map(String::as_str).collect();
-    let is_section = keys.iter().any(|key| key.variable().starts_with(&format!("{name}{SEPARATOR}")));
-    if is_section {
+fn meant<'k>(name: &str, keys: &'k [Key]) -> Meant<'k> {
+    let is_section =
+        |name: &str| keys.iter().any(|key| key.variable().starts_with(&format!("{name}{SEPARATOR}")));
+    if is_section(name) {
         return Meant::Section(name.to_owned());
     }
-    let near = nearest(&name[PREFIX.len()..], known.iter().map(|variable| &variable[PREFIX.len()..]));
-    match near {
-        Some(near) => Meant::Key(format!("{PREFIX}{near}")),
-        None if !name.contains(SEPARATOR) => Meant::Other,
-        None => {
-            let section = name.split(SEPARATOR).next().unwrap_or(name);
-            let is_known =
-                known.iter().any(|variable| variable.starts_with(&format!("{section}{SEPARATOR}")));
-            if is_known { Meant::Section(section.to_owned()) } else { Meant::Nothing }
-        }
+    // Without what is common to all of them, which would make any two look alike.
+    let variables: Vec<_> = keys.iter().map(Key::variable).collect();
+    let near = nearest(&name[PREFIX.len()..], variables.iter().map(|variable| &variable[PREFIX.len()..]));
+    if let Some(near) = near.and_then(|near| keys.iter().find(|key| key.variable()[PREFIX.len()..] == *near))
+    {
+        return Meant::Key(near);
+    }
+    match name.split_once(SEPARATOR) {
+        None => Meant::Other,
+        Some((section, _)) if is_section(section) => Meant::Section(section.to_owned()),
+        Some(_) => Meant::Nothing,
     }
 }
 

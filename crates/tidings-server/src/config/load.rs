@@ -62,12 +62,16 @@ impl Sources {
             None if is_alone || Path::new(FILE_DEFAULT).exists() => Some(PathBuf::from(FILE_DEFAULT)),
             None => None,
         };
-        let text = path.as_deref().map(read).transpose()?;
-        let document = Document::new(path.as_deref().zip(text.as_deref()), &settings)?;
-        let config = document.read::<Config>(&schema, &mut failures);
-        let (places, said) = (document.places(), document.json());
-        match config {
-            Some(config) => {
+        let text = failures.take(path.as_deref().map(read).transpose());
+        let document = text
+            .as_ref()
+            .and_then(|text| failures.take(Document::new(path.as_deref().zip(text.as_deref()), &settings)));
+        let read = document.and_then(|document| {
+            let config = document.read::<Config>(&schema, &mut failures)?;
+            Some((config, document.places(), document.json()))
+        });
+        match read {
+            Some((config, places, said)) => {
                 let config = Config { files: Files::of(path.as_deref(), credentials), ..config };
                 Ok(Loaded { config, schema, places, said, failures })
             }
@@ -219,12 +223,36 @@ mod tests {
         for variables in [
             [("TIDINGS_AUTH__SECRET", "canary-bird"), ("TIDINGS_SHARDS", "1")],
             [("TIDINGS_AUTH__SECRT", SECRET), ("TIDINGS_SHARDS", "1")],
+            [("TIDINGS_AUTH__KEYS", "[{ secret = 'canary-bird"), ("TIDINGS_SHARDS", "1")],
+            [("TIDINGS_AUTH__KEYS", "[{ secrt = 'canary-bird' }]"), ("TIDINGS_SHARDS", "1")],
             [("TIDINGS_AUTH__SECRET", SECRET), ("TIDINGS_BROKER__URL", "redis://ann:canary-bird")],
             [("TIDINGS_AUTH__SECRET", SECRET), ("TIDINGS_AUTH__SECRET_FILE", "x")],
         ] {
             let mut loaded = load(None, &variables, vec![]).unwrap();
             let told = told(&mut loaded);
-            assert!(!told.contains("canary"), "{told}");
+            assert!(!told.is_empty() && !told.contains("canary"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_slip_in_one_source_does_not_hide_those_in_another() {
+        let text = "listen = here\n[auth]\nsecret = 'a'\nsecret = 'b'";
+        let told =
+            load(Some(text), &[("TIDINGS_LISEN", "x"), ("TIDINGS_SHARDS", "few")], vec![]).unwrap_err();
+        for place in
+            ["error: TIDINGS_LISEN: ", "error: TIDINGS_SHARDS: ", "tidings.toml:1:10: ", "tidings.toml:4:1: "]
+        {
+            assert!(told.iter().any(|told| told.contains(place)), "no {place} in {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_with_a_wrong_name_is_one_fault() {
+        let mut loaded = load(None, &[("TIDINGS_AUTH__SECRT", SECRET)], vec![]).unwrap();
+        let told = told(&mut loaded);
+        assert!(
+            told.contains("did you mean TIDINGS_AUTH__SECRET?") && !told.contains("has no key"),
+            "{told}"
+        );
     }
 }
