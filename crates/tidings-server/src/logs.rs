@@ -1,24 +1,43 @@
-//! The log on stderr: for eyes on a terminal, JSON lines for everything else.
+//! The log on stderr: for eyes on a terminal, JSON lines for everything else, unless the configuration says otherwise.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts the log. `TIDINGS_LOG`, else `RUST_LOG`, says what is in it (`debug`, `tidings=trace,warn`); else `info`.
-pub(crate) fn start() {
-    let wanted = ["TIDINGS_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let wanted = wanted.as_deref().unwrap_or("info");
+use crate::config::{Log, LogFormat};
+
+/// The variables that say what is logged, whatever a configuration says.
+const VARIABLES: [&str; 2] = ["TIDINGS_LOG", "RUST_LOG"];
+
+/// The variable that says what is logged, and what it says; none if none is set.
+pub(crate) fn variable() -> Option<(&'static str, String)> {
+    VARIABLES.into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)))
+}
+
+/// Starts the log. `TIDINGS_LOG`, else `RUST_LOG`, says what is in it (`debug`, `tidings=trace,warn`); else what `log` says.
+pub(crate) fn start(log: &Log) {
+    let wanted = variable().map_or_else(|| log.level.clone(), |(_, wanted)| wanted);
     let (filter, fault) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(fault) => (EnvFilter::new("info"), Some(fault)),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.with_target(false).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_for_eyes = match log.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    if is_for_eyes {
+        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     } else {
-        log.json().flatten_event(true).init();
+        lines.json().flatten_event(true).init();
     }
     if let Some(fault) = fault {
         tracing::warn!(%fault, "TIDINGS_LOG or RUST_LOG is no log filter; logging at info");
     }
+}
+
+/// What is wrong with a level that a configuration names.
+pub(crate) fn fault_of(level: &str) -> Option<String> {
+    EnvFilter::try_new(level).err().map(|fault| fault.to_string())
 }

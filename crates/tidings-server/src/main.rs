@@ -1,4 +1,4 @@
-//! The binary `tidings`: reads the command line, starts the log and the runtime, and ends with a fixed exit code.
+//! The binary `tidings`: reads the command line, does what it asks for, and ends with a fixed exit code.
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
@@ -18,6 +18,7 @@ mod open_files;
 mod page;
 mod pending;
 mod run;
+mod service;
 mod span_of_time;
 mod user_rooms;
 
@@ -31,10 +32,13 @@ use clap::Parser as _;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    logs::start();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return failure::refused(&refusal),
+    };
+    let form = cli.form();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(form),
     }
 }

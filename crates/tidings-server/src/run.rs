@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::failure::Failure;
 use crate::listen::{self, OnHit};
+use crate::service;
 
 /// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
 /// second. When a node has gone, all of its clients come at once.
@@ -68,8 +69,10 @@ pub(crate) async fn serve(
         terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
         interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
     };
+    service::is_ready();
     let life = async {
         signals.next().await;
+        service::is_stopping();
         info!(window_s = drain_window.as_secs(), "draining; a second signal ends it at once");
         tokio::select! {
             left = hub.drain(drain_window) => {

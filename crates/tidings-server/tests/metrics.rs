@@ -4,10 +4,13 @@
 
 mod server;
 
+use std::process::Stdio;
+
 use serde_json::json;
 use server::{Client, Dev, Serve, get, within};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 const SECRET: &str = "canary-bird-of-the-secret-0123456789abcdef";
 
@@ -81,6 +84,33 @@ async fn an_operator_sees_metrics_and_health_on_a_listener_of_his_own() {
         "not where the public comes"
     );
     ann.close().await;
+    serve.end().await;
+}
+
+/// Without Prometheus's own tool the test is over, and says so; `./test` installs it, and says that by `TIDINGS_SDKS`.
+#[tokio::test]
+async fn prometheus_finds_no_fault_with_the_metrics() {
+    let serve = serve().await;
+    let mut ann = Client::connect(&serve.address, &token(SECRET, 60)).await;
+    ann.send(r#"{"event":"room.join","room":"a","id":"1"}"#).await;
+    ann.until("ack").await;
+    assert_eq!(handshake(&serve, "/ws", "").await, 401);
+    ann.close().await;
+    let metrics = get(&serve.admin, "/metrics", "anything").await;
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match promtool.spawn() {
+        Ok(mut promtool) => {
+            promtool.stdin.take().unwrap().write_all(metrics.body.as_bytes()).await.unwrap();
+            let output = within(promtool.wait_with_output()).await.unwrap();
+            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+        Err(error) => {
+            assert!(std::env::var_os("TIDINGS_SDKS").is_none(), "promtool can't be run: {error}");
+            eprintln!("SKIPPED: promtool (Debian's package prometheus) can't be run: {error}");
+        }
+    }
     serve.end().await;
 }
 

@@ -292,7 +292,7 @@ impl RoomRules {
         self
     }
 
-    fn check(&self) -> Result<(), RuleFault> {
+    pub(crate) fn check(&self) -> Result<(), RuleFault> {
         let name = self.pattern.strip_suffix('*').unwrap_or(&self.pattern);
         if self.pattern != "*"
             && let Err(fault) = RoomId::parse(name)

@@ -17,7 +17,7 @@ use tidings::auth::Jwt;
 use tidings::protocol::close::CloseCode;
 use tidings::protocol::frame::Opcode;
 use tidings::testing::{ConnectOptions, identity};
-use tidings::{BuildError, Context, Limits};
+use tidings::{BuildError, Context, Hub, Limits, RoomRules};
 use tokio::sync::Semaphore;
 
 /// A message of so many bytes at least.
@@ -242,4 +242,31 @@ async fn limits_that_do_not_fit_each_other_make_no_hub() {
     assert!(node.contains("outbound_node_bytes_max must be at least outbound_bytes_max"), "{node}");
     let silence = refused(|limits| limits.silence_max = limits.heartbeat);
     assert!(silence.contains("silence_max must be longer than heartbeat"), "{silence}");
+}
+
+#[test]
+fn all_that_makes_no_hub_is_told_at_once() {
+    let mut limits = Limits::default();
+    (limits.silence_max, limits.presence_grace) = (limits.heartbeat, Duration::MAX);
+    let wrong = Hub::builder()
+        .limits(limits)
+        .allow_origin("app")
+        .rule(RoomRules::new("a b"))
+        .rule(RoomRules::new("*"))
+        .rule(RoomRules::new("c").key("no-pointer"));
+    let faults = wrong.check().err().unwrap();
+    let [
+        BuildError::Origin(_),
+        BuildError::Limits(silence),
+        BuildError::Limits(grace),
+        BuildError::NoAuthentication,
+        BuildError::Pattern(pattern, _),
+        BuildError::Key(key),
+    ] = &faults[..]
+    else {
+        panic!("{faults:?}")
+    };
+    assert!(silence.starts_with("silence_max") && grace.starts_with("presence_grace"), "{faults:?}");
+    assert_eq!((pattern.as_str(), key.as_str()), ("a b", "no-pointer"));
+    assert!(open().authenticate(Jwt::hs256(&[7; 32]).unwrap()).check().is_ok());
 }

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tidings::protocol::token_bucket::TokenBucket;
@@ -24,7 +25,7 @@ pub(crate) const DERIVED_NAME: &str = "derived";
 pub(crate) const KEY_BYTES_MIN: usize = 32;
 
 /// What a key may do.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Debug)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {
     /// Publish events.

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use tidings_load::dialect::{SigningKey, Tidings};
 use tidings_load::{Asked, Case, Report, Target};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Form};
 use crate::{dev_secret, open_files};
 
 /// Measure a server: deliveries or answers a second, latencies, and with --pid what they cost
@@ -28,13 +28,10 @@ pub(crate) struct Bench {
     /// For whom the tokens are
     #[arg(long, value_name = "NAME", default_value = "tidings")]
     audience: String,
-    /// Print the result as a line of JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Bench {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, form: Form) -> Result<(), Failure> {
         let target = Target::parse(&self.url).map_err(Failure::usage)?;
         let key = match &self.secret_file {
             None => SigningKey::secret(dev_secret::load()?.expose_secret().as_bytes()),
@@ -55,9 +52,9 @@ impl Bench {
             Failure::failed(format_args!("{}: {error}", self.url))
                 .fix("is it a Tidings server, and is --secret-file its secret?")
         })?;
-        let text = match self.json {
-            true => serde_json::to_string(&report).map_err(Failure::failed)?,
-            false => shown(&report, self.asked.case),
+        let text = match form {
+            Form::Json => serde_json::to_string(&report).map_err(Failure::failed)?,
+            Form::Text => shown(&report, self.asked.case),
         };
         writeln!(std::io::stdout(), "{text}")
             .map_err(|error| Failure::failed(format_args!("stdout: {error}")))

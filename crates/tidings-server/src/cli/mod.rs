@@ -1,22 +1,28 @@
 //! The command line: one file a command.
 
 mod bench;
+mod completions;
+mod config;
 mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
 mod key;
 mod openapi;
 mod serve;
+mod source_options;
 mod token;
 
 use clap::{Parser, Subcommand};
 
-use crate::failure::Failure;
+use crate::config::Log;
+use crate::failure::{Failure, Form};
+use crate::logs;
 
 /// What follows the options in `--help`.
 const EXIT_CODES: &str = "\
 Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
-TIDINGS_LOG, else RUST_LOG, says what is logged to stderr; info, if unset.";
+TIDINGS_LOG, else RUST_LOG, says what is logged to stderr; info, if unset.
+TIDINGS_SECTION__KEY sets a key of the configuration, as TIDINGS_LIMITS__HEARTBEAT_SECONDS=10.";
 
 /// Real-time rooms over WebSockets, beside any application.
 #[derive(Parser, Debug)]
@@ -24,31 +30,50 @@ TIDINGS_LOG, else RUST_LOG, says what is logged to stderr; info, if unset.";
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Errors as lines of JSON on stderr, with code, message and fix; and results as JSON, where there are any
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
+    Config(config::Config),
     Token(token::Token),
     Key(key::Key),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Bench(bench::Bench),
+    Completions(completions::Completions),
+    Man(completions::Man),
     #[cfg(feature = "conformance")]
     Echo(echo::Echo),
 }
 
 impl Cli {
+    /// How errors are wanted.
+    pub(crate) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+
     /// Does what was asked.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let form = self.form();
+        // The log of these two is as their configuration says.
+        if !matches!(self.command, Command::Serve(_) | Command::Config(_)) {
+            logs::start(&Log::default());
+        }
         match self.command {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
+            Command::Config(config) => config.run(form),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
             Command::OpenApi(openapi) => openapi.run(),
-            Command::Bench(bench) => bench.run(),
+            Command::Bench(bench) => bench.run(form),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
             #[cfg(feature = "conformance")]
             Command::Echo(echo) => echo.run(),
         }

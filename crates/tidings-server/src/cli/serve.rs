@@ -1,67 +1,39 @@
-//! `tidings serve`: what a configuration file says, and nothing that it does not say.
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+//! `tidings serve`: what a configuration says, and nothing that it does not say.
 
 use axum::Router;
 use clap::Args;
-use tidings::{Hub, Limits};
+use tidings::Limits;
 use tracing::info;
 
+use super::source_options::SourceOptions;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::Parts;
 use crate::failure::Failure;
-use crate::{app, broker, memory, open_files, run, span_of_time};
+use crate::{app, broker, logs, memory, open_files, run};
 
-/// Serve what a configuration file says
+/// Serve what a configuration says
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// The configuration
-    #[arg(long, value_name = "FILE", default_value = "tidings.toml")]
-    config: PathBuf,
-    /// Another address than the configuration's `listen`
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// What nodes share rooms through, instead of the configuration's `[broker]`: `redis://host[:port]`. A password is
-    /// better in the file, since other users of this machine can read a command line
-    #[arg(long, value_name = "URL")]
-    broker: Option<String>,
-    /// How long clients have to move to another node at the end
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = span_of_time::parse)]
-    drain_window: Duration,
+    #[command(flatten)]
+    sources: SourceOptions,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = Config::read(&self.config)?;
+        let mut loaded = self.sources.sources().load()?;
+        logs::start(&loaded.config.log);
         run::block_on(async {
             let mut of_machine = Limits::default();
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
-            let limits = config.limits(of_machine);
-            let mut hub = Hub::builder().authenticate(config.verifier()?).limits(limits.clone());
-            if let Some(shards) = config.shards {
-                hub = hub.shards(shards.get());
-            }
-            for origin in &config.allowed_origins {
-                hub = hub.allow_origin(origin);
-            }
-            let rooms_of_users = config.rooms_of_users()?;
-            if let Some(rooms) = &rooms_of_users {
-                // Before the others, so that no wider pattern lets anybody else in.
-                hub = hub.rule(rooms.rule()).memberships(rooms.clone().memberships(None));
-            }
-            for rule in config.rules() {
-                hub = hub.rule(rule);
-            }
-            let keys = config.api_keys()?;
-            if let Some(redis) = config.redis(self.broker.as_deref())? {
+            let Parts { mut hub, limits, redis, keys, rooms_of_users } = loaded.parts(of_machine)?;
+            if let Some(redis) = redis {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }
-            let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
-            let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
+            let hub = hub.build().map_err(Failure::failed)?;
+            let config = &loaded.config;
+            let (listener, address) = run::bind(config.listen).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
             let api = if keys.len() > 0 {
                 Api::new(&hub, rooms_of_users).router(keys, config.api.body_bytes_max)
@@ -81,7 +53,7 @@ impl Serve {
             if config.api.public {
                 app = app.merge(api);
             }
-            run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
+            run::serve(&hub, &listener, app, admin, &limits, config.drain_window()).await
         })
     }
 }

@@ -1,11 +1,16 @@
 //! Who a room's rule lets: one of three words, or what a claim of the token has to be.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use tidings::Access;
+
+/// What may stand in a rule without a claim.
+const WORDS: [&str; 3] = ["anyone", "members", "nobody"];
 
 /// `"anyone"`, `"members"`, `"nobody"` or `{ claim = "/role", equals = "admin" }`.
 #[derive(Debug)]
@@ -17,11 +22,13 @@ pub(super) enum Who {
 }
 
 /// What a claim has to be, or to contain.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
-    /// A JSON pointer: `/role`.
-    claim: String,
+    /// Where the claim is in a token: a JSON pointer.
+    #[schemars(extend("examples" = ["/role"]))]
+    pub(super) claim: String,
+    /// What it has to be, or to contain if it is a list.
     equals: Scalar,
 }
 
@@ -62,7 +69,7 @@ impl<'de> Deserialize<'de> for Who {
                     "anyone" => Ok(Who::Anyone),
                     "members" => Ok(Who::Members),
                     "nobody" => Ok(Who::Nobody),
-                    other => Err(E::unknown_variant(other, &["anyone", "members", "nobody"])),
+                    other => Err(E::unknown_variant(other, &WORDS)),
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Who, A::Error> {
@@ -70,6 +77,27 @@ impl<'de> Deserialize<'de> for Who {
             }
         }
         deserializer.deserialize_any(WhoVisitor)
+    }
+}
+
+impl JsonSchema for Who {
+    fn schema_name() -> Cow<'static, str> {
+        "Who".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let claim = generator.subschema_for::<Claim>();
+        json_schema!({"anyOf": [{"type": "string", "enum": WORDS}, claim]})
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "integer", "boolean"], "examples": ["admin"]})
     }
 }
 

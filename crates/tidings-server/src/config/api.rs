@@ -1,42 +1,49 @@
 //! `[api]`: the keys of the HTTP API, and how much of it there is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+use super::files::Files;
+use super::secret::Secret;
 use crate::api::{DERIVED_NAME, KEY_BYTES_MIN, Keys, Rate, Scope, derived};
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
 
-/// `[api]`.
-#[derive(Deserialize, Debug)]
+/// The HTTP API at `/v1`: its keys, and how much of it there is.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ApiSection {
-    /// Keys, with what each may do: `[[api.keys]]`.
+    /// Keys, with what each may do.
     keys: Vec<ApiKey>,
-    /// Whether the key counts that comes from the secret which signs the tokens. Yes, unless there are other keys.
+    /// Whether the key counts that comes from the secret which signs the tokens. It does, unless there are others.
+    #[schemars(extend("examples" = [true]))]
     derived_key: Option<bool>,
-    /// Whether the API is on the public listener. Yes; on that of `[admin]` it is always.
+    /// Whether the API is on the public listener. On that of `[admin]` it always is.
     pub(crate) public: bool,
     /// Requests a second that a key has.
     requests_per_second: u32,
     /// Requests that it may make at once.
     requests_burst: u32,
-    /// The largest body.
+    /// The largest body of a request, in bytes.
     pub(crate) body_bytes_max: usize,
 }
 
-/// One `[[api.keys]]`.
-#[derive(Deserialize, Debug)]
+/// One key of the API.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 struct ApiKey {
     /// What the log calls it.
+    #[schemars(extend("examples" = ["dashboard-pump"]))]
     name: String,
     /// The key itself, of at least 32 bytes. `key_file` keeps it out of this file.
-    key: Option<SecretString>,
+    key: Option<Secret>,
     /// The file that holds it.
+    #[schemars(extend("examples" = ["pump.key"]))]
     key_file: Option<PathBuf>,
-    /// What it may do: `publish`, `read`, `admin`.
+    /// What it may do.
+    #[schemars(extend("examples" = [["publish"]]))]
     scopes: Vec<Scope>,
 }
 
@@ -55,61 +62,64 @@ impl Default for ApiSection {
 
 impl ApiSection {
     /// Every key; `secret` is what signs the tokens, where that is one secret.
-    pub(super) fn keys(&self, secret: Option<&SecretString>, configuration: &Path) -> Result<Keys, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [api] {what}", configuration.display()))
-        };
+    ///
+    /// # Errors
+    /// Each that is none.
+    pub(super) fn keys(&self, secret: Option<&SecretString>, files: &Files) -> Result<Keys, Failure> {
         let rate = Rate { requests_per_second: self.requests_per_second, burst: self.requests_burst };
-        let mut keys = Keys::new(rate);
+        let (mut keys, mut failures) = (Keys::new(rate), Failures::default());
         for (index, key) in self.keys.iter().enumerate() {
             if key.name == DERIVED_NAME || self.keys[..index].iter().any(|other| other.name == key.name) {
-                return Err(wrong(&format_args!("has two keys named {:?}", key.name))
-                    .fix("give each key a name of its own"));
+                failures.add(
+                    Failure::config(format_args!("[api] has two keys named {:?}", key.name))
+                        .key(format_args!("api.keys[{index}].name"))
+                        .fix("give each key a name of its own"),
+                );
             }
             if key.scopes.is_empty() {
-                return Err(wrong(&format_args!("the key {:?} may do nothing", key.name))
-                    .fix("scopes = [\"publish\"], and perhaps \"read\" and \"admin\""));
+                failures.add(
+                    Failure::config(format_args!("[[api.keys]] {:?} may do nothing", key.name))
+                        .key(format_args!("api.keys[{index}].scopes"))
+                        .fix("scopes = [\"publish\"], and perhaps \"read\" and \"admin\""),
+                );
             }
-            keys.add(&key.name, &key.read(configuration)?, &key.scopes);
+            if let Some(text) = failures.take(key.read(index, files)) {
+                keys.add(&key.name, &text, &key.scopes);
+            }
         }
-        match (self.derived_key, secret) {
-            (Some(false), _) | (None, None) => {}
-            (Some(true), None) => {
-                return Err(wrong(&"derived_key wants a secret in [auth], and there is none")
-                    .fix("remove derived_key, and name keys by [[api.keys]]"));
-            }
-            (Some(true), Some(secret)) => keys.add(DERIVED_NAME, &derived(secret), &Scope::ALL),
-            (None, Some(secret)) if self.keys.is_empty() => {
-                keys.add(DERIVED_NAME, &derived(secret), &Scope::ALL);
-            }
-            (None, Some(_)) => {}
+        let derives = self.derived_key.unwrap_or(self.keys.is_empty());
+        match (derives, secret) {
+            (true, Some(secret)) => keys.add(DERIVED_NAME, &derived(secret), &Scope::ALL),
+            (true, None) if self.derived_key.is_some() => failures.add(
+                Failure::config("[api] derived_key wants a secret in [auth], and there is none")
+                    .key("api.derived_key")
+                    .fix("remove derived_key, and name keys by [[api.keys]]"),
+            ),
+            _ => {}
         }
-        Ok(keys)
+        failures.none().map(|()| keys)
     }
 }
 
 impl ApiKey {
-    fn read(&self, configuration: &Path) -> Result<SecretString, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [[api.keys]] {:?} {what}", configuration.display(), self.name))
+    fn read(&self, index: usize, files: &Files) -> Result<SecretString, Failure> {
+        let wrong = |key: &str, what: &dyn std::fmt::Display| {
+            Failure::config(format_args!("[[api.keys]] {:?} {what}", self.name)).key(key)
         };
-        let key = match (&self.key, &self.key_file) {
-            (Some(key), None) => key.clone(),
+        let (of_file, of_text) = (format!("api.keys[{index}].key_file"), format!("api.keys[{index}].key"));
+        let (place, key) = match (&self.key, &self.key_file) {
+            (Some(key), None) => (of_text, SecretString::clone(key)),
             (None, Some(file)) => {
-                let file = configuration.parent().unwrap_or(Path::new("")).join(file);
-                let text = std::fs::read_to_string(&file).map_err(|error| {
-                    wrong(&format_args!("key_file {}: {error}", file.display()))
-                        .fix("name a file that this user can read; the path is relative to the configuration")
-                })?;
-                SecretString::from(text.trim_end_matches(['\r', '\n']))
+                let key = files.read_secret(&of_file, file)?;
+                (of_file, key)
             }
             _ => {
-                return Err(wrong(&"needs exactly one of key and key_file")
+                return Err(wrong(&format!("api.keys[{index}]"), &"needs exactly one of key and key_file")
                     .fix("openssl rand -hex 32 > api.key, and key_file = \"api.key\""));
             }
         };
         if key.expose_secret().len() < KEY_BYTES_MIN {
-            return Err(wrong(&format_args!("is shorter than {KEY_BYTES_MIN} bytes"))
+            return Err(wrong(&place, &format_args!("is shorter than {KEY_BYTES_MIN} bytes"))
                 .fix("openssl rand -hex 32 makes a good one"));
         }
         Ok(key)
@@ -123,7 +133,7 @@ mod tests {
     fn keys(toml: &str, secret: Option<&str>) -> Result<Keys, String> {
         let section: ApiSection = toml::from_str(toml).unwrap();
         let secret = secret.map(SecretString::from);
-        section.keys(secret.as_ref(), Path::new("tidings.toml")).map_err(|failure| format!("{failure:?}"))
+        section.keys(secret.as_ref(), &Files::default()).map_err(|failure| format!("{failure:?}"))
     }
 
     #[test]

@@ -1,46 +1,64 @@
 //! `[auth]`: whose tokens are believed. One key, several for a rotation, an issuer's key set, or all of these.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tidings::auth::{AuthFuture, Authenticate, InvalidKey, Jwks, Jwt};
 
-use crate::failure::Failure;
+use super::files::Files;
+use super::secret::Secret;
+use crate::failure::{Failure, Failures};
 
-#[derive(Deserialize, Debug)]
+/// Whose tokens are believed: one key, several for a rotation, an issuer's key set, or all of these.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Auth {
-    /// The secret itself, of at least 32 bytes. `secret_file` keeps it out of this file.
-    secret: Option<SecretString>,
+    /// The secret that tokens are signed with, of at least 32 bytes. `secret_file` keeps it out of this file.
+    secret: Option<Secret>,
+    /// A file with the secret.
+    #[schemars(extend("examples" = ["tidings.secret"]))]
     secret_file: Option<PathBuf>,
-    /// A public key as PEM, with the `algorithm` of its tokens.
+    /// A file with a public key as PEM, with the `algorithm` of its tokens.
+    #[schemars(extend("examples" = ["issuer.pem"]))]
     public_key_file: Option<PathBuf>,
-    /// HS256 for a secret, if unset.
+    /// The `alg` of the tokens. HS256 for a secret, if unset. A public key is for its whole family: one for RS256 verifies
+    /// RS384 and RS512 too.
     algorithm: Option<Algorithm>,
-    /// Where an issuer publishes its keys: `https://issuer.example/.well-known/jwks.json`.
+    /// Where an issuer publishes its keys.
+    #[schemars(extend("examples" = ["https://issuer.example/.well-known/jwks.json"]))]
     jwks_url: Option<String>,
-    /// Keys that count as well: `[[auth.keys]]`.
+    /// Keys that count as well, for a rotation.
     #[serde(default)]
     keys: Vec<NamedKey>,
+    /// For whom tokens have to be: their `aud`.
     #[serde(default = "default_audience")]
     audience: String,
 }
 
-/// One `[[auth.keys]]`.
-#[derive(Deserialize, Debug)]
+/// One of several keys.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 struct NamedKey {
     /// The `kid` of its tokens. Without one, tokens of every `kid` are tried with it.
+    #[schemars(extend("examples" = ["2026-11"]))]
     id: Option<String>,
-    secret: Option<SecretString>,
+    /// The secret that tokens are signed with, of at least 32 bytes.
+    secret: Option<Secret>,
+    /// A file with the secret.
+    #[schemars(extend("examples" = ["tidings.secret"]))]
     secret_file: Option<PathBuf>,
+    /// A file with a public key as PEM, with the `algorithm` of its tokens.
+    #[schemars(extend("examples" = ["issuer.pem"]))]
     public_key_file: Option<PathBuf>,
+    /// The `alg` of its tokens. HS256 for a secret, if unset.
     algorithm: Option<Algorithm>,
 }
 
-/// The `alg` of a key's tokens. A public key is for its whole family: one for RS256 verifies RS384 and RS512 too.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Debug)]
+/// The `alg` of a key's tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Debug)]
 enum Algorithm {
     HS256,
     HS384,
@@ -58,6 +76,20 @@ enum Algorithm {
 
 fn default_audience() -> String {
     "tidings".to_owned()
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            secret_file: None,
+            public_key_file: None,
+            algorithm: None,
+            jwks_url: None,
+            keys: Vec::new(),
+            audience: default_audience(),
+        }
+    }
 }
 
 /// What verifies the tokens.
@@ -80,85 +112,89 @@ impl Authenticate for Verifier {
 
 impl Auth {
     /// The secret that signs the tokens, where there is one in `[auth]` itself.
-    pub(super) fn shared_secret(&self, configuration: &Path) -> Result<Option<SecretString>, Failure> {
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub(super) fn shared_secret(&self, files: &Files) -> Result<Option<SecretString>, Failure> {
         match (&self.secret, &self.secret_file) {
-            (Some(secret), None) => Ok(Some(secret.clone())),
-            (None, Some(file)) => {
-                let secret = self.single(configuration).read("secret_file", file)?;
-                Ok(Some(SecretString::from(without_line_break(secret.expose_secret()))))
-            }
+            (Some(secret), None) => Ok(Some(SecretString::clone(secret))),
+            (None, Some(file)) => files.read_secret("auth.secret_file", file).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// The key that stands in `[auth]` itself.
-    fn single<'a>(&'a self, configuration: &'a Path) -> KeySource<'a> {
-        KeySource {
-            configuration,
+    /// What verifies the tokens.
+    ///
+    /// # Errors
+    /// Each key that is none, or that there is none at all.
+    pub(super) fn verifier(&self, files: &Files) -> Result<Verifier, Failure> {
+        let mut failures = Failures::default();
+        let mut keys = Vec::new();
+        let single = KeySource {
+            files,
             place: "[auth]".to_owned(),
+            path: "auth".to_owned(),
             secret: self.secret.as_ref(),
             secret_file: self.secret_file.as_deref(),
             public_key_file: self.public_key_file.as_deref(),
             algorithm: self.algorithm,
-        }
-    }
-
-    /// What verifies the tokens. Files are relative to the configuration's directory.
-    pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [auth] {what}", configuration.display()))
         };
-        let mut keys = Vec::new();
-        let single = self.single(configuration);
         if single.is_there() {
-            keys.push(single.jwt()?);
+            keys.extend(failures.take(single.jwt()));
         }
         for (index, key) in self.keys.iter().enumerate() {
             let is_twice = key.id.is_some() && self.keys[..index].iter().any(|other| other.id == key.id);
             if is_twice {
-                return Err(wrong(&format_args!(
-                    "has two keys with the id {:?}",
-                    key.id.as_deref().unwrap_or_default()
-                ))
-                .fix("give each the kid that its tokens have in their header"));
+                let id = key.id.as_deref().unwrap_or_default();
+                failures.add(
+                    Failure::config(format_args!("[auth] has two keys with the id {id:?}"))
+                        .key(format_args!("auth.keys[{index}].id"))
+                        .fix("give each the kid that its tokens have in their header"),
+                );
             }
-            let jwt = key.source(configuration, index).jwt()?;
-            keys.push(match &key.id {
+            let jwt = failures.take(key.source(files, index).jwt());
+            keys.extend(jwt.map(|jwt| match &key.id {
                 Some(id) => jwt.key_id(id),
                 None => jwt,
-            });
+            }));
         }
-        match (&self.jwks_url, keys.into_iter().reduce(Jwt::or)) {
-            (None, Some(keys)) => Ok(Verifier::Keys(keys.audience(self.audience.as_str()))),
-            (Some(url), keys) => {
-                let set = Jwks::from_url(url).map_err(|error| {
-                    wrong(&format_args!("jwks_url: {error}")).fix(
-                        "name the address at which your issuer publishes its keys (jwks_uri in its metadata)",
-                    )
-                })?;
-                let set = set.audience(self.audience.as_str());
+        let set = self.jwks_url.as_ref().map(|url| {
+            Jwks::from_url(url).map_err(|error| {
+                Failure::config(format_args!("[auth] jwks_url: {error}")).key("auth.jwks_url").fix(
+                    "name the address at which your issuer publishes its keys (jwks_uri in its metadata)",
+                )
+            })
+        });
+        let set = set.and_then(|set| failures.take(set));
+        failures.none()?;
+        let audience = self.audience.as_str();
+        match (set, keys.into_iter().reduce(Jwt::or)) {
+            (None, Some(keys)) => Ok(Verifier::Keys(keys.audience(audience))),
+            (Some(set), keys) => {
+                let set = set.audience(audience);
                 Ok(Verifier::KeySet(match keys {
                     Some(keys) => set.or(keys),
                     None => set,
                 }))
             }
-            (None, None) => {
-                let fix = "openssl rand -hex 32 > tidings.secret, and secret_file = \"tidings.secret\"";
-                Err(wrong(&"has no key: neither secret, secret_file nor public_key_file, no [[auth.keys]] and no jwks_url")
-                    .fix(fix))
-            }
+            (None, None) => Err(Failure::config(
+                "[auth] has no key: neither secret, secret_file nor public_key_file, no [[auth.keys]] and no jwks_url",
+            )
+            .key("auth")
+            .fix("openssl rand -hex 32 > tidings.secret, and secret_file = \"tidings.secret\"")),
         }
     }
 }
 
 impl NamedKey {
-    fn source<'a>(&'a self, configuration: &'a Path, index: usize) -> KeySource<'a> {
+    fn source<'a>(&'a self, files: &'a Files, index: usize) -> KeySource<'a> {
         KeySource {
-            configuration,
+            files,
             place: match &self.id {
                 Some(id) => format!("[[auth.keys]] {id:?}"),
                 None => format!("[[auth.keys]] number {}", index + 1),
             },
+            path: format!("auth.keys[{index}]"),
             secret: self.secret.as_ref(),
             secret_file: self.secret_file.as_deref(),
             public_key_file: self.public_key_file.as_deref(),
@@ -167,17 +203,14 @@ impl NamedKey {
     }
 }
 
-/// Editors and `openssl rand` end a file with a line break that no backend has in its copy.
-fn without_line_break(secret: &str) -> &str {
-    secret.trim_end_matches(['\r', '\n'])
-}
-
 /// One key as a file has it.
 struct KeySource<'a> {
-    configuration: &'a Path,
-    /// Where it stands, for who has to mend it.
+    files: &'a Files,
+    /// What it is called, for who has to mend it.
     place: String,
-    secret: Option<&'a SecretString>,
+    /// Where it stands: `auth`, `auth.keys[0]`.
+    path: String,
+    secret: Option<&'a Secret>,
     secret_file: Option<&'a Path>,
     public_key_file: Option<&'a Path>,
     algorithm: Option<Algorithm>,
@@ -190,55 +223,63 @@ impl KeySource<'_> {
         sources.contains(&true) || self.algorithm.is_some()
     }
 
-    fn wrong(&self, what: impl std::fmt::Display) -> Failure {
-        Failure::config(format_args!("{}: {} {what}", self.configuration.display(), self.place))
+    /// A failure of the key `name` of it; of the whole, if that is empty.
+    fn wrong(&self, name: &str, what: impl Display) -> Failure {
+        Failure::config(format_args!("{} {what}", self.place)).key(self.path_of(name))
     }
 
-    fn read(&self, key: &str, file: &Path) -> Result<SecretString, Failure> {
-        let file = self.configuration.parent().unwrap_or(Path::new("")).join(file);
-        std::fs::read_to_string(&file).map(SecretString::from).map_err(|error| {
-            self.wrong(format_args!("{key} {}: {error}", file.display()))
-                .fix("name a file that this user can read; the path is relative to the configuration")
-        })
+    fn path_of(&self, name: &str) -> String {
+        if name.is_empty() { self.path.clone() } else { format!("{}.{name}", self.path) }
     }
 
     fn jwt(&self) -> Result<Jwt, Failure> {
-        let jwt = match (self.secret, self.secret_file, self.public_key_file) {
-            (Some(secret), None, None) => self.shared(secret.expose_secret())?,
+        let (name, jwt) = match (self.secret, self.secret_file, self.public_key_file) {
+            (Some(secret), None, None) => ("secret", self.shared(secret)?),
             (None, Some(file), None) => {
-                let secret = self.read("secret_file", file)?;
-                self.shared(without_line_break(secret.expose_secret()))?
+                let secret = self.files.read_secret(&self.path_of("secret_file"), file)?;
+                ("secret_file", self.shared(&secret)?)
             }
             (None, None, Some(file)) => {
                 let algorithm = self.algorithm.ok_or_else(|| {
-                    self.wrong("has a public_key_file and no algorithm").fix(
+                    self.wrong("public_key_file", "has a public_key_file and no algorithm").fix(
                         "algorithm = \"ES256\", or RS256, PS256, ES384, EdDSA: as your tokens' header says",
                     )
                 })?;
-                let pem = self.read("public_key_file", file)?;
-                algorithm.public(pem.expose_secret().as_bytes()).ok_or_else(|| {
-                    self.wrong(format_args!("has a public_key_file, and {algorithm:?} signs with a secret"))
+                let pem = self.files.read(&self.path_of("public_key_file"), file)?;
+                let public = algorithm.public(&pem).ok_or_else(|| {
+                    let what = format!("has a public_key_file, and {algorithm:?} signs with a secret");
+                    self.wrong("algorithm", what)
                         .fix("name the key with secret_file, or the algorithm that the public key is for")
-                })?
+                })?;
+                ("public_key_file", public)
             }
             (None, None, None) => {
                 return Err(self
-                    .wrong("has neither secret nor secret_file nor public_key_file")
+                    .wrong("", "has neither secret nor secret_file nor public_key_file")
                     .fix("name the key: secret_file = \"tidings.secret\""));
             }
-            _ => {
+            (secret, _, _) => {
+                // The one that stands where it might be seen is the one to go.
+                let name = if secret.is_some() { "secret" } else { "public_key_file" };
                 return Err(self
-                    .wrong("has more than one of secret, secret_file and public_key_file")
+                    .wrong(name, "has more than one of secret, secret_file and public_key_file")
                     .fix("keep one here, and give each other key a [[auth.keys]] of its own"));
             }
         };
-        jwt.map_err(|error| self.wrong(error))
+        jwt.map_err(|error| {
+            let failure = self.wrong(name, error);
+            if name == "public_key_file" {
+                failure.fix("name a file with a public key as PEM, of the kind that algorithm says")
+            } else {
+                failure.fix("openssl rand -hex 32 makes a secret that is long enough")
+            }
+        })
     }
 
-    fn shared(&self, secret: &str) -> Result<Result<Jwt, InvalidKey>, Failure> {
+    fn shared(&self, secret: &SecretString) -> Result<Result<Jwt, InvalidKey>, Failure> {
         let algorithm = self.algorithm.unwrap_or(Algorithm::HS256);
-        algorithm.shared(secret.as_bytes()).ok_or_else(|| {
-            self.wrong(format_args!("has a secret, and {algorithm:?} signs with a private key"))
+        algorithm.shared(secret.expose_secret().as_bytes()).ok_or_else(|| {
+            self.wrong("algorithm", format_args!("has a secret, and {algorithm:?} signs with a private key"))
                 .fix("name its public half with public_key_file, or remove algorithm: then it is HS256")
         })
     }
@@ -276,7 +317,7 @@ mod tests {
     const OLD_SECRET: &str = "fedcba9876543210fedcba9876543210";
 
     fn verifier(toml: &str, configuration: &Path) -> Result<Verifier, Failure> {
-        toml::from_str::<Auth>(toml).unwrap().verifier(configuration)
+        toml::from_str::<Auth>(toml).unwrap().verifier(&Files::of(Some(configuration), None))
     }
 
     fn jwt(toml: &str, configuration: &Path) -> Jwt {

@@ -1,79 +1,93 @@
 //! `[[events]]`: what the data of each event has to look like, by a JSON Schema in a file of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use tidings::{HubBuilder, InvalidSchema};
+use tidings::HubBuilder;
 
+use super::files::Files;
 use crate::failure::Failure;
 
-/// One `[[events]]`.
-#[derive(Deserialize, Debug)]
+/// What the data of an event has to look like.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
+    /// The event, as clients publish it.
+    #[schemars(extend("examples" = ["message.send"]))]
     pub(super) name: String,
-    /// A JSON Schema, relative to the configuration's directory.
-    schema_file: Option<PathBuf>,
-    /// Comes as a binary frame, to which no schema can apply.
+    /// A file with the JSON Schema of its data.
+    #[schemars(extend("examples" = ["message.json"]))]
+    pub(super) schema_file: Option<PathBuf>,
+    /// Whether it comes as a binary frame, to which no schema can apply.
     #[serde(default)]
     binary: bool,
 }
 
-impl Event {
-    /// Tells the hub.
-    pub(super) fn declare(&self, hub: HubBuilder, configuration: &Path) -> Result<HubBuilder, Failure> {
-        match (self.path(configuration), self.binary) {
-            (Some(path), false) => Ok(hub.schema(&self.name, &read(&path)?)),
-            (None, true) => Ok(hub.binary_event(&self.name)),
-            (None, false) => Err(self
-                .wrong(configuration, "has neither a schema_file nor binary = true")
-                .fix("schema_file = \"message.json\", whose whole text may be {} for any data")),
-            (Some(_), true) => Err(self
-                .wrong(configuration, "is binary and has a schema_file")
-                .fix("keep one of them: a schema is for JSON")),
+/// What the hub is told of an event.
+#[derive(Debug)]
+pub(super) enum Declaration {
+    Schema(Value),
+    Binary,
+}
+
+impl Declaration {
+    pub(super) fn declare(self, hub: HubBuilder, event: &str) -> HubBuilder {
+        match self {
+            Self::Schema(schema) => hub.schema(event, &schema),
+            Self::Binary => hub.binary_event(event),
         }
-    }
-
-    /// The failure of a schema that the hub can't use, with the file and the place in it.
-    pub(super) fn unusable(&self, fault: &InvalidSchema, configuration: &Path) -> Failure {
-        let path = self.path(configuration).unwrap_or_default();
-        Failure::config(format_args!("{}: {fault}", path.display()))
-    }
-
-    fn path(&self, configuration: &Path) -> Option<PathBuf> {
-        let directory = configuration.parent().unwrap_or(Path::new(""));
-        self.schema_file.as_ref().map(|file| directory.join(file))
-    }
-
-    fn wrong(&self, configuration: &Path, what: &str) -> Failure {
-        Failure::config(format_args!("{}: [[events]] {:?} {what}", configuration.display(), self.name))
     }
 }
 
-/// A schema's file as JSON.
-fn read(path: &Path) -> Result<Value, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::config(format_args!("[[events]] schema_file {}: {error}", path.display()))
-            .fix("name a file that this user can read; the path is relative to the configuration")
-    })?;
-    serde_json::from_str(&text).map_err(|error| {
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        let said = error.to_string();
-        let what = said.strip_suffix(&place).unwrap_or(&said);
-        Failure::config(format_args!("{}:{}:{}: {what}", path.display(), error.line(), error.column()))
-            .fix("a schema_file holds one JSON Schema")
-    })
+impl Event {
+    /// What the event is, which is the one at `index`.
+    ///
+    /// # Errors
+    /// When it has not exactly one of a schema and `binary`, or its schema is not to be read.
+    pub(super) fn declaration(&self, index: usize, files: &Files) -> Result<Declaration, Failure> {
+        let wrong = |key: &str, what: &str| {
+            Failure::config(format_args!("[[events]] {:?} {what}", self.name))
+                .key(format_args!("events[{index}]{key}"))
+        };
+        match (&self.schema_file, self.binary) {
+            (Some(file), false) => {
+                let key = format!("events[{index}].schema_file");
+                let text = files.read_text(&key, file)?;
+                let schema = serde_json::from_str(&text).map_err(|error| {
+                    let place = format!(" at line {} column {}", error.line(), error.column());
+                    let (said, path) = (error.to_string(), files.path(file));
+                    let what = said.strip_suffix(&place).unwrap_or(&said);
+                    Failure::config(format_args!(
+                        "{}:{}:{}: {what}",
+                        path.display(),
+                        error.line(),
+                        error.column()
+                    ))
+                    .key(key)
+                    .fix("a schema_file holds one JSON Schema")
+                })?;
+                Ok(Declaration::Schema(schema))
+            }
+            (None, true) => Ok(Declaration::Binary),
+            (None, false) => Err(wrong("", "has neither a schema_file nor binary = true")
+                .fix("schema_file = \"message.json\", whose whole text may be {} for any data")),
+            (Some(_), true) => Err(wrong(".binary", "is binary and has a schema_file")
+                .fix("keep one of them: a schema is for JSON")),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings::Hub;
+    use std::path::Path;
 
-    fn declared(toml: &str, configuration: &Path) -> Result<HubBuilder, String> {
+    fn declared(toml: &str, configuration: &Path) -> Result<Declaration, String> {
         let event: Event = toml::from_str(toml).unwrap();
-        event.declare(Hub::builder(), configuration).map_err(|failure| format!("{failure:?}"))
+        let files = Files::of(Some(configuration), None);
+        event.declaration(7, &files).map_err(|failure| failure.texts().concat())
     }
 
     #[test]
@@ -86,7 +100,7 @@ mod tests {
             assert!(declared(good, &configuration).is_ok(), "{good}");
         }
         for (wrong, said) in [
-            ("name = 'a'", "neither a schema_file"),
+            ("name = 'a'", "key: events[7]\n"),
             ("name = 'a'\nschema_file = 'good.json'\nbinary = true", "keep one"),
             ("name = 'a'\nschema_file = 'none.json'", "none.json: No such file"),
             ("name = 'a'\nschema_file = 'bad.json'", "bad.json:2:11: expected value"),

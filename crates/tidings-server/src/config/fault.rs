@@ -2,27 +2,59 @@
 //!
 //! Of the file's own text it shows keys alone: a line may hold a secret.
 
-use std::path::Path;
+use serde_json::Value;
 
-use crate::failure::Failure;
+use super::schema;
+use crate::failure::{Failure, Place};
 
-/// The failure of a file that TOML or the schema refuses.
-pub(super) fn failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let (line, column) = error.span().map_or((1, 1), |span| line_and_column(text, span.start));
-    let message = error.message();
-    let place = format!("{}:{line}:{column}", path.display());
-    let Some((kind, key, known)) = unknown_name(message) else {
-        return Failure::config(format_args!("{place}: {message}"));
-    };
-    let failure = Failure::config(format_args!("{place}: unknown {kind} `{key}`"));
-    match nearest(key, &known) {
-        Some(meant) => failure.fix(format_args!("did you mean `{meant}`?")),
-        None => failure.fix(format_args!("known here: {}", known.join(", "))),
+/// The failure of what does not fit the configuration: what serde says of the value at `path`, the whole if there is none.
+pub(super) fn failure(message: &str, path: Option<&str>, place: Option<Place>, schema: &Value) -> Failure {
+    let failure = told(message, path, schema);
+    let failure = path.into_iter().fold(failure, Failure::key);
+    place.into_iter().fold(failure, Failure::place)
+}
+
+fn told(message: &str, path: Option<&str>, schema: &Value) -> Failure {
+    if let Some((kind, name, known)) = unknown_name(message) {
+        let failure = Failure::config(format_args!("unknown {kind} `{name}`"));
+        return match nearest(name, known.iter().copied()) {
+            Some(meant) => failure.fix(format_args!("did you mean `{meant}`?")),
+            None => failure.fix(format_args!("known here: {}", known.join(", "))),
+        };
+    }
+    let failure = Failure::config(message);
+    if let Some(name) = missing(message) {
+        let path = path.map_or_else(|| name.to_owned(), |path| format!("{path}.{name}"));
+        return match schema::at(schema, &path) {
+            Some(schema) => failure.fix(format_args!("add {name} = {}", schema::example(schema))),
+            None => failure.fix(format_args!("add {name}")),
+        };
+    }
+    match path.and_then(|path| Some((path, schema::at(schema, path)?))) {
+        Some((path, schema)) => {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            failure.fix(format_args!("as in {name} = {}", schema::example(schema)))
+        }
+        None => failure.fix("tidings config schema says what may stand here"),
     }
 }
 
+/// The failure of what is no TOML.
+pub(super) fn syntax(message: &str, place: Option<Place>) -> Failure {
+    let failure = Failure::config(message).fix(match message {
+        "duplicate key" => "keep one of the two: each key stands once in its section",
+        _ => "write it as TOML: name = value, texts in quotes, lists in brackets",
+    });
+    place.into_iter().fold(failure, Failure::place)
+}
+
+/// The field that serde misses.
+pub(super) fn missing(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.strip_suffix('`')
+}
+
 /// Both count from 1; columns count characters, as editors do.
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -41,20 +73,27 @@ fn unknown_name(message: &str) -> Option<(&'static str, &str, Vec<&str>)> {
 }
 
 /// The name that is like enough to have been meant: a third of its letters may be wrong.
-fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |name: &str| strsim::damerau_levenshtein(key, name);
-    let nearest = known.iter().copied().min_by_key(|name| distance(name))?;
-    (distance(nearest) <= key.chars().count().max(3) / 3).then_some(nearest)
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distances = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= name.chars().count().max(3) / 3).then_some(nearest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::document::Document;
+    use crate::config::{Config, schema};
+    use crate::failure::Failures;
+    use std::path::Path;
 
     fn told(text: &str) -> String {
-        let error = toml::from_str::<Config>(text).unwrap_err();
-        format!("{:?}", failure(Path::new("tidings.toml"), text, &error))
+        let mut failures = Failures::default();
+        match Document::new(Some((Path::new("tidings.toml"), text)), &[]) {
+            Ok(document) => drop(document.read::<Config>(&schema::schema(), &mut failures)),
+            Err(failure) => failures.add(failure),
+        }
+        failures.into_failure().unwrap().texts().concat()
     }
 
     #[test]
@@ -89,17 +128,41 @@ mod tests {
     }
 
     #[test]
+    fn one_fault_does_not_hide_the_next() {
+        let told = told(
+            "lisen = 'x'\nshards = 0\n[limits]\nheartbeat_seconds = '10s'\n[[rooms]]\n[[rooms]]\npattern = 1\n\
+             [[rooms]]\npattern = 'a'\njoin = 'anione'\npublish = { claim = '/a', equal = 1 }\n[admin]\nlisten = 7",
+        );
+        for expected in [
+            "tidings.toml:1:1: unknown key `lisen`\n  key: lisen\n  fix: did you mean `listen`?",
+            "tidings.toml:2:10: invalid value: integer `0`",
+            "tidings.toml:4:21: invalid type: string \"10s\", expected u64\n  key: limits.heartbeat_seconds\n  \
+             fix: as in heartbeat_seconds = 30",
+            "tidings.toml:5:1: missing field `pattern`\n  key: rooms[0]\n  fix: add pattern = \"chat:*\"",
+            "tidings.toml:7:11: invalid type: integer `1`, expected a string\n  key: rooms[1].pattern",
+            "tidings.toml:10:8: unknown value `anione`\n  key: rooms[2].join",
+            "unknown key `equal`\n  key: rooms[2].publish.equal\n  fix: did you mean `equals`?",
+            "tidings.toml:13:10: invalid type: integer `7`",
+        ] {
+            assert!(told.contains(expected), "no {expected:?} in {told}");
+        }
+        assert_eq!(told.matches("error: ").count(), 8, "{told}");
+    }
+
+    #[test]
     fn a_key_like_no_other_is_told_what_there_is() {
         let told = told("[auth]\n[[rooms]]\npattern = 'a'\ncolour = 'red'");
         assert!(told.contains("known here: pattern, join, publish"), "{told}");
     }
 
     #[test]
-    fn other_faults_have_a_place_and_show_no_line() {
+    fn what_is_no_toml_has_a_place_and_shows_no_line() {
         let told = told("[auth]\nsecret = \"never-to-be-shown\nx");
-        assert!(told.contains("tidings.toml:3:2:"), "{told}");
+        assert!(told.contains("tidings.toml:2:"), "{told}");
         assert!(!told.contains("never-to-be-shown"), "{told}");
         assert!(self::told("listen = 'here'\n[auth]").contains("tidings.toml:1:10"));
+        let twice = self::told("[auth]\nsecret = 'a'\nsecret = 'b'");
+        assert!(twice.contains("tidings.toml:3:1: duplicate key") && twice.contains("keep one"), "{twice}");
     }
 
     #[test]

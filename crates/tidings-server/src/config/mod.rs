@@ -1,41 +1,64 @@
-//! The configuration file: what may be in it, and what the library makes of it. Faults are told with file, line and
-//! column; secrets are held in a type that does not print.
+//! The configuration: what may be in it, and what the library makes of it. Its comments are what its schema and
+//! docs/configuration.md say of each key; faults are told with their place; secrets are held in a type that does not print.
 
 mod access;
 mod api;
 mod auth;
 mod broker;
+mod document;
+mod environment;
 mod events;
 mod fault;
+mod files;
 mod limits;
+mod load;
+mod log;
+mod refusal;
+pub(crate) mod schema;
+mod secret;
+mod shown;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
+use tidings::{Hub, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::api::Keys;
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
+use crate::logs;
 use crate::user_rooms::RoomsOfUsers;
 
 use access::Who;
-use auth::Verifier;
+use files::Files;
 
-/// A whole file.
-#[derive(Deserialize, Debug)]
+pub(crate) use document::Setting;
+pub(crate) use load::Sources;
+pub(crate) use log::{Log, LogFormat};
+pub(crate) use shown::{effective, origins, toml};
+
+/// What `tidings serve` is told by a file, the environment and its options.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Tidings")]
 pub(crate) struct Config {
-    /// Where to listen. 127.0.0.1:7777, so that nothing is reachable from elsewhere unasked.
+    /// Where to listen: an address and a port. Loopback unless it is set, so that nothing is reachable from elsewhere unasked.
     #[serde(default = "default_listen")]
     pub(crate) listen: SocketAddr,
-    /// Origins of pages on other hosts, like `https://app.example`.
+    /// Origins of pages on other hosts that may connect, as `https://app.example`. Pages of the server's own host need no leave.
     #[serde(default)]
+    #[schemars(extend("examples" = [["https://app.example"]]))]
     pub(crate) allowed_origins: Vec<String>,
-    /// How many shards, each a thread of its own. As many as there are cores, if unset.
+    /// Threads that serve sockets, each its share of the connections. As many as there are cores, if unset.
+    #[schemars(extend("examples" = [4]))]
     pub(crate) shards: Option<NonZeroUsize>,
+    /// How long clients have to move to another node at the end.
+    #[serde(default = "default_drain_window_seconds")]
+    drain_window_seconds: u64,
+    /// Whose tokens are believed: one key, several for a rotation, an issuer's key set, or all of these.
+    #[serde(default)]
     auth: auth::Auth,
     /// The rules of rooms; the first that fits a room is its rule. A room that none fits does not exist.
     #[serde(default)]
@@ -45,27 +68,29 @@ pub(crate) struct Config {
     events: Vec<events::Event>,
     #[serde(default)]
     limits: limits::LimitsSection,
-    /// What nodes share rooms through; without it a node is alone.
+    /// What nodes share their rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
     #[serde(default)]
     pub(crate) api: api::ApiSection,
     #[serde(default)]
     user_rooms: UserRooms,
-    /// The listener for operators; there is none without it.
+    /// Metrics and health on a listener of their own; there is none without it.
     pub(crate) admin: Option<Admin>,
-    /// Where the file is: paths in it are relative to its directory.
+    #[serde(default)]
+    pub(crate) log: Log,
+    /// Where the files are that it names.
     #[serde(skip)]
-    path: PathBuf,
+    files: Files,
 }
 
-/// `[user_rooms]`: a room of each user's own, in which all his connections are.
-#[derive(Deserialize, Debug)]
+/// A room of each user's own, in which all his connections are, and which only the application publishes to.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields, default)]
 struct UserRooms {
-    /// Whether there are such rooms. No.
+    /// Whether there are such rooms.
     enabled: bool,
-    /// What their names begin with, before the user's id. `user:`.
+    /// What their names begin with, before the user's id.
     prefix: String,
 }
 
@@ -75,38 +100,60 @@ impl Default for UserRooms {
     }
 }
 
-/// `[admin]`: metrics and health on a listener of their own.
-#[derive(Deserialize, Debug)]
+/// Metrics and health on a listener of their own.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Admin {
     /// Where to listen. It asks nobody who he is, so it should not be where the public comes.
+    #[schemars(extend("examples" = ["127.0.0.1:7778"]))]
     pub(crate) listen: SocketAddr,
 }
 
-/// One `[[rooms]]`.
-#[derive(Deserialize, Debug)]
+/// A rule: what holds in the rooms that it fits.
+#[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Room {
+    /// The rooms: a name, or the beginning of names and `*`.
+    #[schemars(extend("examples" = ["chat:*"]))]
     pattern: String,
+    /// Who may join. `members`, if unset: whom the token's `rooms` name, or the memberships.
     join: Option<Who>,
+    /// Who may publish. `nobody`, if unset.
     publish: Option<Who>,
+    /// What members are told of each other: who comes and goes (`true`, if unset), how many they are (`"counts"`), nothing (`false`).
     presence: Option<Told>,
+    /// Events that are not stored: names, or the beginning of names and `*`.
     #[serde(default)]
+    #[schemars(extend("examples" = [["typing.*"]]))]
     ephemeral: Vec<String>,
+    /// Whether events may be published that no `[[events]]` names.
     #[serde(default)]
     any_event: bool,
+    /// Events that are kept, at most `limits.history_events_max`, which it is if unset.
+    #[schemars(extend("examples" = [1000]))]
     history_events: Option<usize>,
+    /// How long an event is kept, at most `limits.history_age_max_seconds`, which it is if unset.
+    #[schemars(extend("examples" = [600]))]
     history_seconds: Option<u64>,
+    /// Bytes of the events that are kept, at most `limits.history_bytes_max`, which it is if unset.
+    #[schemars(extend("examples" = [1_048_576]))]
     history_bytes: Option<usize>,
+    /// Events that one who comes back is sent at most; with more he gets a reset. All that are kept, if unset.
+    #[schemars(extend("examples" = [500]))]
     replay_events: Option<usize>,
+    /// What becomes of a member that reads too slowly. He is disconnected, if unset.
     overflow: Option<Slow>,
+    /// By what, beside an event's name, the newest of something is known, for `conflate` and `retain`: a JSON pointer into
+    /// the data. The name alone, if unset.
+    #[schemars(extend("examples" = ["/host"]))]
     key: Option<String>,
+    /// Whether one who joins gets the newest event of each key at once.
     #[serde(default)]
     retain: bool,
 }
 
 /// What becomes of a member that reads too slowly.
-#[derive(Clone, Copy, Deserialize, Debug)]
+#[derive(Clone, Copy, Deserialize, JsonSchema, Debug)]
 #[serde(rename_all = "snake_case")]
 enum Slow {
     Disconnect,
@@ -115,14 +162,14 @@ enum Slow {
 }
 
 /// What members are told of each other: `true`, `false`, or `"counts"`.
-#[derive(Clone, Copy, Deserialize, Debug)]
+#[derive(Clone, Copy, Deserialize, JsonSchema, Debug)]
 #[serde(untagged, expecting = "expected true, false or \"counts\"")]
 enum Told {
     Switch(bool),
     Word(ToldWord),
 }
 
-#[derive(Clone, Copy, Deserialize, Debug)]
+#[derive(Clone, Copy, Deserialize, JsonSchema, Debug)]
 #[serde(rename_all = "lowercase")]
 enum ToldWord {
     Counts,
@@ -132,89 +179,101 @@ fn default_listen() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 7777).into()
 }
 
+fn default_drain_window_seconds() -> u64 {
+    30
+}
+
+/// What a configuration comes to.
+pub(crate) struct Parts {
+    /// Without a broker.
+    pub(crate) hub: HubBuilder,
+    pub(crate) limits: Limits,
+    /// What the nodes share, if they share anything.
+    pub(crate) redis: Option<Redis>,
+    /// Those of the API.
+    pub(crate) keys: Keys,
+    /// If users have rooms of their own.
+    pub(crate) rooms_of_users: Option<RoomsOfUsers>,
+}
+
 impl Config {
-    /// Reads a file.
+    /// All that a server is made of: keys, schemas and certificates read, rules and limits checked, nothing started.
     ///
     /// # Errors
-    /// A configuration's failure that names the place and, for a key that does not exist, the one that was meant.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::config(format_args!("{}: {error}", path.display()))
-                .fix("name the file with --config, or run tidings dev, which needs none")
-        })?;
-        let config: Self = toml::from_str(&text).map_err(|error| fault::failure(path, &text, &error))?;
-        Ok(Self { path: path.to_owned(), ..config })
-    }
-
-    /// Who verifies the tokens.
-    ///
-    /// # Errors
-    /// When there is no key, or one can't be read or is none.
-    pub(crate) fn verifier(&self) -> Result<Verifier, Failure> {
-        self.auth.verifier(&self.path)
-    }
-
-    /// The keys of the API.
-    ///
-    /// # Errors
-    /// When one is none.
-    pub(crate) fn api_keys(&self) -> Result<Keys, Failure> {
-        let secret = self.auth.shared_secret(&self.path)?;
-        self.api.keys(secret.as_ref(), &self.path)
+    /// All that is wrong with it.
+    pub(crate) fn parts(&self, of_machine: Limits) -> Result<Parts, Failure> {
+        let mut failures = Failures::default();
+        let limits = self.limits(of_machine);
+        let verifier = failures.take(self.auth.verifier(&self.files));
+        let has_verifier = verifier.is_some();
+        let mut hub = Hub::builder().limits(limits.clone());
+        hub = verifier.into_iter().fold(hub, |hub, verifier| hub.authenticate(verifier));
+        hub = self.shards.into_iter().fold(hub, |hub, shards| hub.shards(shards.get()));
+        hub = self.allowed_origins.iter().fold(hub, |hub, origin| hub.allow_origin(origin));
+        let rooms_of_users = failures.take(self.rooms_of_users()).flatten();
+        if let Some(rooms) = &rooms_of_users {
+            // Before the others, so that no wider pattern lets anybody else in.
+            hub = hub.rule(rooms.rule()).memberships(rooms.clone().memberships(None));
+        }
+        hub = self.rooms.iter().map(Room::rules).fold(hub, HubBuilder::rule);
+        for (index, event) in self.events.iter().enumerate() {
+            if let Some(declaration) = failures.take(event.declaration(index, &self.files)) {
+                hub = declaration.declare(hub, &event.name);
+            }
+        }
+        // Where `[auth]` is wrong, what comes of its secret would only be told the same.
+        let secret = has_verifier.then(|| failures.take(self.auth.shared_secret(&self.files)).flatten());
+        let keys = secret.and_then(|secret| failures.take(self.api.keys(secret.as_ref(), &self.files)));
+        let redis = failures.take(self.broker.redis(&self.files)).flatten();
+        if let Some(fault) = logs::fault_of(&self.log.level) {
+            failures.add(
+                Failure::config(fault)
+                    .key("log.level")
+                    .fix("error, warn, info, debug or trace; or parts, as tidings=debug,warn"),
+            );
+        }
+        let hub = match hub.check() {
+            Ok(hub) => Some(hub),
+            Err(refusals) => {
+                for refusal in &refusals {
+                    // Who could not be asked for is told already.
+                    if has_verifier || !matches!(refusal, tidings::BuildError::NoAuthentication) {
+                        failures.add(self.refused(refusal, &limits));
+                    }
+                }
+                None
+            }
+        };
+        match (failures.into_failure(), hub, keys) {
+            (None, Some(hub), Some(keys)) => Ok(Parts { hub, limits, redis, keys, rooms_of_users }),
+            (Some(failure), ..) => Err(failure),
+            (None, ..) => Err(Failure::config("the hub can't be built")),
+        }
     }
 
     /// The rooms of users, where they are on.
-    ///
-    /// # Errors
-    /// When no room can be called so.
-    pub(crate) fn rooms_of_users(&self) -> Result<Option<RoomsOfUsers>, Failure> {
+    fn rooms_of_users(&self) -> Result<Option<RoomsOfUsers>, Failure> {
         if !self.user_rooms.enabled {
             return Ok(None);
         }
         let prefix = &self.user_rooms.prefix;
         RoomsOfUsers::named(prefix).map(Some).ok_or_else(|| {
-            let path = self.path.display();
-            Failure::config(format_args!("{path}: [user_rooms] no room's name begins with {prefix:?}"))
+            Failure::config(format_args!("[user_rooms] no room's name begins with {prefix:?}"))
+                .key("user_rooms.prefix")
                 .fix("prefix = \"user:\", or other letters, digits and _ . : -")
         })
     }
 
-    /// The rooms' rules, in their order.
-    pub(crate) fn rules(&self) -> impl Iterator<Item = RoomRules> + '_ {
-        self.rooms.iter().map(Room::rules)
-    }
-
-    /// Tells the hub of the events.
-    ///
-    /// # Errors
-    /// When one has not exactly one of a schema and `binary`, or its schema is not to be read.
-    pub(crate) fn declare_events(&self, hub: HubBuilder) -> Result<HubBuilder, Failure> {
-        self.events.iter().try_fold(hub, |hub, event| event.declare(hub, &self.path))
-    }
-
-    /// The Redis of the file, or of the command line; none if neither names one.
-    ///
-    /// # Errors
-    /// When it can't be addressed as it says, or a certificate's file is none.
-    pub(crate) fn redis(&self, url: Option<&str>) -> Result<Option<Redis>, Failure> {
-        self.broker.redis(url, &self.path)
-    }
-
-    /// Why the hub was not built: a schema's fault names its file.
-    pub(crate) fn failure(&self, error: &BuildError) -> Failure {
-        if let BuildError::Schema(name, fault) = error
-            && let Some(event) = self.events.iter().find(|event| event.name == *name)
-        {
-            return event.unusable(fault, &self.path);
-        }
-        Failure::config(format_args!("{}: {error}", self.path.display()))
-    }
-
-    /// The limits of this machine, unless the file says otherwise.
+    /// The limits of this machine, unless the configuration says otherwise.
     pub(crate) fn limits(&self, of_machine: Limits) -> Limits {
         let mut limits = of_machine;
         self.limits.apply(&mut limits);
         limits
+    }
+
+    /// How long clients have to move to another node at the end.
+    pub(crate) fn drain_window(&self) -> Duration {
+        Duration::from_secs(self.drain_window_seconds)
     }
 }
 
@@ -298,6 +357,7 @@ mod tests {
             listen = "0.0.0.0:8080"
             allowed_origins = ["https://app.example"]
             shards = 3
+            drain_window_seconds = 7
             [auth]
             secret = "0123456789abcdef0123456789abcdef"
             audience = "app"
@@ -335,15 +395,20 @@ mod tests {
             lineage = "none"
             [admin]
             listen = "127.0.0.1:7778"
+            [log]
+            format = "human"
+            level = "tidings=debug,warn"
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
-        assert_eq!(config.rules().count(), 2);
+        assert_eq!(config.rooms.len(), 2);
         assert_eq!(config.shards.map(NonZeroUsize::get), Some(3));
         assert_eq!(config.admin.as_ref().map(|admin| admin.listen.port()), Some(7778));
+        assert_eq!(config.drain_window(), Duration::from_secs(7));
+        assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Human, "tidings=debug,warn"));
         let mut of_machine = Limits::default();
         of_machine.connections_per_node_max = 77;
-        let limits = config.limits(of_machine);
+        let Parts { limits, redis, .. } = config.parts(of_machine).unwrap();
         assert_eq!(limits.connections_per_user_policy, ConnectionLimitPolicy::CloseOldest);
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));
@@ -354,9 +419,7 @@ mod tests {
         );
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
-        assert!(config.declare_events(tidings::Hub::builder()).is_ok());
-        assert!(config.verifier().is_ok());
-        assert!(config.redis(None).unwrap().is_some());
+        assert!(redis.is_some());
         let printed = format!("{config:?}");
         assert!(
             !printed.contains("0123456789abcdef") && !printed.contains("a-password"),
@@ -368,7 +431,8 @@ mod tests {
     fn a_brokers_certificates_are_read_from_their_files() {
         let fault = |section: &str| {
             let section: Result<broker::BrokerSection, _> = toml::from_str(section);
-            format!("{:?}", section.unwrap().redis(None, Path::new("nowhere/tidings.toml")).unwrap_err())
+            let files = Files::of(Some(std::path::Path::new("nowhere/tidings.toml")), None);
+            section.unwrap().redis(&files).unwrap_err().texts().concat()
         };
         let missing = fault("url = \"rediss+cluster://a,b\"\nca_file = \"ca.pem\"");
         assert!(missing.contains("broker.ca_file nowhere/ca.pem"), "{missing}");

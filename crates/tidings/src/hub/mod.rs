@@ -149,6 +149,17 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+impl From<RuleFault> for BuildError {
+    fn from(fault: RuleFault) -> Self {
+        match fault {
+            RuleFault::Room(pattern, fault) => Self::Pattern(pattern, fault),
+            RuleFault::Ephemeral(pattern) => Self::Ephemeral(pattern),
+            RuleFault::Key(pointer) => Self::Key(pointer),
+            RuleFault::Claim(pointer) => Self::Claim(pointer),
+        }
+    }
+}
+
 /// Makes a [`Hub`].
 pub struct HubBuilder {
     authenticate: Option<Arc<dyn Authenticate>>,
@@ -357,25 +368,33 @@ impl HubBuilder {
         self
     }
 
+    /// Whether it could be built, with nothing started: for whoever wants to know all that is wrong, and not the first.
+    ///
+    /// # Errors
+    /// Everything that [`HubBuilder::build`] would refuse.
+    pub fn check(mut self) -> Result<Self, Vec<BuildError>> {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.extend(self.router.contradiction().map(|event| BuildError::BinaryAndJson(event.to_string())));
+        faults.extend(contradictions(&self.limits).map(BuildError::Limits));
+        if self.authenticate.is_none() {
+            faults.push(BuildError::NoAuthentication);
+        }
+        faults.extend(self.rules.iter().filter_map(|rule| rule.check().err()).map(BuildError::from));
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
     /// Starts the hub. Its handlers run on the tokio runtime that this is called on.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub fn build(self) -> Result<Hub, BuildError> {
-        if let Some(fault) = self.faults.into_iter().next() {
-            return Err(fault);
-        }
-        if let Some(event) = self.router.contradiction() {
-            return Err(BuildError::BinaryAndJson(event.to_string()));
-        }
-        check(&self.limits).map_err(BuildError::Limits)?;
+        let builder = self.check().map_err(|mut faults| faults.swap_remove(0))?;
+        builder.start()
+    }
+
+    fn start(self) -> Result<Hub, BuildError> {
         let authenticate = self.authenticate.ok_or(BuildError::NoAuthentication)?;
-        let rules = RuleBook::new(self.rules, &self.limits).map_err(|fault| match fault {
-            RuleFault::Room(pattern, fault) => BuildError::Pattern(pattern, fault),
-            RuleFault::Ephemeral(pattern) => BuildError::Ephemeral(pattern),
-            RuleFault::Key(pointer) => BuildError::Key(pointer),
-            RuleFault::Claim(pointer) => BuildError::Claim(pointer),
-        })?;
+        let rules = RuleBook::new(self.rules, &self.limits)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (env, limits) = (self.env, Arc::new(self.limits));
         let metrics = Arc::new(Metrics::default());
@@ -448,33 +467,36 @@ const PRESENCE_BATCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const REVOCATION_AGE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Limits that would make each other meaningless.
-fn check(limits: &Limits) -> Result<(), &'static str> {
+/// What does not fit each other, by the names of the fields.
+fn contradictions(limits: &Limits) -> impl Iterator<Item = &'static str> {
     let message = limits.text_message_bytes_max.max(limits.binary_message_bytes_max);
-    if limits.outbound_bytes_max < 2 * message {
-        return Err("outbound_bytes_max must be at least twice the largest message");
-    }
-    if limits.history_bytes_max < 4 * message {
-        return Err("history_bytes_max must be at least four times the largest message");
-    }
-    if limits.history_bytes_max < 8 * limits.outbound_bytes_max {
-        return Err("history_bytes_max must be at least eight times outbound_bytes_max");
-    }
-    if limits.outbound_node_bytes_max < limits.outbound_bytes_max {
-        return Err("outbound_node_bytes_max must be at least outbound_bytes_max");
-    }
-    if limits.silence_max <= limits.heartbeat {
-        return Err("silence_max must be longer than heartbeat");
-    }
-    if limits.presence_grace > PRESENCE_GRACE_MAX {
-        return Err("presence_grace must be a day at most");
-    }
-    if limits.presence_batch_interval > PRESENCE_BATCH_INTERVAL_MAX {
-        return Err("presence_batch_interval must be a minute at most");
-    }
-    if limits.revocation_age_max > REVOCATION_AGE_MAX {
-        return Err("revocation_age_max must be a year at most");
-    }
-    Ok(())
+    [
+        (
+            limits.outbound_bytes_max < message.saturating_mul(2),
+            "outbound_bytes_max must be at least twice text_message_bytes_max and binary_message_bytes_max",
+        ),
+        (
+            limits.history_bytes_max < message.saturating_mul(4),
+            "history_bytes_max must be at least four times text_message_bytes_max and binary_message_bytes_max",
+        ),
+        (
+            limits.history_bytes_max < limits.outbound_bytes_max.saturating_mul(8),
+            "history_bytes_max must be at least eight times outbound_bytes_max",
+        ),
+        (
+            limits.outbound_node_bytes_max < limits.outbound_bytes_max,
+            "outbound_node_bytes_max must be at least outbound_bytes_max",
+        ),
+        (limits.silence_max <= limits.heartbeat, "silence_max must be longer than heartbeat"),
+        (limits.presence_grace > PRESENCE_GRACE_MAX, "presence_grace must be a day at most"),
+        (
+            limits.presence_batch_interval > PRESENCE_BATCH_INTERVAL_MAX,
+            "presence_batch_interval must be a minute at most",
+        ),
+        (limits.revocation_age_max > REVOCATION_AGE_MAX, "revocation_age_max must be a year at most"),
+    ]
+    .into_iter()
+    .filter_map(|(is_one, sentence)| is_one.then_some(sentence))
 }
 
 impl Hub {
