@@ -11,6 +11,7 @@ mod dev_secret;
 mod failure;
 mod listen;
 mod logs;
+mod membership_sql;
 mod memory;
 mod metrics_page;
 mod open_files;

@@ -78,11 +78,11 @@ impl Dev {
             let dev = Router::new()
                 .merge(page::router())
                 .route("/dev/token", get(page_token))
-                .merge(app::metrics(&hub))
+                .merge(app::metrics(&hub, None))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret)?;
-            let app = app::router(&hub, &limits).merge(dev);
+            let app = app::router(&hub, &limits, None).merge(dev);
             run::serve(&hub, &listener, app, None, &limits, self.drain_window).await
         })
     }

@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::membership_sql::SqlMemberships;
 use crate::{app, broker, memory, open_files, run, span_of_time};
 
 /// Serve what a configuration file says
@@ -52,6 +53,14 @@ impl Serve {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }
+            let memberships = match config.memberships()? {
+                None => None,
+                Some(settings) => {
+                    let memberships = SqlMemberships::start(settings).await?;
+                    hub = hub.memberships(memberships.clone());
+                    Some(memberships)
+                }
+            };
             let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
@@ -60,10 +69,10 @@ impl Serve {
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits)))
+                    Some((listener, app::admin_router(&hub, &limits, memberships.as_ref())))
                 }
             };
-            let app = app::router(&hub, &limits);
+            let app = app::router(&hub, &limits, memberships.as_ref());
             run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
         })
     }

@@ -7,6 +7,7 @@ mod broker;
 mod events;
 mod fault;
 mod limits;
+mod memberships;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::failure::Failure;
+use crate::membership_sql::Settings;
 
 use access::Who;
 use auth::Verifier;
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     /// What nodes share rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
+    /// Which rooms users belong to, as the application's database knows. Without it their tokens alone say so.
+    memberships: Option<memberships::MembershipsSection>,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
@@ -150,6 +154,14 @@ impl Config {
     /// When it can't be addressed as it says, or a certificate's file is none.
     pub(crate) fn redis(&self, url: Option<&str>) -> Result<Option<Redis>, Failure> {
         self.broker.redis(url, &self.path)
+    }
+
+    /// What the memberships are made of; none if no database knows them.
+    ///
+    /// # Errors
+    /// When the section is not what it has to be, or its `url_file` can't be read.
+    pub(crate) fn memberships(&self) -> Result<Option<Settings>, Failure> {
+        self.memberships.as_ref().map(|section| section.settings(&self.path)).transpose()
     }
 
     /// Why the hub was not built: a schema's fault names its file.

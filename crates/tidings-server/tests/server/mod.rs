@@ -287,10 +287,15 @@ pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl Client {
     /// Connects and takes the welcome.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
+        Self::connect_with_welcome(address, token).await.0
+    }
+
+    /// The same, with what the welcome says.
+    pub(crate) async fn connect_with_welcome(address: &str, token: &str) -> (Self, Value) {
         let url = format!("ws://{address}/ws?token={token}");
         let mut client = Self(within(Box::pin(tokio_tungstenite::connect_async(url))).await.unwrap().0);
-        client.until("session.welcome").await;
-        client
+        let welcome = client.until("session.welcome").await;
+        (client, welcome)
     }
 
     pub(crate) async fn send(&mut self, message: &str) {
