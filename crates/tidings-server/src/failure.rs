@@ -8,6 +8,8 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Failed,
+    Refused,
+    Unavailable,
     Usage,
     Config,
 }
@@ -24,6 +26,16 @@ impl Failure {
     /// The command was right and something went wrong: exit code 1.
     pub(crate) fn failed(message: impl Display) -> Self {
         Self { kind: Kind::Failed, message: message.to_string(), fix: None }
+    }
+
+    /// A server says no, and would again: exit code 77, `EX_NOPERM` of sysexits.h.
+    pub(crate) fn refused(message: impl Display) -> Self {
+        Self { kind: Kind::Refused, message: message.to_string(), fix: None }
+    }
+
+    /// A server can't be reached, or can't do it now: exit code 69, `EX_UNAVAILABLE` of sysexits.h. Later it may.
+    pub(crate) fn unavailable(message: impl Display) -> Self {
+        Self { kind: Kind::Unavailable, message: message.to_string(), fix: None }
     }
 
     /// The command line asks for what can't be: exit code 2, as for what clap refuses itself.
@@ -53,6 +65,8 @@ impl Failure {
         ExitCode::from(match self.kind {
             Kind::Failed => 1,
             Kind::Usage => 2,
+            Kind::Unavailable => 69,
+            Kind::Refused => 77,
             Kind::Config => 78,
         })
     }

@@ -1,14 +1,17 @@
 //! The binary `tidings`: reads the command line, starts the log and the runtime, and ends with a fixed exit code.
 //!
-//! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
+//! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 69 the server can't be reached, 77 the server
+//! refused it, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
 
+mod api_key;
 mod app;
 mod broker;
 mod cli;
 mod config;
 mod dev_secret;
 mod failure;
+mod http_client;
 mod listen;
 mod logs;
 mod membership_sql;
@@ -19,6 +22,7 @@ mod page;
 mod pending;
 mod run;
 mod span_of_time;
+mod timestamp;
 
 use std::process::ExitCode;
 

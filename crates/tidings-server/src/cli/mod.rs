@@ -4,7 +4,11 @@ mod bench;
 mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
+mod key;
+mod publish;
+mod secret_argument;
 mod serve;
+mod tail;
 mod token;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +17,8 @@ use crate::failure::Failure;
 
 /// What follows the options in `--help`.
 const EXIT_CODES: &str = "\
-Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
+Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 69 the server can't be reached or can't do it now,
+77 the server refused it, 78 the configuration is wrong.
 TIDINGS_LOG, else RUST_LOG, says what is logged to stderr; info, if unset.";
 
 /// Real-time rooms over WebSockets, beside any application.
@@ -29,6 +34,9 @@ enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
     Token(token::Token),
+    Key(key::KeyCommand),
+    Publish(publish::Publish),
+    Tail(tail::Tail),
     Bench(bench::Bench),
     #[cfg(feature = "conformance")]
     Echo(echo::Echo),
@@ -41,6 +49,9 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
             Command::Token(token) => token.run(),
+            Command::Key(key) => key.run(),
+            Command::Publish(publish) => publish.run(),
+            Command::Tail(tail) => tail.run(),
             Command::Bench(bench) => bench.run(),
             #[cfg(feature = "conformance")]
             Command::Echo(echo) => echo.run(),

@@ -79,6 +79,26 @@ impl Authenticate for Verifier {
 }
 
 impl Auth {
+    /// The secret that the backend signs its tokens with: that of `[auth]`, else the first of `[[auth.keys]]` that is one.
+    /// Files are relative to the configuration's directory.
+    pub(super) fn secret(&self, configuration: &Path) -> Result<Option<SecretString>, Failure> {
+        let of_section = KeySource {
+            configuration,
+            place: "[auth]".to_owned(),
+            secret: self.secret.as_ref(),
+            secret_file: self.secret_file.as_deref(),
+            public_key_file: None,
+            algorithm: None,
+        };
+        let of_keys = self.keys.iter().enumerate().map(|(index, key)| key.source(configuration, index));
+        for source in std::iter::once(of_section).chain(of_keys) {
+            if let Some(secret) = source.shared_secret()? {
+                return Ok(Some(secret));
+            }
+        }
+        Ok(None)
+    }
+
     /// What verifies the tokens. Files are relative to the configuration's directory.
     pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
         let wrong = |what: &dyn std::fmt::Display| {
@@ -180,13 +200,25 @@ impl KeySource<'_> {
         })
     }
 
+    /// The secret, if it is one.
+    fn shared_secret(&self) -> Result<Option<SecretString>, Failure> {
+        match (self.secret, self.secret_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Some(file)) => {
+                let secret = self.read("secret_file", file)?;
+                // Editors and `openssl rand` end a file with a line break that no backend has in its copy.
+                Ok(Some(SecretString::from(secret.expose_secret().trim_end_matches(['\r', '\n']))))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
     fn jwt(&self) -> Result<Jwt, Failure> {
         let jwt = match (self.secret, self.secret_file, self.public_key_file) {
             (Some(secret), None, None) => self.shared(secret.expose_secret())?,
-            (None, Some(file), None) => {
-                let secret = self.read("secret_file", file)?;
-                // Editors and `openssl rand` end a file with a line break that no backend has in its copy.
-                self.shared(secret.expose_secret().trim_end_matches(['\r', '\n']))?
+            (None, Some(_), None) => {
+                let secret = self.shared_secret()?.unwrap_or_default();
+                self.shared(secret.expose_secret())?
             }
             (None, None, Some(file)) => {
                 let algorithm = self.algorithm.ok_or_else(|| {

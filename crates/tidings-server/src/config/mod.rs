@@ -14,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
@@ -133,6 +134,15 @@ impl Config {
     /// When there is no key, or one can't be read or is none.
     pub(crate) fn verifier(&self) -> Result<Verifier, Failure> {
         self.auth.verifier(&self.path)
+    }
+
+    /// The secret that the backend signs its tokens with, and that the API's key is derived from; none if only public keys
+    /// verify them.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub(crate) fn secret(&self) -> Result<Option<SecretString>, Failure> {
+        self.auth.secret(&self.path)
     }
 
     /// The rooms' rules, in their order.
