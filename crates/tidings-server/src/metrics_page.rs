@@ -47,12 +47,11 @@ fn page(metrics: &MetricsSnapshot, others: &[Sample]) -> String {
     let help = "Refused handshakes by the refusal's code.";
     family(&mut page, "tidings_handshake_refusals_total", "counter", help, refusals);
     for Sample { name, help, kind, value } in others {
-        match kind {
-            Kind::Gauge => family(&mut page, &format!("tidings_{name}"), "gauge", help, [("", *value)]),
-            Kind::Counter => {
-                family(&mut page, &format!("tidings_{name}_total"), "counter", help, [("", *value)])
-            }
-        }
+        let (name, kind) = match kind {
+            Kind::Gauge => (format!("tidings_{name}"), "gauge"),
+            Kind::Counter => (format!("tidings_{name}_total"), "counter"),
+        };
+        family(&mut page, &name, kind, help, [("", *value)]);
     }
     page
 }

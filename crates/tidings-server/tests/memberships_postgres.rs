@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
 #![allow(clippy::disallowed_methods, reason = "what is waited for is looked at again")]
 
+#[path = "../../tidings/tests/redis_servers/forwarder.rs"]
+mod forwarder;
 mod membership;
 mod postgres;
 mod server;
 
 use std::time::{Duration, Instant};
 
+use forwarder::Forwarder;
 use membership::{configured, connect, join, leave, not_served, number, refused, serve, until_ready};
 use postgres::{PASSWORD, PostgresServer};
 use server::Serve;
@@ -54,7 +57,7 @@ async fn a_server_starts_before_its_database_and_lives_through_its_restart() {
     let began = Instant::now();
     let (status, problem) = refused(&serve, "ann").await;
     assert_eq!((status, problem["detail"].as_str()), (503, Some("the user's rooms could not be read")));
-    assert!(began.elapsed() < Duration::from_millis(500), "nobody waits for what is known to be away");
+    assert!(began.elapsed() < Duration::from_millis(1500), "nobody waits for what is known to be away");
 
     postgres.start_again().await;
     until_ready(&serve, 200).await;
@@ -121,11 +124,33 @@ async fn a_slow_query_and_a_full_pool_are_refused_in_time_and_are_over_with_it()
 }
 
 #[tokio::test]
+async fn a_network_that_falls_silent_holds_nobody_longer_than_the_timeout() {
+    let postgres = postgres().await;
+    let forwarder = Forwarder::start(postgres.address()).await;
+    let url = postgres.url_at(forwarder.address());
+    let serve = serve(&format!("url = \"{url}\"\ntimeout_seconds = 0.5\ncache_seconds = 0")).await;
+    let (mut ann, _) = connect(&serve, "ann").await;
+    forwarder.hold();
+    let began = Instant::now();
+    assert_eq!(refused(&serve, "bob").await.0, 503);
+    leave(&mut ann, "chat:a").await;
+    assert_eq!(join(&mut ann, "chat:a").await, "unavailable");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    until_ready(&serve, 503).await;
+    forwarder.release();
+    forwarder.cut();
+    until_ready(&serve, 200).await;
+    assert_eq!(join(&mut ann, "chat:a").await, "ack");
+    ann.close().await;
+    serve.end().await;
+}
+
+#[tokio::test]
 async fn many_who_ask_for_one_user_share_a_query() {
     let postgres = postgres().await;
     let query = "SELECT room FROM memberships WHERE user_id = $1 AND (SELECT pg_sleep(0.3)) IS NOT NULL";
     for (cache_seconds, queries) in [(60, 1..=1), (0, 1..=2)] {
-        let settings = format!("query = \"{query}\"\ncache_seconds = {cache_seconds}");
+        let settings = format!("query = \"{query}\"\ncache_seconds = {cache_seconds}\ntimeout_seconds = 2.5");
         let serve = serve(&format!("url = \"{}\"\n{settings}", postgres.url())).await;
         let five = tokio::join!(
             connect(&serve, "ann"),

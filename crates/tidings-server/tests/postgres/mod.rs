@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -52,12 +53,22 @@ impl PostgresServer {
         server
     }
 
-    /// Where it listens over TCP, with the password.
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://app:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+    /// Where it listens over TCP.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
-    /// The same over its socket, without one.
+    /// The same as a URL, with the password.
+    pub(crate) fn url(&self) -> String {
+        self.url_at(self.address())
+    }
+
+    /// The same where somebody else listens for it.
+    pub(crate) fn url_at(&self, address: SocketAddr) -> String {
+        format!("postgres://app:{PASSWORD}@{address}/postgres")
+    }
+
+    /// Its socket as a URL, without the password.
     pub(crate) fn socket_url(&self) -> String {
         format!("postgres:///postgres?host={}&port={}&user=app", self.folder.path().display(), self.port)
     }
