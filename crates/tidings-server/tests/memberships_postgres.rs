@@ -3,17 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
 #![allow(clippy::disallowed_methods, reason = "what is waited for is looked at again")]
 
-#[path = "../../tidings/tests/redis_servers/forwarder.rs"]
-mod forwarder;
 mod membership;
 mod postgres;
+#[path = "../../tidings/tests/redis_servers/mod.rs"]
+mod redis_servers;
 mod server;
 
 use std::time::{Duration, Instant};
 
-use forwarder::Forwarder;
 use membership::{configured, connect, join, leave, not_served, number, refused, serve, until_ready};
 use postgres::{PASSWORD, PostgresServer};
+use redis_servers::{Certificates, Forwarder};
 use server::Serve;
 
 const TABLE: &str = "CREATE TABLE memberships (user_id text, room varchar(60)); \
@@ -143,6 +143,35 @@ async fn a_network_that_falls_silent_holds_nobody_longer_than_the_timeout() {
     assert_eq!(join(&mut ann, "chat:a").await, "ack");
     ann.close().await;
     serve.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_encrypted_and_the_server_verified_where_that_is_asked_for() {
+    let certificates = Certificates::make();
+    let files = ["server.pem", "server.key"].map(|name| (name, certificates.read(name)));
+    let settings = "ssl = on\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'";
+    let postgres = PostgresServer::start_with(settings, &files).await;
+    postgres.run(TABLE).await;
+    // What only who encrypts gets to see.
+    postgres
+        .run("CREATE VIEW encrypted AS SELECT room, user_id FROM memberships, pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl")
+        .await;
+    let query = "query = \"SELECT room FROM encrypted WHERE user_id = $1\"";
+    let (url, folder) = (postgres.url(), tempfile::tempdir().unwrap());
+    let authority = folder.path().join("ca.pem");
+    std::fs::write(&authority, certificates.read("ca.pem")).unwrap();
+    for (mode, rooms) in [
+        ("disable".to_owned(), 0),
+        ("require".to_owned(), 2),
+        (format!("verify-full&sslrootcert={}", authority.display()), 2),
+    ] {
+        let serve = serve(&format!("url = \"{url}?sslmode={mode}\"\n{query}")).await;
+        assert_eq!(connect(&serve, "ann").await.1.len(), rooms, "{mode}");
+        serve.end().await;
+    }
+    // An authority that nobody knows.
+    let (output, stderr) = not_served(&format!("url = \"{url}?sslmode=verify-full\"")).await;
+    assert!(output.status.code() == Some(78) && stderr.contains("sslrootcert"), "{stderr}");
 }
 
 #[tokio::test]

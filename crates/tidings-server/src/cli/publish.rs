@@ -26,12 +26,15 @@ const KEY_RANDOM_BYTES: usize = 16;
 ///
 /// Prints the event's id. Everything else, and what went wrong, is on stderr.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    override_usage = "tidings publish [OPTIONS] ROOM EVENT [DATA|-]\n       tidings publish [OPTIONS] --user ID EVENT [DATA|-]",
+    after_help = "\
 DATA is JSON, null if there is none; `-` reads it from stdin. A text is '\"hello\"'.
 The key is --key, --key-file or TIDINGS_KEY; for a server on this machine else that of `tidings dev`.
 
 Exit codes: 0 published (or published before, under this idempotency key), 1 it failed, 2 the command line is wrong,
-69 the server can't be reached or can't do it now, 77 the server refused it.")]
+69 the server can't be reached or can't do it now, 77 the server refused it."
+)]
 pub(crate) struct Publish {
     /// The room, the event's name and its data. No room with --user
     #[arg(value_names = ["ROOM", "EVENT", "DATA"], num_args = 1..=3, required = true)]

@@ -46,16 +46,24 @@ impl Fault {
             // A pool that waited for its connection: there was none to be had, or none free.
             sqlx::Error::PoolTimedOut => Self::Slow,
             sqlx::Error::Configuration(why) => Self::wrong(why.to_string(), "mend the url"),
-            sqlx::Error::Tls(why) => Self::wrong(
-                format!("TLS: {why}"),
-                "sslmode in the url says what is asked for, and sslrootcert names the authority's file",
-            ),
+            sqlx::Error::Tls(why) => of_tls(&why.to_string()),
+            // A certificate that is not believed comes as what was read being wrong.
+            sqlx::Error::Io(error) if error.get_ref().is_some_and(|why| why.is::<rustls::Error>()) => {
+                of_tls(&error.to_string())
+            }
             sqlx::Error::ColumnDecode { source, .. } => {
                 Self::wrong(source.to_string(), "the query has to give the room's name as text")
             }
             other => Self::Away(other.to_string()),
         }
     }
+}
+
+fn of_tls(why: &str) -> Fault {
+    Fault::wrong(
+        format!("TLS: {why}"),
+        "sslmode in the url says what is asked for, and sslrootcert names the authority's file",
+    )
 }
 
 /// By the class of its code: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

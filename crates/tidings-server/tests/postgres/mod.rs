@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -28,6 +31,11 @@ pub(crate) struct PostgresServer {
 impl PostgresServer {
     /// A new cluster, running.
     pub(crate) async fn start() -> Self {
+        Self::start_with("", &[]).await
+    }
+
+    /// With more settings, and files beside them that only the server may read.
+    pub(crate) async fn start_with(settings: &str, files: &[(&str, Vec<u8>)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let password = folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
@@ -46,8 +54,17 @@ impl PostgresServer {
             .unwrap();
         assert!(made.status.success(), "{made:?}");
         // Nothing of it has to survive the machine.
-        let settings = "fsync = off\nfull_page_writes = off\nmax_connections = 20\nshared_buffers = '8MB'\n";
-        std::fs::write(folder.path().join("data/postgresql.auto.conf"), settings).unwrap();
+        let of_tests = "fsync = off\nfull_page_writes = off\nmax_connections = 20\nshared_buffers = '8MB'\n";
+        let data = folder.path().join("data");
+        std::fs::write(data.join("postgresql.auto.conf"), format!("{of_tests}{settings}\n")).unwrap();
+        for (name, content) in files {
+            let mut file =
+                File::options().create_new(true).write(true).mode(0o600).open(data.join(name)).unwrap();
+            file.write_all(content).unwrap();
+            if let Some((uid, gid)) = other_user() {
+                std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).unwrap();
+            }
+        }
         let mut server = Self { port: free_port(), folder, process: None };
         server.start_again().await;
         server
