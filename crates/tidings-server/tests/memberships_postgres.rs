@@ -199,6 +199,30 @@ async fn many_who_ask_for_one_user_share_a_query() {
 }
 
 #[tokio::test]
+async fn who_asks_after_a_change_is_not_told_what_was_before_it() {
+    let postgres = postgres().await;
+    let query = "SELECT room FROM memberships WHERE user_id = $1 AND (SELECT pg_sleep(0.7)) IS NOT NULL";
+    let settings = format!("query = \"{query}\"\ncache_seconds = 0\ntimeout_seconds = 2.5");
+    let serve = serve(&format!("url = \"{}\"\n{settings}", postgres.url())).await;
+    let mut app = postgres.connect().await;
+    let before = connect(&serve, "ann");
+    let after = async {
+        let began = Instant::now();
+        let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while sqlx::query_scalar::<_, i64>(sleeping).fetch_one(&mut app).await.unwrap() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(10), "nobody asks");
+        }
+        postgres.run("DELETE FROM memberships WHERE user_id = 'ann' AND room = 'chat:b'").await;
+        connect(&serve, "ann").await
+    };
+    let (before, after) = tokio::join!(before, after);
+    assert_eq!(before.1, ["chat:a", "chat:b"]);
+    assert_eq!(after.1, ["chat:a"], "the query that was under way knew nothing of it");
+    drop((before, after));
+    serve.end().await;
+}
+
+#[tokio::test]
 async fn a_query_that_can_not_be_is_a_fault_of_the_configuration_in_the_databases_words() {
     let postgres = postgres().await;
     postgres
