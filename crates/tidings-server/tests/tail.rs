@@ -169,6 +169,40 @@ async fn who_ends_it_has_left_the_room_at_once() {
 }
 
 #[tokio::test]
+async fn it_can_be_ended_while_nobody_reads_what_it_prints() {
+    let dev = Dev::start().await;
+    let mut ann = member(&dev, "ann", "chat:a").await;
+    let tail = Tail::start(&dev.home, &["chat:a", "--url", &socket(&dev.address)]).await;
+    // More than a pipe holds.
+    for _ in 0..10 {
+        say(&mut ann, "chat:a", "much", json!("x".repeat(30_000))).await;
+    }
+    let Tail { mut child, stdout: _unread, told: _told } = tail;
+    signal(&child, Signal::INT);
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_lost_the_log_is_told_in_its_place() {
+    let (dev, again) = (Dev::start().await, Dev::start().await);
+    let mut ann = member(&dev, "ann", "chat:a").await;
+    say(&mut ann, "chat:a", "number", json!(1)).await;
+    let forwarder = Forwarder::start(dev.address.parse().unwrap()).await;
+    let url = socket(&forwarder.address().to_string());
+    let mut tail = Tail::start(&dev.home, &["chat:a", "--url", &url, "--json", "--last", "1"]).await;
+    assert_eq!(tail.json().await["data"], 1);
+    let mut ann = member(&again, "ann", "chat:a").await;
+    say(&mut ann, "chat:a", "number", json!(2)).await;
+    forwarder.point_to(again.address.parse().unwrap());
+    forwarder.cut();
+    let reset = tail.json().await;
+    assert_eq!((&reset["event"], &reset["data"]["reason"]), (&"room.reset".into(), &"unknown_epoch".into()));
+    assert_eq!(tail.json().await["data"], 2);
+    signal(&tail.child, Signal::INT);
+    assert_eq!(tail.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn it_ends_well_when_nobody_reads_it_any_more() {
     let dev = Dev::start().await;
     let mut ann = member(&dev, "ann", "chat:a").await;

@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tidings::RoomId;
-use tidings_client::{Event, Payload};
+use tidings_client::{Event, Payload, Reset};
 
 use crate::timestamp;
 
@@ -58,6 +59,13 @@ pub(super) fn for_programs(event: &Event) -> String {
         re: event.re.as_deref(),
     };
     serde_json::to_string(&line).unwrap_or_default()
+}
+
+/// A reset as clients get it, without the room's state.
+pub(super) fn of_reset(room: &str, reset: &Reset, reason: &Value) -> String {
+    let lost = reset.lost.map(|(from, to)| json!({"from": from, "to": to}));
+    let data = json!({"reason": reason, "lost": lost});
+    json!({"event": "room.reset", "room": room, "id": reset.id.to_string(), "data": data}).to_string()
 }
 
 /// JSON on one line: a line break in it stands between its parts, where a space says the same.

@@ -13,9 +13,7 @@ use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 use tidings::RoomId;
 use tidings::auth::UserId;
-use tidings_client::{
-    CaughtUp, Client, Event, HandshakeRefusal, RequestError, Reset, Room, RoomEvent, State,
-};
+use tidings_client::{CaughtUp, Client, Event, HandshakeRefusal, RequestError, Room, RoomEvent, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -187,31 +185,16 @@ impl Tail {
             tokio::select! {
                 event = events.recv() => {
                     let Some((room, event)) = event else { return Err(self.closed()) };
-                    let printed = match event {
-                        RoomEvent::Event(event) if self.wants(&event) => {
-                            lines += 1;
-                            print(&if self.json { line::for_programs(&event) } else { line::for_people(&event) })
+                    if let RoomEvent::Lost(code) = &event {
+                        tell(format_args!("{room}: the server does not let us in again: {code}"));
+                        following.retain(|followed| followed.as_str() != room);
+                        if following.is_empty() {
+                            return Err(Failure::refused(format_args!("{room}: {code}; no other room is followed")));
                         }
-                        RoomEvent::Event(_) => Ok(()),
-                        RoomEvent::Reset(reset) => self.reset(&room, &reset),
-                        RoomEvent::CaughtUp(CaughtUp { events: missed, .. }) => {
-                            if has_reconnected {
-                                tell(format_args!("{room}: caught up, {missed} events had been missed"));
-                            }
-                            Ok(())
-                        }
-                        RoomEvent::Lost(code) => {
-                            tell(format_args!("{room}: the server does not let us in again: {code}"));
-                            following.retain(|followed| followed.as_str() != room);
-                            if following.is_empty() {
-                                return Err(Failure::refused(format_args!("{room}: {code}; there is no other room to follow")));
-                            }
-                            Ok(())
-                        }
-                        _ => Ok(()),
-                    };
-                    match printed {
-                        Ok(()) => {}
+                    }
+                    let Some(line) = self.line(&room, &event, has_reconnected) else { continue };
+                    match print(line).await {
+                        Ok(()) => lines += u64::from(matches!(event, RoomEvent::Event(_))),
                         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::Unread),
                         Err(error) => return Err(Failure::failed(format_args!("stdout: {error}"))),
                     }
@@ -278,19 +261,25 @@ impl Tail {
         is_named && is_from
     }
 
-    /// Events are missing here: that is told, and to a program in the place where they are.
-    fn reset(&self, room: &str, reset: &Reset) -> io::Result<()> {
-        let reason = serde_json::to_value(reset.reason).unwrap_or_default();
-        tell(format_args!(
-            "{room}: some events are not stored any more: {}",
-            reason.as_str().unwrap_or_default()
-        ));
-        if !self.json {
-            return Ok(());
+    /// What of it is data, as a line; the rest is told on stderr.
+    fn line(&self, room: &str, event: &RoomEvent, has_reconnected: bool) -> Option<String> {
+        match event {
+            RoomEvent::Event(event) if !self.wants(event) => None,
+            RoomEvent::Event(event) if self.json => Some(line::for_programs(event)),
+            RoomEvent::Event(event) => Some(line::for_people(event)),
+            RoomEvent::Reset(reset) => {
+                let reason = serde_json::to_value(reset.reason).unwrap_or_default();
+                let why = reason.as_str().unwrap_or_default();
+                tell(format_args!("{room}: some events are not stored any more: {why}"));
+                // A program finds it in the place where they are missing.
+                self.json.then(|| line::of_reset(room, reset, &reason))
+            }
+            RoomEvent::CaughtUp(CaughtUp { events, .. }) if has_reconnected => {
+                tell(format_args!("{room}: caught up, {events} events had been missed"));
+                None
+            }
+            _ => None,
         }
-        let lost = reset.lost.map(|(from, to)| serde_json::json!({"from": from, "to": to}));
-        let data = serde_json::json!({"reason": reason, "lost": lost});
-        print(&serde_json::json!({"event": "room.reset", "room": room, "id": reset.id.to_string(), "data": data}).to_string())
     }
 }
 
@@ -302,11 +291,14 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Writes a line at once, whoever reads it.
-fn print(line: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()
+/// Writes a line at once, by a thread that may have to wait for who reads it: Ctrl-C is heard meanwhile.
+async fn print(line: String) -> io::Result<()> {
+    let written = tokio::task::spawn_blocking(move || {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()
+    });
+    written.await.map_err(io::Error::other)?
 }
 
 /// Says what goes on. A stderr that is gone has nobody to tell.
