@@ -168,6 +168,11 @@ impl Client {
         self.handle.shared.limits()
     }
 
+    /// The rooms that the connection is in now: those that were joined, and those that the server joins by itself.
+    pub fn joined_rooms(&self) -> Vec<RoomId> {
+        self.handle.shared.joined_rooms()
+    }
+
     /// The room of this name, joined or not. Those that the server joins by itself need no join.
     ///
     /// # Errors

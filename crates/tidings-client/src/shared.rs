@@ -95,6 +95,11 @@ impl Shared {
         self.core.lock().limits.clone()
     }
 
+    pub(crate) fn joined_rooms(&self) -> Vec<RoomId> {
+        let core = self.core.lock();
+        core.rooms.iter().filter(|(_, state)| state.is_joined).map(|(room, _)| room.clone()).collect()
+    }
+
     pub(crate) fn is_joined(&self, room: &RoomId) -> bool {
         self.core.lock().rooms.get(room).is_some_and(|state| state.is_joined)
     }

@@ -97,6 +97,21 @@ async fn state(client: &Client, wanted: impl Fn(&State) -> bool) -> State {
 }
 
 #[tokio::test]
+async fn the_rooms_that_the_server_joins_are_known_as_soon_as_it_is_connected() {
+    let server = Server::start().await;
+    let claims = json!({"sub": "ann", "aud": "tidings", "exp": 4_000_000_000u64, "rooms": ["b", "a"]});
+    let token = mint_hs256(SECRET, &claims).unwrap();
+    let client = Client::builder(format!("ws://{}/ws", server.address)).token(token).connect().unwrap();
+    assert_eq!(client.joined_rooms(), []);
+    client.watch_state().wait_for(|state| *state == State::Connected).await.unwrap();
+    let mut rooms = client.joined_rooms();
+    rooms.sort_unstable();
+    assert_eq!(rooms, ["a", "b"].map(|room| RoomId::parse(room).unwrap()));
+    client.join("c").await.unwrap();
+    assert_eq!(client.joined_rooms().len(), 3);
+}
+
+#[tokio::test]
 async fn a_publish_comes_to_everyone_and_its_ack_names_the_event() {
     let server = Server::start().await;
     let (ann, bob) = (server.client("ann"), server.client("bob"));

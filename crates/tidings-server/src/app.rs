@@ -5,31 +5,37 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tidings::{Hub, Limits};
 
+use crate::membership_sql::SqlMemberships;
 use crate::metrics_page;
 
 /// `/ws`, `/health/live` and `/health/ready`.
-pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
-    health(hub, limits).route("/ws", hub.route())
+pub(crate) fn router(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
+    health(hub, limits, memberships).route("/ws", hub.route())
 }
 
 /// `/metrics`, and the health routes once more: for a listener that the public does not reach.
-pub(crate) fn admin_router(hub: &Hub, limits: &Limits) -> Router {
-    health(hub, limits).merge(metrics(hub))
+pub(crate) fn admin_router(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
+    health(hub, limits, memberships).merge(metrics(hub, memberships))
 }
 
 /// `/metrics`.
-pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(hub: &Hub) -> Router<S> {
-    let hub = hub.clone();
+pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(
+    hub: &Hub,
+    memberships: Option<&SqlMemberships>,
+) -> Router<S> {
+    let (hub, memberships) = (hub.clone(), memberships.cloned());
     Router::new().route(
         "/metrics",
         get(move || {
-            let answer = metrics_page::answer(&hub);
+            let others = memberships.as_ref().map(SqlMemberships::samples).unwrap_or_default();
+            let answer = metrics_page::answer(&hub, &others);
             async move { answer }
         }),
     )
 }
 
-fn health(hub: &Hub, limits: &Limits) -> Router {
+fn health(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
+    let memberships = memberships.cloned();
     let (ready, connections_max) = (hub.clone(), limits.connections_per_node_max as u64);
     Router::new().route("/health/live", get(|| async { "live\n" })).route(
         "/health/ready",
@@ -37,6 +43,9 @@ fn health(hub: &Hub, limits: &Limits) -> Router {
             let state = match (ready.is_draining(), ready.is_ready()) {
                 (true, _) => State::Draining,
                 (false, false) => State::NoBroker,
+                (false, true) if memberships.as_ref().is_some_and(|known| !known.is_ready()) => {
+                    State::NoMemberships
+                }
                 (false, true) => State::Taking,
             };
             let answer = readiness(state, ready.metrics().connections, connections_max);
@@ -52,6 +61,8 @@ enum State {
     Draining,
     /// What is published does not come back from the broker.
     NoBroker,
+    /// Nobody's rooms can be read.
+    NoMemberships,
 }
 
 /// A node that is on its way out, cut off, or full, asks to be left out of the balancer's round.
@@ -59,6 +70,9 @@ fn readiness(state: State, connections: u64, connections_max: u64) -> (StatusCod
     match state {
         State::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         State::NoBroker => (StatusCode::SERVICE_UNAVAILABLE, "the broker does not deliver\n"),
+        State::NoMemberships => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the memberships' database can't be used\n")
+        }
         State::Taking if connections >= connections_max => (StatusCode::SERVICE_UNAVAILABLE, "full\n"),
         State::Taking => (StatusCode::OK, "ready\n"),
     }
@@ -74,5 +88,6 @@ mod tests {
         assert_eq!(readiness(State::Taking, 100, 100), (StatusCode::SERVICE_UNAVAILABLE, "full\n"));
         assert_eq!(readiness(State::Draining, 0, 100), (StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
         assert_eq!(readiness(State::NoBroker, 0, 100).0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(readiness(State::NoMemberships, 0, 100).0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -1,4 +1,4 @@
-//! The secret that `tidings dev` and `tidings token` share, in a file of this user's. Never used by `tidings serve`.
+//! The secret that `tidings dev` and the commands for it share, in a file of this user's. Never used by `tidings serve`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -70,7 +70,8 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two lower-case digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Failed,
+    Refused,
+    Unavailable,
     Usage,
     Config,
 }
@@ -19,6 +21,8 @@ impl Kind {
     fn code(self) -> &'static str {
         match self {
             Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
             Self::Usage => "usage",
             Self::Config => "config",
         }
@@ -28,6 +32,8 @@ impl Kind {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Unavailable => 69,
+            Self::Refused => 77,
             Self::Config => 78,
         }
     }
@@ -88,6 +94,16 @@ impl Failure {
     /// The command was right and something went wrong: exit code 1.
     pub(crate) fn failed(message: impl Display) -> Self {
         Self::new(Kind::Failed, message)
+    }
+
+    /// A server says no, and would again: exit code 77, `EX_NOPERM` of sysexits.h.
+    pub(crate) fn refused(message: impl Display) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// A server can't be reached, or can't do it now: exit code 69, `EX_UNAVAILABLE` of sysexits.h. Later it may.
+    pub(crate) fn unavailable(message: impl Display) -> Self {
+        Self::new(Kind::Unavailable, message)
     }
 
     /// The command line asks for what can't be: exit code 2, as for what clap refuses itself.

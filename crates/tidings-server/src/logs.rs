@@ -2,7 +2,11 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Log, LogFormat};
 
@@ -21,20 +25,26 @@ pub(crate) fn start(log: &Log) {
         Ok(filter) => (filter, None),
         Err(fault) => (EnvFilter::new("info"), Some(fault)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let is_for_eyes = match log.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    if is_for_eyes {
-        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
-    } else {
-        lines.json().flatten_event(true).init();
-    }
+    let has_colours = std::io::stderr().is_terminal();
+    let for_eyes = is_for_eyes
+        .then(|| fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(has_colours));
+    let for_programs =
+        (!is_for_eyes).then(|| fmt::layer().with_writer(std::io::stderr).json().flatten_event(true));
+    let log = tracing_subscriber::registry().with(filter).with(filter_fn(shows_no_token));
+    log.with(for_eyes).with(for_programs).init();
     if let Some(fault) = fault {
         tracing::warn!(%fault, "TIDINGS_LOG or RUST_LOG is no log filter; logging at info");
     }
+}
+
+/// The client's library for WebSockets traces whole requests and messages, and there are tokens in those.
+fn shows_no_token(event: &Metadata<'_>) -> bool {
+    *event.level() < Level::TRACE || !event.target().starts_with("tungstenite")
 }
 
 /// What is wrong with a level that a configuration names.

@@ -1,6 +1,7 @@
 //! The binary `tidings`: reads the command line, does what it asks for, and ends with a fixed exit code.
 //!
-//! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
+//! Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 69 the server can't be reached, 77 the server
+//! refused it, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
 
 mod api;
@@ -10,8 +11,10 @@ mod cli;
 mod config;
 mod dev_secret;
 mod failure;
+mod http_client;
 mod listen;
 mod logs;
+mod membership_sql;
 mod memory;
 mod metrics_page;
 mod open_files;
@@ -20,6 +23,7 @@ mod pending;
 mod run;
 mod service;
 mod span_of_time;
+mod timestamp;
 mod user_rooms;
 
 use std::process::ExitCode;

@@ -9,12 +9,29 @@ use tidings::{Hub, MetricsSnapshot, Number};
 /// The format's name, as Prometheus asks for it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The page as it is now.
-pub(crate) fn answer(hub: &Hub) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&hub.metrics())).into_response()
+/// A number beside the hub's, without a label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Without `tidings_`, and without a counter's `_total`.
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) value: u64,
 }
 
-fn page(metrics: &MetricsSnapshot) -> String {
+/// Whether a number may fall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Gauge,
+    Counter,
+}
+
+/// The page as it is now, with what there is beside the hub.
+pub(crate) fn answer(hub: &Hub, others: &[Sample]) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&hub.metrics(), others)).into_response()
+}
+
+fn page(metrics: &MetricsSnapshot, others: &[Sample]) -> String {
     let mut page = String::new();
     for Number { name, help, value, .. } in metrics.gauges() {
         family(&mut page, &format!("tidings_{name}"), "gauge", help, [("", value)]);
@@ -29,6 +46,13 @@ fn page(metrics: &MetricsSnapshot) -> String {
     let refusals = labelled("code", &metrics.refused);
     let help = "Refused handshakes by the refusal's code.";
     family(&mut page, "tidings_handshake_refusals_total", "counter", help, refusals);
+    for Sample { name, help, kind, value } in others {
+        let (name, kind) = match kind {
+            Kind::Gauge => (format!("tidings_{name}"), "gauge"),
+            Kind::Counter => (format!("tidings_{name}_total"), "counter"),
+        };
+        family(&mut page, &name, kind, help, [("", *value)]);
+    }
     page
 }
 
@@ -101,7 +125,11 @@ mod tests {
         metrics.limit_hits.insert("messages_per_second", 7);
         metrics.closed.insert(CloseCode::SLOW_CONSUMER, 2);
         metrics.refused.insert("token_expired", 1);
-        let samples = parse(&page(&metrics));
+        let others = [
+            Sample { name: "pool_idle", help: "Idle.", kind: Kind::Gauge, value: 5 },
+            Sample { name: "queries", help: "Queries.", kind: Kind::Counter, value: 6 },
+        ];
+        let samples = parse(&page(&metrics, &others));
         for (series, value) in [
             ("tidings_connections", 3),
             ("tidings_messages_sent_total", 1042),
@@ -109,9 +137,11 @@ mod tests {
             ("tidings_limit_hits_total{limit=\"messages_per_second\"}", 7),
             ("tidings_closes_total{code=\"4109\"}", 2),
             ("tidings_handshake_refusals_total{code=\"token_expired\"}", 1),
+            ("tidings_pool_idle", 5),
+            ("tidings_queries_total", 6),
         ] {
             assert_eq!(samples[series], value, "{series}");
         }
-        assert_eq!(samples.len(), metrics.counters().len() + metrics.gauges().len() + 3);
+        assert_eq!(samples.len(), metrics.counters().len() + metrics.gauges().len() + 3 + others.len());
     }
 }

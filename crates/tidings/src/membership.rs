@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tidings_protocol::event_id::RoomId;
 
@@ -22,6 +23,16 @@ pub trait Memberships: Send + Sync + 'static {
     /// Whether this user may be in `room` now.
     fn is_member<'a>(&'a self, identity: &'a Identity, room: &'a RoomId) -> MembershipFuture<'a, bool> {
         Box::pin(async move { Ok(self.rooms(identity).await?.contains(room)) })
+    }
+}
+
+impl<M: Memberships + ?Sized> Memberships for Arc<M> {
+    fn rooms<'a>(&'a self, identity: &'a Identity) -> MembershipFuture<'a, Vec<RoomId>> {
+        (**self).rooms(identity)
+    }
+
+    fn is_member<'a>(&'a self, identity: &'a Identity, room: &'a RoomId) -> MembershipFuture<'a, bool> {
+        (**self).is_member(identity, room)
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tidings::protocol::token_bucket::TokenBucket;
 
 use super::problem::Problem;
+use crate::dev_secret::hex;
 
 /// What the key of a backend that has the tokens' secret is made of, beside that secret.
 const DERIVED_FROM: &[u8] = b"tidings api key v1";
@@ -79,8 +80,7 @@ pub(super) struct KeyName(pub(super) String);
 pub(crate) fn derived(secret: &SecretString) -> SecretString {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
     let tag = hmac::sign(&key, DERIVED_FROM);
-    let text: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    SecretString::from(text)
+    SecretString::from(hex(tag.as_ref()))
 }
 
 impl Keys {

@@ -8,8 +8,11 @@ mod dev;
 mod echo;
 mod key;
 mod openapi;
+mod publish;
+mod secret_argument;
 mod serve;
 mod source_options;
+mod tail;
 mod token;
 
 use clap::{Parser, Subcommand};
@@ -20,7 +23,8 @@ use crate::logs;
 
 /// What follows the options in `--help`.
 const EXIT_CODES: &str = "\
-Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 78 the configuration is wrong.
+Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong, 69 the server can't be reached or can't do it now,
+77 the server refused it, 78 the configuration is wrong.
 TIDINGS_LOG, else RUST_LOG, says what is logged to stderr; info, if unset.
 TIDINGS_SECTION__KEY sets a key of the configuration, as TIDINGS_LIMITS__HEARTBEAT_SECONDS=10.";
 
@@ -41,7 +45,9 @@ enum Command {
     Serve(serve::Serve),
     Config(config::Config),
     Token(token::Token),
-    Key(key::Key),
+    Key(key::KeyCommand),
+    Publish(publish::Publish),
+    Tail(tail::Tail),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Bench(bench::Bench),
@@ -70,6 +76,8 @@ impl Cli {
             Command::Config(config) => config.run(form),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
+            Command::Publish(publish) => publish.run(form),
+            Command::Tail(tail) => tail.run(form),
             Command::OpenApi(openapi) => openapi.run(),
             Command::Bench(bench) => bench.run(form),
             Command::Completions(completions) => completions.run(),

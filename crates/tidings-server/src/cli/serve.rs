@@ -1,14 +1,17 @@
 //! `tidings serve`: what a configuration says, and nothing that it does not say.
 
+use std::sync::Arc;
+
 use axum::Router;
 use clap::Args;
-use tidings::Limits;
+use tidings::{Limits, Memberships};
 use tracing::info;
 
 use super::source_options::SourceOptions;
 use crate::api::Api;
 use crate::config::Parts;
 use crate::failure::Failure;
+use crate::membership_sql::SqlMemberships;
 use crate::{app, broker, logs, memory, open_files, run};
 
 /// Serve what a configuration says
@@ -26,11 +29,22 @@ impl Serve {
             let mut of_machine = Limits::default();
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
-            let Parts { mut hub, limits, redis, keys, rooms_of_users } = loaded.parts(of_machine)?;
+            let Parts { mut hub, limits, redis, keys, rooms_of_users, memberships } =
+                loaded.parts(of_machine)?;
             if let Some(redis) = redis {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }
+            let database = match memberships {
+                Some(settings) => Some(SqlMemberships::start(settings).await?),
+                None => None,
+            };
+            let known = database.clone().map(|database| Arc::new(database) as Arc<dyn Memberships>);
+            hub = match (&rooms_of_users, known) {
+                (Some(rooms), known) => hub.memberships(rooms.clone().memberships(known)),
+                (None, Some(known)) => hub.memberships(known),
+                (None, None) => hub,
+            };
             let hub = hub.build().map_err(Failure::failed)?;
             let config = &loaded.config;
             let (listener, address) = run::bind(config.listen).await?;
@@ -46,10 +60,10 @@ impl Serve {
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits).merge(api.clone())))
+                    Some((listener, app::admin_router(&hub, &limits, database.as_ref()).merge(api.clone())))
                 }
             };
-            let mut app = app::router(&hub, &limits);
+            let mut app = app::router(&hub, &limits, database.as_ref());
             if config.api.public {
                 app = app.merge(api);
             }

@@ -111,14 +111,23 @@ impl Authenticate for Verifier {
 }
 
 impl Auth {
-    /// The secret that signs the tokens, where there is one in `[auth]` itself.
+    /// The secret that signs the tokens: that of `[auth]` itself, else the only one of `[[auth.keys]]`.
     ///
     /// # Errors
     /// When its file can't be read.
     pub(super) fn shared_secret(&self, files: &Files) -> Result<Option<SecretString>, Failure> {
-        match (&self.secret, &self.secret_file) {
+        let own = (self.secret.as_ref(), self.secret_file.as_deref(), "auth.secret_file".to_owned());
+        let others = self.keys.iter().enumerate().map(|(index, key)| {
+            (key.secret.as_ref(), key.secret_file.as_deref(), format!("auth.keys[{index}].secret_file"))
+        });
+        let mut others = others.filter(|(secret, file, _)| secret.is_some() || file.is_some());
+        let (secret, file, key) = match (&own, others.next(), others.next()) {
+            ((None, None, _), Some(only), None) => only,
+            _ => own,
+        };
+        match (secret, file) {
             (Some(secret), None) => Ok(Some(SecretString::clone(secret))),
-            (None, Some(file)) => files.read_secret("auth.secret_file", file).map(Some),
+            (None, Some(file)) => files.read_secret(&key, file).map(Some),
             _ => Ok(None),
         }
     }

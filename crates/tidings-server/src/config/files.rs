@@ -22,6 +22,11 @@ impl Files {
         Self { directory, credentials }
     }
 
+    /// The directory to which paths are relative, but for what is among the credentials.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The file itself: among the credentials, if it is there, else beside the configuration.
     pub(crate) fn path(&self, file: &Path) -> PathBuf {
         let credential = self.credentials.as_ref().filter(|_| file.is_relative()).map(|dir| dir.join(file));

@@ -13,6 +13,7 @@ mod files;
 mod limits;
 mod load;
 mod log;
+mod memberships;
 mod refusal;
 pub(crate) mod schema;
 mod secret;
@@ -23,12 +24,14 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 use tidings::{Hub, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::api::Keys;
 use crate::failure::{Failure, Failures};
 use crate::logs;
+use crate::membership_sql::Settings;
 use crate::user_rooms::RoomsOfUsers;
 
 use access::Who;
@@ -75,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) api: api::ApiSection,
     #[serde(default)]
     user_rooms: UserRooms,
+    /// Which rooms users belong to, as the application's database knows. Without it their tokens alone say so.
+    memberships: Option<memberships::MembershipsSection>,
     /// Metrics and health on a listener of their own; there is none without it.
     pub(crate) admin: Option<Admin>,
     #[serde(default)]
@@ -194,6 +199,8 @@ pub(crate) struct Parts {
     pub(crate) keys: Keys,
     /// If users have rooms of their own.
     pub(crate) rooms_of_users: Option<RoomsOfUsers>,
+    /// What the memberships are made of; none if no database knows them.
+    pub(crate) memberships: Option<Settings>,
 }
 
 impl Config {
@@ -213,7 +220,7 @@ impl Config {
         let rooms_of_users = failures.take(self.rooms_of_users()).flatten();
         if let Some(rooms) = &rooms_of_users {
             // Before the others, so that no wider pattern lets anybody else in.
-            hub = hub.rule(rooms.rule()).memberships(rooms.clone().memberships(None));
+            hub = hub.rule(rooms.rule());
         }
         hub = self.rooms.iter().map(Room::rules).fold(hub, HubBuilder::rule);
         for (index, event) in self.events.iter().enumerate() {
@@ -222,8 +229,10 @@ impl Config {
             }
         }
         // Where `[auth]` is wrong, what comes of its secret would only be told the same.
-        let secret = has_verifier.then(|| failures.take(self.auth.shared_secret(&self.files)).flatten());
+        let secret = has_verifier.then(|| failures.take(self.secret()).flatten());
         let keys = secret.and_then(|secret| failures.take(self.api.keys(secret.as_ref(), &self.files)));
+        let memberships = self.memberships.as_ref().map(|section| section.settings(&self.files));
+        let memberships = failures.take(memberships.transpose()).flatten();
         let redis = failures.take(self.broker.redis(&self.files)).flatten();
         if let Some(fault) = logs::fault_of(&self.log.level) {
             failures.add(
@@ -245,10 +254,20 @@ impl Config {
             }
         };
         match (failures.into_failure(), hub, keys) {
-            (None, Some(hub), Some(keys)) => Ok(Parts { hub, limits, redis, keys, rooms_of_users }),
+            (None, Some(hub), Some(keys)) => {
+                Ok(Parts { hub, limits, redis, keys, rooms_of_users, memberships })
+            }
             (Some(failure), ..) => Err(failure),
             (None, ..) => Err(Failure::config("the hub can't be built")),
         }
+    }
+
+    /// The secret that signs the tokens, where there is one.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub(crate) fn secret(&self) -> Result<Option<SecretString>, Failure> {
+        self.auth.shared_secret(&self.files)
     }
 
     /// The rooms of users, where they are on.

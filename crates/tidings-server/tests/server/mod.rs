@@ -62,6 +62,7 @@ pub(crate) async fn run(command: &mut Command) -> Output {
 pub(crate) fn tidings(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.env("TIDINGS_HOME", home.path()).env("TIDINGS_LOG", "trace").env_remove("RUST_LOG");
+    command.env_remove("TIDINGS_KEY").env_remove("TIDINGS_TOKEN");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -305,10 +306,15 @@ pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl Client {
     /// Connects and takes the welcome.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
+        Self::connect_with_welcome(address, token).await.0
+    }
+
+    /// The same, with what the welcome says.
+    pub(crate) async fn connect_with_welcome(address: &str, token: &str) -> (Self, Value) {
         let url = format!("ws://{address}/ws?token={token}");
         let mut client = Self(within(Box::pin(tokio_tungstenite::connect_async(url))).await.unwrap().0);
-        client.until("session.welcome").await;
-        client
+        let welcome = client.until("session.welcome").await;
+        (client, welcome)
     }
 
     pub(crate) async fn send(&mut self, message: &str) {
