@@ -1,11 +1,13 @@
 //! The routes that every server has: the socket, what a load balancer asks, and what an operator looks at.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tidings::{Hub, Limits};
 
-use crate::metrics_page;
+use crate::{metrics_page, webhook};
 
 /// `/ws`, `/health/live` and `/health/ready`.
 pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
@@ -13,17 +15,20 @@ pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
 }
 
 /// `/metrics`, and the health routes once more: for a listener that the public does not reach.
-pub(crate) fn admin_router(hub: &Hub, limits: &Limits) -> Router {
-    health(hub, limits).merge(metrics(hub))
+pub(crate) fn admin_router(hub: &Hub, limits: &Limits, webhooks: Option<Arc<webhook::Counts>>) -> Router {
+    health(hub, limits).merge(metrics(hub, webhooks))
 }
 
 /// `/metrics`.
-pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(hub: &Hub) -> Router<S> {
+pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(
+    hub: &Hub,
+    webhooks: Option<Arc<webhook::Counts>>,
+) -> Router<S> {
     let hub = hub.clone();
     Router::new().route(
         "/metrics",
         get(move || {
-            let answer = metrics_page::answer(&hub);
+            let answer = metrics_page::answer(&hub, webhooks.as_deref());
             async move { answer }
         }),
     )

@@ -18,6 +18,7 @@ mod page;
 mod pending;
 mod run;
 mod span_of_time;
+mod webhook;
 
 use std::process::ExitCode;
 

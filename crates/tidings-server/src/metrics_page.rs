@@ -1,4 +1,4 @@
-//! `/metrics`: the hub's counts in Prometheus's text format. Never a user or a room as a label.
+//! `/metrics`: the counts of the hub, and of webhooks, in Prometheus's text format. Never a user or a room as a label.
 
 use std::fmt::{Display, Write as _};
 
@@ -6,12 +6,18 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use tidings::{Hub, MetricsSnapshot, Number};
 
+use crate::webhook::{self, Kind, Row};
+
 /// The format's name, as Prometheus asks for it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page as it is now.
-pub(crate) fn answer(hub: &Hub) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&hub.metrics())).into_response()
+pub(crate) fn answer(hub: &Hub, webhooks: Option<&webhook::Counts>) -> Response {
+    let mut page = page(&hub.metrics());
+    if let Some(webhooks) = webhooks {
+        add_webhooks(&mut page, webhooks);
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
 
 fn page(metrics: &MetricsSnapshot) -> String {
@@ -30,6 +36,28 @@ fn page(metrics: &MetricsSnapshot) -> String {
     let help = "Refused handshakes by the refusal's code.";
     family(&mut page, "tidings_handshake_refusals_total", "counter", help, refusals);
     page
+}
+
+fn add_webhooks(page: &mut String, webhooks: &webhook::Counts) {
+    let [asked, told] = [&Kind::ASKED[..], &Kind::TOLD[..]].map(|kinds| webhooks.rows(kinds));
+    for (name, help, rows, of) in [
+        ("asked", "Questions to the backend.", &asked, Row::done as fn(&Row) -> &u64),
+        ("asked_failures", "Questions that had no good answer.", &asked, Row::failed),
+        ("told", "What the backend has taken of what it was told.", &told, Row::done),
+        ("told_failures", "Attempts at telling the backend that it did not take.", &told, Row::failed),
+    ] {
+        let samples = labelled("type", rows.iter().map(|row| (row.kind, of(row))));
+        family(page, &format!("tidings_webhook_{name}_total"), "counter", help, samples);
+    }
+    let help = "What was to be told and could not even be stored.";
+    family(page, "tidings_webhook_refused_total", "counter", help, [("", webhooks.refused())]);
+    for (name, help, value) in [
+        ("waiting", "What waits in the outbox to be told.", webhooks.waiting()),
+        ("outbox_bytes", "Bytes of the outbox, dead letters included.", webhooks.bytes()),
+        ("dead", "Dead letters.", webhooks.dead()),
+    ] {
+        family(page, &format!("tidings_webhook_{name}"), "gauge", help, [("", value)]);
+    }
 }
 
 /// Samples with a label. Its values are our own names and numbers, in which nothing has to be escaped.

@@ -78,7 +78,7 @@ impl Dev {
             let dev = Router::new()
                 .merge(page::router())
                 .route("/dev/token", get(page_token))
-                .merge(app::metrics(&hub))
+                .merge(app::metrics(&hub, None))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret)?;

@@ -4,6 +4,7 @@ mod bench;
 mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
+mod outbox;
 mod serve;
 mod token;
 
@@ -29,6 +30,7 @@ enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
     Token(token::Token),
+    Outbox(outbox::OutboxCommand),
     Bench(bench::Bench),
     #[cfg(feature = "conformance")]
     Echo(echo::Echo),
@@ -41,6 +43,7 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
             Command::Token(token) => token.run(),
+            Command::Outbox(outbox) => outbox.run(),
             Command::Bench(bench) => bench.run(),
             #[cfg(feature = "conformance")]
             Command::Echo(echo) => echo.run(),

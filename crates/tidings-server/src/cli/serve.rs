@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::webhook::Webhooks;
 use crate::{app, broker, memory, open_files, run, span_of_time};
 
 /// Serve what a configuration file says
@@ -45,14 +46,21 @@ impl Serve {
             for origin in &config.allowed_origins {
                 hub = hub.allow_origin(origin);
             }
-            for rule in config.rules() {
+            let webhooks = match config.webhooks()? {
+                Some(settings) => Some(Webhooks::start(settings).await?),
+                None => None,
+            };
+            for rule in config.rules(webhooks.as_ref()) {
                 hub = hub.rule(rule);
+            }
+            if let Some(webhooks) = &webhooks {
+                hub = webhooks.attach(hub, None);
             }
             if let Some(redis) = config.redis(self.broker.as_deref())? {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }
-            let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
+            let hub = config.declare_events(hub, webhooks.as_ref())?.build().map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
             let admin = match &config.admin {
@@ -60,11 +68,16 @@ impl Serve {
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits)))
+                    let counts = webhooks.as_ref().map(Webhooks::counts);
+                    Some((listener, app::admin_router(&hub, &limits, counts)))
                 }
             };
             let app = app::router(&hub, &limits);
-            run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
+            let ended = run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await;
+            if let Some(webhooks) = webhooks {
+                webhooks.finish().await;
+            }
+            ended
         })
     }
 }

@@ -7,12 +7,14 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use tidings::Access;
 
-/// `"anyone"`, `"members"`, `"nobody"` or `{ claim = "/role", equals = "admin" }`.
+/// `"anyone"`, `"members"`, `"nobody"`, `"webhook"` or `{ claim = "/role", equals = "admin" }`.
 #[derive(Debug)]
 pub(super) enum Who {
     Anyone,
     Members,
     Nobody,
+    /// Whom the backend lets: it is asked.
+    Webhook,
     Claim(Claim),
 }
 
@@ -34,12 +36,12 @@ enum Scalar {
 }
 
 impl Who {
-    /// The same for the library.
+    /// The same for the library, which lets nobody where a webhook has to be asked.
     pub(super) fn access(&self) -> Access {
         match self {
             Self::Anyone => Access::Anyone,
             Self::Members => Access::Members,
-            Self::Nobody => Access::Nobody,
+            Self::Nobody | Self::Webhook => Access::Nobody,
             Self::Claim(Claim { claim, equals }) => match equals {
                 Scalar::Text(text) => Access::claim(claim, text.as_str()),
                 Scalar::Number(number) => Access::claim(claim, *number),
@@ -55,14 +57,15 @@ impl<'de> Deserialize<'de> for Who {
         impl<'de> Visitor<'de> for WhoVisitor {
             type Value = Who;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#""anyone", "members", "nobody" or { claim = "/role", equals = "admin" }"#)
+                f.write_str(r#""anyone", "members", "nobody", "webhook" or { claim = "/role", equals = "admin" }"#)
             }
             fn visit_str<E: Error>(self, word: &str) -> Result<Who, E> {
                 match word {
                     "anyone" => Ok(Who::Anyone),
                     "members" => Ok(Who::Members),
                     "nobody" => Ok(Who::Nobody),
-                    other => Err(E::unknown_variant(other, &["anyone", "members", "nobody"])),
+                    "webhook" => Ok(Who::Webhook),
+                    other => Err(E::unknown_variant(other, &["anyone", "members", "nobody", "webhook"])),
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Who, A::Error> {

@@ -79,20 +79,39 @@ impl Authenticate for Verifier {
 }
 
 impl Auth {
-    /// What verifies the tokens. Files are relative to the configuration's directory.
-    pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
-        let wrong = |what: &dyn std::fmt::Display| {
-            Failure::config(format_args!("{}: [auth] {what}", configuration.display()))
-        };
-        let mut keys = Vec::new();
-        let single = KeySource {
+    /// The secret that the backend signs tokens with, from which other keys come: that of `[auth]` itself, else the only one
+    /// of `[[auth.keys]]`. None where tokens are signed with a private key.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub(super) fn shared_secret(&self, configuration: &Path) -> Result<Option<SecretString>, Failure> {
+        let own = self.own_key(configuration);
+        if let Some(secret) = own.shared_secret()? {
+            return Ok(Some(secret));
+        }
+        let keys = self.keys.iter().enumerate().map(|(index, key)| key.source(configuration, index).shared_secret());
+        let mut secrets: Vec<_> = keys.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(if secrets.len() == 1 { secrets.pop() } else { None })
+    }
+
+    fn own_key<'a>(&'a self, configuration: &'a Path) -> KeySource<'a> {
+        KeySource {
             configuration,
             place: "[auth]".to_owned(),
             secret: self.secret.as_ref(),
             secret_file: self.secret_file.as_deref(),
             public_key_file: self.public_key_file.as_deref(),
             algorithm: self.algorithm,
+        }
+    }
+
+    /// What verifies the tokens. Files are relative to the configuration's directory.
+    pub(super) fn verifier(&self, configuration: &Path) -> Result<Verifier, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure::config(format_args!("{}: [auth] {what}", configuration.display()))
         };
+        let mut keys = Vec::new();
+        let single = self.own_key(configuration);
         if single.is_there() {
             keys.push(single.jwt()?);
         }
@@ -180,14 +199,26 @@ impl KeySource<'_> {
         })
     }
 
+    /// The secret of a file.
+    fn read_secret(&self, file: &Path) -> Result<SecretString, Failure> {
+        let secret = self.read("secret_file", file)?;
+        // Editors and `openssl rand` end a file with a line break that no backend has in its copy.
+        Ok(SecretString::from(secret.expose_secret().trim_end_matches(['\r', '\n'])))
+    }
+
+    /// The secret, if it is one that the backend has as well.
+    fn shared_secret(&self) -> Result<Option<SecretString>, Failure> {
+        match (self.secret, self.secret_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Some(file)) => self.read_secret(file).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     fn jwt(&self) -> Result<Jwt, Failure> {
         let jwt = match (self.secret, self.secret_file, self.public_key_file) {
             (Some(secret), None, None) => self.shared(secret.expose_secret())?,
-            (None, Some(file), None) => {
-                let secret = self.read("secret_file", file)?;
-                // Editors and `openssl rand` end a file with a line break that no backend has in its copy.
-                self.shared(secret.expose_secret().trim_end_matches(['\r', '\n']))?
-            }
+            (None, Some(file), None) => self.shared(self.read_secret(file)?.expose_secret())?,
             (None, None, Some(file)) => {
                 let algorithm = self.algorithm.ok_or_else(|| {
                     self.wrong("has a public_key_file and no algorithm").fix(

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tidings::{HubBuilder, InvalidSchema};
 
 use crate::failure::Failure;
+use crate::webhook::Webhooks;
 
 /// One `[[events]]`.
 #[derive(Deserialize, Debug)]
@@ -18,16 +19,32 @@ pub(super) struct Event {
     /// Comes as a binary frame, to which no schema can apply.
     #[serde(default)]
     binary: bool,
+    /// The backend serves it. A schema is checked before.
+    #[serde(default)]
+    pub(super) webhook: bool,
 }
 
 impl Event {
     /// Tells the hub.
-    pub(super) fn declare(&self, hub: HubBuilder, configuration: &Path) -> Result<HubBuilder, Failure> {
+    pub(super) fn declare(
+        &self,
+        hub: HubBuilder,
+        configuration: &Path,
+        webhooks: Option<&Webhooks>,
+    ) -> Result<HubBuilder, Failure> {
+        let hub = match webhooks.filter(|_| self.webhook) {
+            Some(webhooks) => webhooks.serve_event(hub, &self.name),
+            None => hub,
+        };
         match (self.path(configuration), self.binary) {
+            (None, true) if self.webhook => Err(self
+                .wrong(configuration, "is binary and has webhook = true")
+                .fix("keep one of them: what a webhook is told is JSON")),
+            (None, false) if self.webhook => Ok(hub),
             (Some(path), false) => Ok(hub.schema(&self.name, &read(&path)?)),
             (None, true) => Ok(hub.binary_event(&self.name)),
             (None, false) => Err(self
-                .wrong(configuration, "has neither a schema_file nor binary = true")
+                .wrong(configuration, "has neither a schema_file nor binary = true nor webhook = true")
                 .fix("schema_file = \"message.json\", whose whole text may be {} for any data")),
             (Some(_), true) => Err(self
                 .wrong(configuration, "is binary and has a schema_file")
@@ -73,7 +90,7 @@ mod tests {
 
     fn declared(toml: &str, configuration: &Path) -> Result<HubBuilder, String> {
         let event: Event = toml::from_str(toml).unwrap();
-        event.declare(Hub::builder(), configuration).map_err(|failure| format!("{failure:?}"))
+        event.declare(Hub::builder(), configuration, None).map_err(|failure| format!("{failure:?}"))
     }
 
     #[test]
@@ -88,6 +105,7 @@ mod tests {
         for (wrong, said) in [
             ("name = 'a'", "neither a schema_file"),
             ("name = 'a'\nschema_file = 'good.json'\nbinary = true", "keep one"),
+            ("name = 'a'\nbinary = true\nwebhook = true", "keep one"),
             ("name = 'a'\nschema_file = 'none.json'", "none.json: No such file"),
             ("name = 'a'\nschema_file = 'bad.json'", "bad.json:2:11: expected value"),
         ] {

@@ -7,6 +7,7 @@ mod broker;
 mod events;
 mod fault;
 mod limits;
+mod webhooks;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::failure::Failure;
+use crate::webhook::{self, Kind, Webhooks};
 
 use access::Who;
 use auth::Verifier;
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     /// What nodes share rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
+    /// The backend that is asked and told; none without it.
+    webhooks: Option<webhooks::WebhooksSection>,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
@@ -132,16 +136,60 @@ impl Config {
     }
 
     /// The rooms' rules, in their order.
-    pub(crate) fn rules(&self) -> impl Iterator<Item = RoomRules> + '_ {
-        self.rooms.iter().map(Room::rules)
+    pub(crate) fn rules<'a>(&'a self, webhooks: Option<&'a Webhooks>) -> impl Iterator<Item = RoomRules> + 'a {
+        self.rooms.iter().map(move |room| match (&room.join, webhooks) {
+            (Some(Who::Webhook), Some(webhooks)) => webhooks.asked_to_join(room.rules()),
+            _ => room.rules(),
+        })
+    }
+
+    /// The webhooks, if there are some.
+    ///
+    /// # Errors
+    /// When there is no key to sign them with, or a room or an event wants one that is not sent.
+    pub(crate) fn webhooks(&self) -> Result<Option<webhook::Settings>, Failure> {
+        let sends = |kind| self.webhooks.as_ref().is_some_and(|section| section.asks(kind));
+        let wrong = |what: &dyn std::fmt::Display, fix| {
+            Err(Failure::config(format_args!("{}: {what}", self.path.display())).fix(fix))
+        };
+        if let Some(room) = self.rooms.iter().find(|room| matches!(room.publish, Some(Who::Webhook))) {
+            let fix = "give the events that have to be asked about webhook = true in their [[events]]";
+            return wrong(&format_args!("[[rooms]] {:?} has publish = \"webhook\"", room.pattern), fix);
+        }
+        let asks_to_join = |room: &&Room| matches!(room.join, Some(Who::Webhook));
+        if let Some(room) = self.rooms.iter().find(asks_to_join).filter(|_| !sends(Kind::Join)) {
+            let fix = "add \"join\" to the events of [webhooks]";
+            return wrong(&format_args!("[[rooms]] {:?} has join = \"webhook\"", room.pattern), fix);
+        }
+        if let Some(event) = self.events.iter().find(|event| event.webhook).filter(|_| !sends(Kind::Event)) {
+            let fix = "add \"event\" to the events of [webhooks]";
+            return wrong(&format_args!("[[events]] {:?} has webhook = true", event.name), fix);
+        }
+        let Some(section) = &self.webhooks else { return Ok(None) };
+        section.settings(&self.path, || self.auth.shared_secret(&self.path)).map(Some)
+    }
+
+    /// The directory of the outbox.
+    ///
+    /// # Errors
+    /// When there are no webhooks.
+    pub(crate) fn outbox(&self) -> Result<PathBuf, Failure> {
+        self.webhooks.as_ref().map(|section| section.outbox(&self.path)).ok_or_else(|| {
+            Failure::config(format_args!("{} has no [webhooks], and so no outbox", self.path.display()))
+                .fix("name the server's configuration with --config")
+        })
     }
 
     /// Tells the hub of the events.
     ///
     /// # Errors
     /// When one has not exactly one of a schema and `binary`, or its schema is not to be read.
-    pub(crate) fn declare_events(&self, hub: HubBuilder) -> Result<HubBuilder, Failure> {
-        self.events.iter().try_fold(hub, |hub, event| event.declare(hub, &self.path))
+    pub(crate) fn declare_events(
+        &self,
+        hub: HubBuilder,
+        webhooks: Option<&Webhooks>,
+    ) -> Result<HubBuilder, Failure> {
+        self.events.iter().try_fold(hub, |hub, event| event.declare(hub, &self.path, webhooks))
     }
 
     /// The Redis of the file, or of the command line; none if neither names one.
@@ -290,7 +338,7 @@ mod tests {
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
-        assert_eq!(config.rules().count(), 2);
+        assert_eq!(config.rules(None).count(), 2);
         assert_eq!(config.shards.map(NonZeroUsize::get), Some(3));
         assert_eq!(config.admin.as_ref().map(|admin| admin.listen.port()), Some(7778));
         let mut of_machine = Limits::default();
@@ -306,7 +354,7 @@ mod tests {
         );
         assert_eq!(limits.connections_per_node_max, 77);
         assert_eq!(limits.silence_max, Limits::default().silence_max);
-        assert!(config.declare_events(tidings::Hub::builder()).is_ok());
+        assert!(config.declare_events(tidings::Hub::builder(), None).is_ok());
         assert!(config.verifier().is_ok());
         assert!(config.redis(None).unwrap().is_some());
         let printed = format!("{config:?}");
@@ -314,6 +362,27 @@ mod tests {
             !printed.contains("0123456789abcdef") && !printed.contains("a-password"),
             "a secret does not print"
         );
+    }
+
+    #[test]
+    fn what_asks_a_webhook_needs_one() {
+        let webhooks = "[webhooks]\nurl = 'http://127.0.0.1:1/'\nevents = ['connect']\n";
+        let auth = "[auth]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+        let join = "[[rooms]]\npattern = 'a'\njoin = 'webhook'\n";
+        let publish = "[[rooms]]\npattern = 'a'\npublish = 'webhook'\n";
+        let event = "[[events]]\nname = 'a'\nwebhook = true\n";
+        assert!(parse(&format!("{auth}{webhooks}")).webhooks().unwrap().is_some());
+        assert!(parse(auth).webhooks().unwrap().is_none());
+        for (wrong, fix) in [
+            (format!("{auth}{join}"), "add \\\"join\\\""),
+            (format!("{auth}{join}{webhooks}"), "add \\\"join\\\""),
+            (format!("{auth}{event}{webhooks}"), "add \\\"event\\\""),
+            (format!("{auth}{publish}{webhooks}"), "webhook = true"),
+            (format!("[auth]\njwks_url = 'https://a.example/'\n{webhooks}"), "secret_file"),
+        ] {
+            let told = format!("{:?}", parse(&wrong).webhooks().err().unwrap());
+            assert!(told.contains(fix), "{wrong}: {told}");
+        }
     }
 
     #[test]

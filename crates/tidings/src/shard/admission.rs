@@ -229,7 +229,10 @@ impl Question {
                 handler(peer.identity.clone(), room).await.map_err(|error| error.message())
             }
             Self::Memberships(memberships) => {
-                memberships.is_member(&peer.identity, &room).await.map_err(|error| error.message())
+                match memberships.is_member(&peer.identity, &room).await {
+                    Err(error) if error.forbids().is_some() => Ok(false),
+                    answer => answer.map_err(|error| error.message()),
+                }
             }
         }
     }

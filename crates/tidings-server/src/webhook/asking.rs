@@ -1,0 +1,142 @@
+//! Asking the backend while a client waits: once, for a bounded time, so many at a time; an answer of another shape is none.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidings::RoomId;
+use tidings::auth::Identity;
+use tokio::sync::Semaphore;
+
+use super::Kind;
+use super::backend::Backend;
+use super::cloud_event;
+use super::counts::Counts;
+
+/// So many are asked at a time. Who comes then waits for his turn, within the time that he has.
+const ASKED_AT_ONCE_MAX: usize = 256;
+
+/// Asks.
+pub(crate) struct Asking {
+    backend: Arc<Backend>,
+    wait: Duration,
+    at_once: Semaphore,
+    counts: Arc<Counts>,
+}
+
+/// Why there is no answer that counts, for the log.
+#[derive(Debug)]
+pub(crate) struct Unanswered(String);
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the webhook: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// Whether somebody may connect.
+#[derive(Serialize)]
+pub(crate) struct Connect<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) claims: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MayConnect {
+    pub(crate) allow: bool,
+    #[serde(default)]
+    pub(crate) rooms: Vec<RoomId>,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// Whether somebody may join.
+#[derive(Serialize)]
+pub(crate) struct Join<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) room: &'a str,
+    pub(crate) claims: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MayJoin {
+    allow: bool,
+}
+
+/// The token's claims, as they were signed.
+pub(crate) fn claims(identity: &Identity) -> Box<RawValue> {
+    // They were JSON when the token was verified.
+    identity.claims().unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+impl Asking {
+    pub(crate) fn new(backend: Arc<Backend>, wait: Duration, counts: Arc<Counts>) -> Self {
+        Self { backend, wait, at_once: Semaphore::new(ASKED_AT_ONCE_MAX), counts }
+    }
+
+    /// Whether the backend lets somebody in; within `wait_max`, should that be sooner.
+    pub(crate) async fn may_connect(
+        &self,
+        question: &Connect<'_>,
+        wait_max: Duration,
+    ) -> Result<MayConnect, Unanswered> {
+        self.ask(Kind::Connect, question.user, question, self.wait.min(wait_max)).await
+    }
+
+    pub(crate) async fn may_join(&self, question: &Join<'_>) -> Result<bool, Unanswered> {
+        let MayJoin { allow } = self.ask(Kind::Join, question.user, question, self.wait).await?;
+        Ok(allow)
+    }
+
+    /// What an event of `user` leads to.
+    pub(crate) async fn event<A: DeserializeOwned>(
+        &self,
+        user: &str,
+        question: &impl Serialize,
+    ) -> Result<A, Unanswered> {
+        self.ask(Kind::Event, user, question, self.wait).await
+    }
+
+    async fn ask<A: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        subject: &str,
+        question: &impl Serialize,
+        wait: Duration,
+    ) -> Result<A, Unanswered> {
+        self.counts.count_done(kind);
+        let answer = tokio::time::timeout(wait, self.put(kind, subject, question, wait));
+        let answer = answer.await.unwrap_or_else(|_| Err(Unanswered(format!("no answer in {wait:?}"))));
+        if answer.is_err() {
+            self.counts.count_failed(kind);
+        }
+        answer
+    }
+
+    async fn put<A: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        subject: &str,
+        question: &impl Serialize,
+        wait: Duration,
+    ) -> Result<A, Unanswered> {
+        let written = cloud_event::write(kind, subject, question).map_err(|error| Unanswered(error.to_string()))?;
+        let _turn = self.at_once.acquire().await.map_err(|error| Unanswered(error.to_string()))?;
+        let reply = self.backend.post(&written.id, written.body.into(), wait).await;
+        let reply = reply.map_err(|error| Unanswered(error.to_string()))?;
+        if reply.status != StatusCode::OK {
+            return Err(Unanswered(format!("the answer is {}, and only 200 counts", reply.status)));
+        }
+        serde_json::from_slice(&reply.body).map_err(|error| {
+            Unanswered(format!("the answer is not what a {} is answered with: {error}", kind.name()))
+        })
+    }
+}
