@@ -89,7 +89,10 @@ impl Retry {
         }
         let Some(mut outbox) = outbox else { return Ok(()) };
         for letter in letters {
-            outbox.retry(&letter).await.map_err(|error| Failure::failed(format_args!("{}: {error}", letter.id)))?;
+            outbox
+                .retry(&letter)
+                .await
+                .map_err(|error| Failure::failed(format_args!("{}: {error}", letter.id)))?;
             print(&letter, self.json)?;
         }
         Ok(())

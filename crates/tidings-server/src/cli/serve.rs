@@ -60,7 +60,10 @@ impl Serve {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
             }
-            let hub = config.declare_events(hub, webhooks.as_ref())?.build().map_err(|error| config.failure(&error))?;
+            let hub = config
+                .declare_events(hub, webhooks.as_ref())?
+                .build()
+                .map_err(|error| config.failure(&error))?;
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
             info!(%address, rooms = config.rooms.len(), "listening");
             let admin = match &config.admin {

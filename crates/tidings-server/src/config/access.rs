@@ -57,7 +57,9 @@ impl<'de> Deserialize<'de> for Who {
         impl<'de> Visitor<'de> for WhoVisitor {
             type Value = Who;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#""anyone", "members", "nobody", "webhook" or { claim = "/role", equals = "admin" }"#)
+                f.write_str(
+                    r#""anyone", "members", "nobody", "webhook" or { claim = "/role", equals = "admin" }"#,
+                )
             }
             fn visit_str<E: Error>(self, word: &str) -> Result<Who, E> {
                 match word {

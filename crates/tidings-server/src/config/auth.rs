@@ -89,7 +89,8 @@ impl Auth {
         if let Some(secret) = own.shared_secret()? {
             return Ok(Some(secret));
         }
-        let keys = self.keys.iter().enumerate().map(|(index, key)| key.source(configuration, index).shared_secret());
+        let keys =
+            self.keys.iter().enumerate().map(|(index, key)| key.source(configuration, index).shared_secret());
         let mut secrets: Vec<_> = keys.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         Ok(if secrets.len() == 1 { secrets.pop() } else { None })
     }

@@ -136,7 +136,10 @@ impl Config {
     }
 
     /// The rooms' rules, in their order.
-    pub(crate) fn rules<'a>(&'a self, webhooks: Option<&'a Webhooks>) -> impl Iterator<Item = RoomRules> + 'a {
+    pub(crate) fn rules<'a>(
+        &'a self,
+        webhooks: Option<&'a Webhooks>,
+    ) -> impl Iterator<Item = RoomRules> + 'a {
         self.rooms.iter().map(move |room| match (&room.join, webhooks) {
             (Some(Who::Webhook), Some(webhooks)) => webhooks.asked_to_join(room.rules()),
             _ => room.rules(),

@@ -71,7 +71,8 @@ impl WebhooksSection {
                 .fix(format_args!("{OUTBOX_BYTES_MIN} at least")));
         }
         if self.events.is_empty() {
-            return Err(wrong(&"has no events").fix("events = [\"connect\", \"disconnect\"]: docs/webhooks.md has them all"));
+            return Err(wrong(&"has no events")
+                .fix("events = [\"connect\", \"disconnect\"]: docs/webhooks.md has them all"));
         }
         let key = match &self.secret_file {
             Some(file) => self.read_key(configuration, file)?,
@@ -137,11 +138,17 @@ mod tests {
         let url = "url = 'http://127.0.0.1:1/'";
         let all = "events = ['connect', 'join', 'event', 'disconnect', 'room.occupied', 'room.vacated', 'presence']";
         let good = settings(&format!("{url}\n{all}\nsecret_file = 'good'"), &configuration, None).unwrap();
-        assert_eq!((good.kinds.len(), good.wait, good.kept_for), (7, Duration::from_secs(2), Duration::from_secs(5)));
+        assert_eq!(
+            (good.kinds.len(), good.wait, good.kept_for),
+            (7, Duration::from_secs(2), Duration::from_secs(5))
+        );
         assert_eq!(good.outbox, directory.path().join("tidings-outbox"));
         let secret = "canary-bird of the tokens, 32 bytes and more";
         let derived = settings(&format!("{url}\n{all}"), &configuration, Some(secret)).unwrap();
-        assert_eq!(derived.key.sign("a", 1, b""), SigningKey::derive(&SecretString::from(secret)).sign("a", 1, b""));
+        assert_eq!(
+            derived.key.sign("a", 1, b""),
+            SigningKey::derive(&SecretString::from(secret)).sign("a", 1, b"")
+        );
         for (wrong, said) in [
             (format!("{url}\nevents = []\nsecret_file = 'good'"), "has no events"),
             (format!("{url}\nevents = ['joins']"), "unknown variant"),

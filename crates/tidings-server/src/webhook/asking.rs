@@ -1,11 +1,13 @@
 //! Asking the backend while a client waits: once, for a bounded time, so many at a time; an answer of another shape is none.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidings::RoomId;
@@ -128,15 +130,34 @@ impl Asking {
         question: &impl Serialize,
         wait: Duration,
     ) -> Result<A, Unanswered> {
-        let written = cloud_event::write(kind, subject, question).map_err(|error| Unanswered(error.to_string()))?;
+        let written =
+            cloud_event::write(kind, subject, question).map_err(|error| Unanswered(error.to_string()))?;
         let _turn = self.at_once.acquire().await.map_err(|error| Unanswered(error.to_string()))?;
         let reply = self.backend.post(&written.id, written.body.into(), wait).await;
         let reply = reply.map_err(|error| Unanswered(error.to_string()))?;
         if reply.status != StatusCode::OK {
             return Err(Unanswered(format!("the answer is {}, and only 200 counts", reply.status)));
         }
-        serde_json::from_slice(&reply.body).map_err(|error| {
-            Unanswered(format!("the answer is not what a {} is answered with: {error}", kind.name()))
-        })
+        let answer = serde_json::from_slice(&reply.body).map(|Object(answer)| answer);
+        answer.map_err(|error| Unanswered(format!("no answer to a {}: {error}", kind.name())))
+    }
+}
+
+/// Something that has to be written as an object: serde would take a list of its fields as well, and `[true]` lets nobody in.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }

@@ -74,12 +74,18 @@ impl Backend {
         let invalid = |message: &str, fix| InvalidUrl { message: message.to_owned(), fix };
         const EXAMPLE: &str = "url = \"https://app.example/tidings\", or \"http://127.0.0.1:8000/tidings\"";
         let url: Uri = url.parse().map_err(|_| invalid("not a URL", EXAMPLE))?;
-        let host = url.host().filter(|host| !host.is_empty()).ok_or_else(|| invalid("not a URL with a host", EXAMPLE))?;
+        let host = url
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| invalid("not a URL with a host", EXAMPLE))?;
         if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(invalid("has a user or a password", "leave it out: what is sent is signed"));
         }
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_max_idle_per_host(IDLE_CONNECTIONS_MAX).pool_idle_timeout(IDLE_MAX).pool_timer(TokioTimer::new());
+        builder
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_timer(TokioTimer::new());
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = if url.scheme() == Some(&Scheme::HTTPS) {
@@ -128,7 +134,10 @@ impl Backend {
         };
         let answer = sent.map_err(|error| PostError::Failed(with_causes(&error)))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(&error))?;
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(Reply { status, body: body.to_bytes() })
     }
 }
@@ -141,7 +150,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 fn is_loopback(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -156,10 +166,22 @@ mod tests {
 
     #[test]
     fn they_go_over_https_or_to_this_machine_or_where_it_was_said_that_they_may() {
-        for good in ["https://app.example/hooks?a=1", "http://127.0.0.1:8000/", "http://[::1]/tidings", "http://LOCALHOST:1/"] {
+        for good in [
+            "https://app.example/hooks?a=1",
+            "http://127.0.0.1:8000/",
+            "http://[::1]/tidings",
+            "http://LOCALHOST:1/",
+        ] {
             assert_eq!(backend(good, false), Ok(()), "{good}");
         }
-        for bad in ["", "app.example", "/hooks", "ftp://127.0.0.1/", "https://", "https://user:password@app.example/"] {
+        for bad in [
+            "",
+            "app.example",
+            "/hooks",
+            "ftp://127.0.0.1/",
+            "https://",
+            "https://user:password@app.example/",
+        ] {
             assert!(backend(bad, true).is_err(), "{bad}");
         }
         assert!(backend("http://app.internal:8000/", false).unwrap_err().fix.contains("plain_http"));

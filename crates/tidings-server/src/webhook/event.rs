@@ -8,7 +8,7 @@ use tidings::protocol::message::EventName;
 use tidings::{AckError, Context, ErrorCode, HubBuilder, RoomId};
 use tracing::warn;
 
-use super::asking::Asking;
+use super::asking::{Asking, Object};
 
 /// An answer broadcasts so many events at most.
 const BROADCASTS_MAX: usize = 100;
@@ -32,9 +32,9 @@ struct Answer {
     #[serde(default)]
     ack: Option<Box<RawValue>>,
     #[serde(default)]
-    broadcast: Vec<Broadcast>,
+    broadcast: Vec<Object<Broadcast>>,
     #[serde(default)]
-    error: Option<Refused>,
+    error: Option<Object<Refused>>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +81,8 @@ async fn answer(asking: &Asking, context: &Context, data: &RawValue) -> Result<B
         claims: &claims,
     };
     let asked = asking.event(context.user(), &question).await;
-    let answer = asked.map_err(|error| error.to_string()).and_then(|answer: Answer| judged(answer, context.room()));
+    let answer =
+        asked.map_err(|error| error.to_string()).and_then(|answer: Answer| judged(answer, context.room()));
     let Publishing { ack, events } = match answer {
         Ok(Ok(publishing)) => publishing,
         Ok(Err(Refused { code, message })) => return Err(AckError::new(code, message)),
@@ -109,7 +110,7 @@ struct Publishing {
 /// Everything that can be wrong with an answer is found before the first of its events is published.
 fn judged(answer: Answer, room: Option<&RoomId>) -> Result<Result<Publishing, Refused>, String> {
     let Answer { ack, broadcast, error } = answer;
-    if let Some(refused) = error {
+    if let Some(Object(refused)) = error {
         if ack.is_some() || !broadcast.is_empty() {
             return Err("the answer has an error and something beside it".to_owned());
         }
@@ -121,7 +122,7 @@ fn judged(answer: Answer, room: Option<&RoomId>) -> Result<Result<Publishing, Re
     if broadcast.len() > BROADCASTS_MAX {
         return Err(format!("the answer has {} broadcasts, {BROADCASTS_MAX} at most", broadcast.len()));
     }
-    let placed = broadcast.into_iter().map(|broadcast| {
+    let placed = broadcast.into_iter().map(|Object(broadcast)| {
         let room = broadcast.room.as_ref().or(room).cloned();
         let room = room.ok_or("a broadcast has no room, and the event has none either")?;
         match EventName::parse(&broadcast.event) {
@@ -138,11 +139,13 @@ mod tests {
     use super::*;
 
     fn judge(text: &str, room: Option<&str>) -> Result<String, String> {
-        let answer: Answer = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let Object(answer) = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let room = room.map(|room| RoomId::parse(room).unwrap());
         Ok(match judged(answer, room.as_ref())? {
             Ok(Publishing { ack, events }) => {
-                let said = |(room, broadcast): &(RoomId, Broadcast)| format!("{room} {} {}", broadcast.event, broadcast.data);
+                let said = |(room, broadcast): &(RoomId, Broadcast)| {
+                    format!("{room} {} {}", broadcast.event, broadcast.data)
+                };
                 format!("{ack} {:?}", events.iter().map(said).collect::<Vec<_>>())
             }
             Err(Refused { code, message }) => format!("{code} {message}"),
@@ -153,7 +156,11 @@ mod tests {
     fn an_answer_is_an_ack_with_broadcasts_or_an_error() {
         assert_eq!(judge("{}", None).unwrap(), "null []");
         assert_eq!(
-            judge(r#"{"ack":{"n":1.0},"broadcast":[{"event":"a","data":[ 1 ]},{"room":"b","event":"c"}]}"#, Some("a")).unwrap(),
+            judge(
+                r#"{"ack":{"n":1.0},"broadcast":[{"event":"a","data":[ 1 ]},{"room":"b","event":"c"}]}"#,
+                Some("a")
+            )
+            .unwrap(),
             r#"{"n":1.0} ["a a [ 1 ]", "b c null"]"#
         );
         assert_eq!(judge(r#"{"error":{"code":"forbidden","message":"no"}}"#, None).unwrap(), "forbidden no");
@@ -170,6 +177,7 @@ mod tests {
             r#"{"error":{"code":"teapot","message":"?"}}"#,
             r#"{"error":{"code":"forbidden","message":"no"},"ack":1}"#,
             r#"{"error":"no"}"#,
+            r#"{"error":["forbidden","no"]}"#,
         ] {
             assert!(judge(wrong, None).is_err(), "{wrong}");
         }

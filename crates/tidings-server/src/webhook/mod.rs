@@ -109,14 +109,17 @@ impl Webhooks {
     /// # Errors
     /// When there is no such URL, or the outbox can't be used.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
-        let Settings { url, plain_http, key, kinds, wait, kept_for, outbox: directory, outbox_bytes_max } = settings;
+        let Settings { url, plain_http, key, kinds, wait, kept_for, outbox: directory, outbox_bytes_max } =
+            settings;
         let backend = Backend::new(&url, plain_http, key).map_err(|InvalidUrl { message, fix }| {
             Failure::config(format_args!("[webhooks] url: {message}")).fix(fix)
         })?;
         let (backend, counts) = (Arc::new(backend), Arc::new(Counts::default()));
         let queue = Arc::new(Queue::new(kinds.clone(), Arc::clone(&counts)));
         let telling = if Kind::TOLD.iter().any(|kind| kinds.contains(kind)) {
-            let outbox = Outbox::open(&directory, outbox_bytes_max).await.map_err(|error| error.failure(&directory))?;
+            let outbox = Outbox::open(&directory, outbox_bytes_max)
+                .await
+                .map_err(|error| error.failure(&directory))?;
             let finish = Arc::new(Notify::new());
             let telling = Telling::new(Arc::clone(&backend), outbox, Arc::clone(&queue), Arc::clone(&counts));
             Some((tokio::spawn(telling.run(Arc::clone(&finish))), finish))

@@ -143,7 +143,9 @@ impl OutboxError {
     pub(crate) fn failure(&self, directory: &Path) -> Failure {
         let fix = match self {
             Self::Locked => "give each server an outbox of its own, or end the other",
-            Self::Files(_) | Self::Database(_) => "name a directory that this user can write to: [webhooks] outbox",
+            Self::Files(_) | Self::Database(_) => {
+                "name a directory that this user can write to: [webhooks] outbox"
+            }
         };
         Failure::config(format_args!("the outbox {}: {self}", directory.display())).fix(fix)
     }
@@ -241,15 +243,17 @@ impl Outbox {
                 continue;
             }
             bytes += weight;
-            sqlx::query("INSERT OR IGNORE INTO told (id, kind, key, since_ms, bytes, body) VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(&telling.id)
-                .bind(telling.kind.name())
-                .bind(&telling.key)
-                .bind(now_ms)
-                .bind(weight.cast_signed())
-                .bind(&telling.body)
-                .execute(&mut *change)
-                .await?;
+            sqlx::query(
+                "INSERT OR IGNORE INTO told (id, kind, key, since_ms, bytes, body) VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&telling.id)
+            .bind(telling.kind.name())
+            .bind(&telling.key)
+            .bind(now_ms)
+            .bind(weight.cast_signed())
+            .bind(&telling.body)
+            .execute(&mut *change)
+            .await?;
         }
         change.commit().await?;
         Ok(refused)
@@ -273,11 +277,12 @@ impl Outbox {
                 .await?;
         let mut due = Vec::new();
         for (key, attempts) in keys.into_iter().filter(|(key, _)| !busy.contains(key)).take(limit) {
-            let row: Option<(i64, String, String, i64, Vec<u8>)> =
-                sqlx::query_as("SELECT seq, id, kind, since_ms, body FROM told WHERE key = ? ORDER BY seq LIMIT 1")
-                    .bind(&key)
-                    .fetch_optional(&mut self.database)
-                    .await?;
+            let row: Option<(i64, String, String, i64, Vec<u8>)> = sqlx::query_as(
+                "SELECT seq, id, kind, since_ms, body FROM told WHERE key = ? ORDER BY seq LIMIT 1",
+            )
+            .bind(&key)
+            .fetch_optional(&mut self.database)
+            .await?;
             if let Some((seq, id, kind, since_ms, body)) = row {
                 due.push(Due { seq, id, kind, key, since_ms: since_ms.cast_unsigned(), attempts, body });
             }

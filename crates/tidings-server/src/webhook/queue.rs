@@ -133,10 +133,20 @@ impl Observe for Watcher {
                 queue.put(Kind::Disconnect, key, user, &data);
             }
             Observed::Occupied { room } if wants(Kind::Occupied) => {
-                queue.put(Kind::Occupied, key_of(room.as_str()), room.as_str(), &OfRoom { room: room.as_str() });
+                queue.put(
+                    Kind::Occupied,
+                    key_of(room.as_str()),
+                    room.as_str(),
+                    &OfRoom { room: room.as_str() },
+                );
             }
             Observed::Vacated { room } if wants(Kind::Vacated) => {
-                queue.put(Kind::Vacated, key_of(room.as_str()), room.as_str(), &OfRoom { room: room.as_str() });
+                queue.put(
+                    Kind::Vacated,
+                    key_of(room.as_str()),
+                    room.as_str(),
+                    &OfRoom { room: room.as_str() },
+                );
             }
             Observed::Presence { room, user, change, info } if wants(Kind::Presence) => {
                 let change = match change {
@@ -172,7 +182,10 @@ mod tests {
         watcher.observe(Observed::Occupied { room: &room });
         watcher.observe(Observed::Occupied { room: &room });
         let taken = queue.take();
-        assert_eq!(taken.iter().map(|telling| telling.key.as_str()).collect::<Vec<_>>(), ["room:chat:lobby"; 2]);
+        assert_eq!(
+            taken.iter().map(|telling| telling.key.as_str()).collect::<Vec<_>>(),
+            ["room:chat:lobby"; 2]
+        );
         assert_ne!(taken[0].id, taken[1].id);
         let fits = QUEUE_BYTES_MAX / outbox::weight(&taken[0]);
         for _ in 0..fits + 3 {

@@ -69,7 +69,12 @@ mod tests {
     fn a_secret_is_long_enough_and_written_as_the_scheme_wants_it() {
         let parse = |secret: &str| SigningKey::parse(&SecretString::from(secret));
         assert!(parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").is_ok());
-        for wrong in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64 at all, and long"] {
+        for wrong in [
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_",
+            "whsec_c2hvcnQ=",
+            "whsec_not base64 at all, and long",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

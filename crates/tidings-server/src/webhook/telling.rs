@@ -218,7 +218,13 @@ impl Telling {
         };
         match self.outbox.bury(&due, attempts, &reason) {
             Ok(()) => {
-                error!(id = due.id, kind = due.kind, attempts, reason, "a webhook is a dead letter: tidings outbox list");
+                error!(
+                    id = due.id,
+                    kind = due.kind,
+                    attempts,
+                    reason,
+                    "a webhook is a dead letter: tidings outbox list"
+                );
                 self.count_dead_at = None;
                 self.settled.push(Settled::Over { seq: due.seq, key: due.key });
             }

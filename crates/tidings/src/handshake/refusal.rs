@@ -183,14 +183,8 @@ impl HandshakeRefusal {
     /// Something that has to be asked does not answer.
     pub(crate) fn unavailable(code: &'static str, detail: &str) -> Self {
         let fix = "connect again in a moment; the server's log says what failed";
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            code,
-            "A part of the server is unavailable",
-            detail,
-            fix,
-        )
-        .after(Duration::from_secs(2))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "A part of the server is unavailable", detail, fix)
+            .after(Duration::from_secs(2))
     }
 
     /// The code for programs. PROTOCOL.md §1 lists them.
