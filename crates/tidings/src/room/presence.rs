@@ -81,7 +81,7 @@ impl Room {
         let before = state.presence.len();
         let task = state.presence.enter(user).and_then(|rev| {
             let delta = Delta { change: PresenceChange::Join, user, info: None, rev };
-            self.observe(&delta, before, before + 1);
+            self.observe(delta.change, user, None, before, before + 1);
             self.tell(&mut state, &delta, before, limits, now)
         });
         (state.presence.len() as u64, task)
@@ -98,7 +98,7 @@ impl Room {
             return state.left(user);
         }
         let delta = Delta { change: PresenceChange::Leave, user, info: info.as_deref(), rev };
-        self.observe(&delta, before, state.presence.len());
+        self.observe(delta.change, user, delta.info, before, state.presence.len());
         self.tell(&mut state, &delta, before, limits, now)
     }
 
@@ -133,7 +133,7 @@ impl Room {
                 continue;
             }
             let delta = Delta { change: PresenceChange::Leave, user: &user, info: info.as_deref(), rev };
-            self.observe(&delta, before - index, before - index - 1);
+            self.observe(delta.change, &user, delta.info, before - index, before - index - 1);
             let told = self.tell(&mut state, &delta, before, limits, now);
             task = task.or(told);
         }
@@ -158,15 +158,21 @@ impl Room {
         let rev = state.presence.update(user, Arc::clone(info))?;
         let delta = Delta { change: PresenceChange::Update, user, info: Some(info.as_ref()), rev };
         let before = state.presence.len();
-        self.observe(&delta, before, before);
+        self.observe(delta.change, user, delta.info, before, before);
         self.tell(&mut state, &delta, before, limits, now)
     }
 
     /// Tells whoever observes of a change, and of what it means to the room. The caller has the room's lock, so that it
     /// is told in the order in which it happens.
-    pub(super) fn observe(&self, delta: &Delta<'_>, members_before: usize, members: usize) {
+    pub(super) fn observe(
+        &self,
+        change: PresenceChange,
+        user: &UserId,
+        info: Option<&RawValue>,
+        members_before: usize,
+        members: usize,
+    ) {
         let Some(observer) = &self.observer else { return };
-        let Delta { change, user, info, .. } = *delta;
         if members_before == 0 && members > 0 {
             observer.observe(Observed::Occupied { room: &self.id });
         }

@@ -133,15 +133,23 @@ impl Link {
     ) -> Result<bool, CallError> {
         let (shared, keys, node) = (&self.shared, self.shared.keys_of(room), self.shared.signature());
         let mut connection = connected.connection.clone();
+        let observes = room.is_observed();
         match work {
             Work::Tell { users, stays, known_rev } => {
                 let lease = stays.then_some(shared.presence_lease());
                 let caller = shared.caller(&node);
-                let call =
-                    shared.scripts.tell_users(&mut connection, &keys, caller, known_rev, lease, &users);
+                let call = shared.scripts.tell_users(
+                    &mut connection,
+                    &keys,
+                    caller,
+                    known_rev,
+                    lease,
+                    &users,
+                    observes,
+                );
                 let told = self.call(connected, call).await?;
                 let renew = shared.give_or_take_a_quarter(renew_interval(shared.presence_lease()));
-                room.users_told(told.jumped, told.some_dead, shared.env.now() + renew);
+                room.users_told(told.jumped, told.some_dead, &told.changed, shared.env.now() + renew);
                 Ok(true)
             }
             Work::Read(ask) => {
@@ -169,8 +177,11 @@ impl Link {
         loop {
             let mut connection = connected.connection.clone();
             let caller = shared.caller(&node);
-            let call = shared.scripts.sweep(&mut connection, &keys, caller, known_rev, &left);
-            left = self.call(connected, call).await?;
+            let observes = room.is_observed();
+            let call = shared.scripts.sweep(&mut connection, &keys, caller, known_rev, &left, observes);
+            let changed;
+            (left, changed) = self.call(connected, call).await?;
+            room.observe_swept(&changed);
             if left.node.is_empty() {
                 return Ok(());
             }
