@@ -117,7 +117,7 @@ async fn of_several_nodes_the_one_that_has_changed_it_observes_it() {
     tab.join("a").await;
     // In Redis, behind which node somebody is at stands what he shows.
     while server
-        .run::<Option<String>>(&["HGET", "tidings:{a}:users", "ann"])
+        .run::<Option<String>>(&["HGET", "tidings:1:{a}:users", "ann"])
         .await
         .is_none_or(|at| at.len() < 32)
     {}
