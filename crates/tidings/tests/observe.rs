@@ -14,6 +14,11 @@ use serde_json::json;
 use tidings::protocol::limits::Limits;
 use tidings::{Access, Hub, HubBuilder, Observe, Observed, Redis, RoomRules};
 
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Where Redis has the users of the room `a`.
+const USERS: &str = "tidings:1:{a}:users";
+
 /// What was observed, in words.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
@@ -52,7 +57,7 @@ fn builder(seen: &Seen, grace: Duration) -> HubBuilder {
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(40), "not in time: {what}");
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
         #[expect(clippy::disallowed_methods, reason = "a thing is looked at again")]
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -116,11 +121,10 @@ async fn of_several_nodes_the_one_that_has_changed_it_observes_it() {
     let mut tab = two.connect("ann").await;
     tab.join("a").await;
     // In Redis, behind which node somebody is at stands what he shows.
-    while server
-        .run::<Option<String>>(&["HGET", "tidings:1:{a}:users", "ann"])
-        .await
-        .is_none_or(|at| at.len() < 32)
-    {}
+    let at_both = async {
+        while server.run::<Option<String>>(&["HGET", USERS, "ann"]).await.is_none_or(|at| at.len() < 32) {}
+    };
+    tokio::time::timeout(PATIENCE, at_both).await.expect("Redis has her at both nodes");
     ann.request_in("a", "room.leave", json!({})).await;
     tab.request_in("a", "presence.update", json!({"info": 1})).await;
     until("she shows something", || seen_two.has("a ann Update 1")).await;
