@@ -173,3 +173,37 @@ async fn what_a_call_without_an_answer_has_changed_is_observed_all_the_same() {
         until("ann is back", || comings() > round + 1).await;
     }
 }
+
+#[tokio::test]
+async fn of_a_node_that_has_died_one_of_the_others_observes_who_was_at_it() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let start = async |url: &str, seed: u64| {
+        let seen = Seen::default();
+        let redis = Redis::new(url).unwrap().presence_lease(Duration::from_secs(3));
+        let hub = TestHub::start_seeded(builder(&seen, Duration::from_secs(10)).broker(redis), seed).unwrap();
+        until("the node is ready", || hub.hub().is_ready()).await;
+        (hub, seen)
+    };
+    let (doomed, at_doomed) = start(&url_of(forwarder.address()), 11).await;
+    let ((one, seen_one), (two, seen_two)) = (start(&server.url(), 12).await, start(&server.url(), 13).await);
+    let (mut ann, mut bob, mut cid) =
+        (one.connect("ann").await, two.connect("bob").await, doomed.connect("cid").await);
+    cid.join("a").await;
+    until("cid has come", || at_doomed.has("a cid Join ")).await;
+    for (client, seen, words) in [(&mut ann, &seen_one, "a ann Join "), (&mut bob, &seen_two, "a bob Join ")]
+    {
+        client.join("a").await;
+        until(words, || seen.has(words)).await;
+    }
+    forwarder.point_nowhere();
+    forwarder.cut();
+    std::mem::forget((doomed, cid));
+    let left = || [&seen_one, &seen_two].map(|seen| usize::from(seen.has("a cid Leave ")));
+    until("cid has gone", || left() != [0, 0]).await;
+    for client in [&mut ann, &mut bob] {
+        client.request_in("a", "room.leave", json!({})).await;
+    }
+    until("the room is empty", || seen_one.has("a vacated") || seen_two.has("a vacated")).await;
+    assert_eq!(left().iter().sum::<usize>(), 1, "{:?} {:?}", seen_one.all(), seen_two.all());
+}

@@ -13,6 +13,9 @@ use crate::failure::Failure;
 use crate::webhook::Webhooks;
 use crate::{app, broker, memory, open_files, run, span_of_time};
 
+/// At the end, so long goes on being sent what the backend is to be told.
+const SENT_AT_END_MAX: Duration = Duration::from_secs(3);
+
 /// Serve what a configuration file says
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
@@ -78,7 +81,8 @@ impl Serve {
             let app = app::router(&hub, &limits);
             let ended = run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await;
             if let Some(webhooks) = webhooks {
-                webhooks.finish().await;
+                // A second signal wants an end at once: what is stored then is sent when the server is there again.
+                webhooks.finish(if ended.is_ok() { SENT_AT_END_MAX } else { Duration::ZERO }).await;
             }
             ended
         })

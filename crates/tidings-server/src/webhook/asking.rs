@@ -59,6 +59,14 @@ pub(crate) struct MayConnect {
     pub(crate) reason: Option<String>,
 }
 
+impl MayConnect {
+    /// What it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let rooms = self.rooms.iter().map(|room| size_of::<RoomId>() + room.as_str().len());
+        rooms.sum::<usize>() + self.reason.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Whether somebody may join.
 #[derive(Serialize)]
 pub(crate) struct Join<'a> {

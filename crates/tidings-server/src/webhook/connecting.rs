@@ -44,7 +44,7 @@ impl Connecting {
                     warn!(%error, "nobody could say who may connect");
                     MembershipError::unavailable("webhook_unavailable", NO_ANSWER)
                 })?);
-                self.kept.keep(key, Arc::clone(&answer));
+                self.kept.keep(key, Arc::clone(&answer), answer.bytes());
                 answer
             }
         };

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings::{AccessError, HubBuilder, Memberships, RoomRules};
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
@@ -100,7 +100,7 @@ pub(crate) struct Webhooks {
     joins: Arc<Answers<bool>>,
     queue: Arc<Queue>,
     counts: Arc<Counts>,
-    telling: Option<(JoinHandle<()>, Arc<Notify>)>,
+    telling: Option<(JoinHandle<()>, oneshot::Sender<Duration>)>,
 }
 
 impl Webhooks {
@@ -120,9 +120,9 @@ impl Webhooks {
             let outbox = Outbox::open(&directory, outbox_bytes_max)
                 .await
                 .map_err(|error| error.failure(&directory))?;
-            let finish = Arc::new(Notify::new());
+            let (finish, finished) = oneshot::channel();
             let telling = Telling::new(Arc::clone(&backend), outbox, Arc::clone(&queue), Arc::clone(&counts));
-            Some((tokio::spawn(telling.run(Arc::clone(&finish))), finish))
+            Some((tokio::spawn(telling.run(finished)), finish))
         } else {
             None
         };
@@ -159,7 +159,7 @@ impl Webhooks {
                 }
                 let question = Join { user: identity.user().as_str(), room: room.as_str(), claims: &claims };
                 let allow = asking.may_join(&question).await.map_err(AccessError::from)?;
-                joins.keep(key, allow);
+                joins.keep(key, allow, size_of::<bool>());
                 Ok(allow)
             }
         })
@@ -174,13 +174,13 @@ impl Webhooks {
         Arc::clone(&self.counts)
     }
 
-    /// Stores all that there is to tell, and for a moment goes on to tell it.
-    pub(crate) async fn finish(self) {
-        if let Some((telling, finish)) = self.telling {
-            finish.notify_one();
-            if let Err(error) = telling.await {
-                tracing::error!(%error, "what was to be told may not have been stored");
-            }
+    /// Stores all that there is to tell, and goes on to send what is due for this long.
+    pub(crate) async fn finish(self, within: Duration) {
+        let Some((telling, finish)) = self.telling else { return };
+        // One that is gone already has panicked, as is told next.
+        let _ = finish.send(within);
+        if let Err(error) = telling.await {
+            tracing::error!(%error, "what was to be told may not have been stored");
         }
     }
 }

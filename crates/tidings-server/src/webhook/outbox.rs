@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -24,6 +25,8 @@ use crate::failure::Failure;
 const DATABASE: &str = "outbox.sqlite";
 /// Held by the server that tells what is in it.
 const LOCK: &str = "lock";
+/// So long is waited for another process that writes.
+const OTHERS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// What one takes beside its body: its row, its place in two indexes.
 const OVERHEAD_BYTES: u64 = 256;
 
@@ -185,6 +188,7 @@ impl Outbox {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(OTHERS_WAIT_MAX)
             .disable_statement_logging();
         let mut database = options.connect().await?;
         sqlx::raw_sql(SCHEMA).execute(&mut database).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -33,8 +33,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const DISK_WAIT: Duration = Duration::from_secs(1);
 /// How often the dead letters are counted.
 const DEAD_INTERVAL: Duration = Duration::from_secs(30);
-/// At the end, what is due goes on being sent for so long, and a disk that takes nothing is waited for twice as long.
-const FINISH_MAX: Duration = Duration::from_secs(3);
+/// At the end a disk that takes nothing is waited for so much longer than what is sent.
+const DISK_FINISH_MAX: Duration = Duration::from_secs(3);
 
 /// Who tells.
 pub(crate) struct Telling {
@@ -91,8 +91,8 @@ impl Telling {
         }
     }
 
-    /// Tells until it is to finish.
-    pub(crate) async fn run(mut self, finish: Arc<Notify>) {
+    /// Tells until it is to finish: then for so long as it is told, or until nothing is due any more.
+    pub(crate) async fn run(mut self, mut finish: oneshot::Receiver<Duration>) {
         let mut finish_by: Option<Instant> = None;
         loop {
             let is_stored = self.store().await;
@@ -102,7 +102,7 @@ impl Telling {
                 if is_stored && is_over {
                     return;
                 }
-                if Instant::now() >= by + FINISH_MAX {
+                if Instant::now() >= by + DISK_FINISH_MAX {
                     return error!(count = self.new.len(), "webhooks could not be stored, and are lost");
                 }
             }
@@ -112,7 +112,7 @@ impl Telling {
                 // What has come waits behind what the disk did not take.
                 () = queue.filled(), if is_stored => {}
                 Some(sent) = self.sending.join_next() => self.settle(sent),
-                () = finish.notified() => finish_by = Some(Instant::now() + FINISH_MAX),
+                Ok(within) = &mut finish, if finish_by.is_none() => finish_by = Some(Instant::now() + within),
                 () = tokio::time::sleep_until(Instant::now() + pause) => {}
             }
             while let Some(sent) = self.sending.try_join_next() {
@@ -253,7 +253,57 @@ fn backoff_s(attempts: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use tidings::{Observe as _, Observed, RoomId};
+
+    use super::super::signing::SigningKey;
     use super::*;
+
+    /// One who has nobody to tell, and so many bytes.
+    async fn teller(directory: &std::path::Path, bytes_max: u64) -> Telling {
+        let key = SigningKey::derive(&SecretString::from("canary-bird of a test, 32 bytes and more"));
+        let backend = Backend::new("http://127.0.0.1:9/", false, key).unwrap();
+        let counts = Arc::new(Counts::default());
+        let queue = Arc::new(Queue::new(vec![Kind::Occupied], Arc::clone(&counts)));
+        let outbox = Outbox::open(directory, bytes_max).await.unwrap();
+        Telling::new(Arc::new(backend), outbox, queue, counts)
+    }
+
+    fn occupy(teller: &Telling, times: usize) {
+        let room = RoomId::parse("a").unwrap();
+        for _ in 0..times {
+            queue::Watcher(Arc::clone(&teller.queue)).observe(Observed::Occupied { room: &room });
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_outbox_refuses_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut teller = teller(directory.path(), 1200).await;
+        occupy(&teller, 5);
+        assert!(teller.store().await);
+        assert_eq!((teller.counts.waiting(), teller.counts.refused()), (2, 3));
+        assert!(teller.counts.bytes() <= 1200);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_does_not_take_waits_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut teller = teller(directory.path(), u64::MAX).await;
+        // Another process that does not let go of the database stands for a disk that takes nothing.
+        let options = SqliteConnectOptions::new().filename(directory.path().join("outbox.sqlite"));
+        let mut other = options.connect().await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        occupy(&teller, 2);
+        assert!(!teller.store().await);
+        occupy(&teller, 1);
+        assert!(!teller.store().await);
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        assert!(teller.store().await && teller.store().await);
+        assert_eq!((teller.counts.waiting(), teller.counts.refused()), (3, 0));
+    }
 
     #[test]
     fn the_waits_double_up_to_a_minute() {
