@@ -49,11 +49,13 @@ impl PresenceScripts {
     }
 }
 
-/// Who calls, for one call: the node as it signs, and an epoch of this call's own.
+/// Who calls, for one call: the node as it signs, an epoch of this call's own, and whether it wants to be told what the call
+/// has changed.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) node: &'a str,
     pub(super) fresh: Epoch,
+    pub(super) observes: bool,
 }
 
 /// What telling of users has led to.
@@ -96,11 +98,10 @@ impl Scripts {
         known_rev: u64,
         lease: Option<Duration>,
         users: &[(crate::auth::UserId, Stand)],
-        observes: bool,
     ) -> Result<Told, CallError> {
         let answer = self.presence.presence.call(connection, |command| {
             self.begin(command, &[keys], caller);
-            command.arg(known_rev).arg(lease.map_or(0, milliseconds)).arg(u8::from(observes));
+            command.arg(known_rev).arg(lease.map_or(0, milliseconds)).arg(u8::from(caller.observes));
             for (user, stand) in users {
                 let (kind, info) = match stand {
                     Stand::Here(info) => ("e", info.as_deref().unwrap_or_default()),
@@ -182,12 +183,11 @@ impl Scripts {
         caller: Caller<'_>,
         known_rev: u64,
         sweep: &Sweep,
-        observes: bool,
     ) -> Result<(Sweep, Changed), CallError> {
         let answer = self.presence.sweep.call(connection, |command| {
             self.begin(command, &[keys], caller);
             command.arg(known_rev).arg(&sweep.node[..]).arg(sweep.cursor).arg(USERS_PER_CALL);
-            command.arg(u8::from(observes));
+            command.arg(u8::from(caller.observes));
         });
         match &texts(answer.await?).map(Iterator::collect::<Vec<_>>).unwrap_or_default()[..] {
             [node, cursor, members_before, changes] => number(cursor).and_then(|cursor| {

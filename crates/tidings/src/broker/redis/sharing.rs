@@ -33,7 +33,12 @@ fn renew_interval(lease: Duration) -> Duration {
 
 impl Shared {
     fn caller<'a>(&self, node: &'a str) -> Caller<'a> {
-        Caller { node, fresh: self.fresh_epoch() }
+        Caller { node, fresh: self.fresh_epoch(), observes: false }
+    }
+
+    /// The same for a call that changes who is in a room.
+    fn caller_in<'a>(&self, node: &'a str, room: &Room) -> Caller<'a> {
+        Caller { observes: room.is_observed(), ..self.caller(node) }
     }
 
     fn presence_lease(&self) -> Duration {
@@ -133,20 +138,12 @@ impl Link {
     ) -> Result<bool, CallError> {
         let (shared, keys, node) = (&self.shared, self.shared.keys_of(room), self.shared.signature());
         let mut connection = connected.connection.clone();
-        let observes = room.is_observed();
         match work {
             Work::Tell { users, stays, known_rev } => {
                 let lease = stays.then_some(shared.presence_lease());
-                let caller = shared.caller(&node);
-                let call = shared.scripts.tell_users(
-                    &mut connection,
-                    &keys,
-                    caller,
-                    known_rev,
-                    lease,
-                    &users,
-                    observes,
-                );
+                let caller = shared.caller_in(&node, room);
+                let call =
+                    shared.scripts.tell_users(&mut connection, &keys, caller, known_rev, lease, &users);
                 let told = self.call(connected, call).await?;
                 let renew = shared.give_or_take_a_quarter(renew_interval(shared.presence_lease()));
                 room.users_told(told.jumped, told.some_dead, &told.changed, shared.env.now() + renew);
@@ -176,9 +173,8 @@ impl Link {
         let mut left = Sweep::BEGIN;
         loop {
             let mut connection = connected.connection.clone();
-            let caller = shared.caller(&node);
-            let observes = room.is_observed();
-            let call = shared.scripts.sweep(&mut connection, &keys, caller, known_rev, &left, observes);
+            let caller = shared.caller_in(&node, room);
+            let call = shared.scripts.sweep(&mut connection, &keys, caller, known_rev, &left);
             let changed;
             (left, changed) = self.call(connected, call).await?;
             room.observe_swept(&changed);

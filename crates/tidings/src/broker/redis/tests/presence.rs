@@ -43,9 +43,9 @@ fn words(Changed { members_before, changes }: &Changed) -> Vec<String> {
 
 impl Desk {
     async fn tell(&mut self, node: &str, lease: Option<Duration>, users: &[(UserId, Stand)]) -> Told {
-        let (caller, known) = (Caller { node, fresh: fresh() }, 0);
+        let (caller, known) = (Caller { node, fresh: fresh(), observes: true }, 0);
         let Self { connection, scripts, keys, .. } = self;
-        scripts.tell_users(connection, keys, caller, known, lease, users, true).await.unwrap()
+        scripts.tell_users(connection, keys, caller, known, lease, users).await.unwrap()
     }
 
     async fn look(&mut self, node: &str, known_rev: u64) -> (Revision, BTreeMap<String, (String, bool)>) {
@@ -53,7 +53,7 @@ impl Desk {
         let (mut listed, mut first) = (BTreeMap::new(), None);
         loop {
             let Self { connection, scripts, keys, .. } = self;
-            let caller = Caller { node, fresh: fresh() };
+            let caller = Caller { node, fresh: fresh(), observes: true };
             let page = scripts.members(connection, keys, caller, ask).await.unwrap().page;
             first.get_or_insert(page.at);
             for one in page.listed {
@@ -82,9 +82,9 @@ impl Desk {
         let (mut left, mut gone) = (Sweep::BEGIN, Vec::new());
         loop {
             let Self { connection, scripts, keys, .. } = self;
-            let caller = Caller { node, fresh: fresh() };
+            let caller = Caller { node, fresh: fresh(), observes: true };
             let changed;
-            (left, changed) = scripts.sweep(connection, keys, caller, 0, &left, true).await.unwrap();
+            (left, changed) = scripts.sweep(connection, keys, caller, 0, &left).await.unwrap();
             gone.extend(words(&changed));
             if left.node.is_empty() {
                 return gone;
@@ -171,9 +171,9 @@ async fn another_history_is_another_revision_and_a_replica_is_asked_nothing() {
     let before = desk.look(ONE, 0).await.0;
     b.follow(&a).await;
     let mut replica = Desk::at(&b).await;
-    let caller = Caller { node: ONE, fresh: fresh() };
+    let caller = Caller { node: ONE, fresh: fresh(), observes: true };
     let Desk { connection, scripts, keys, .. } = &mut replica;
-    let told = scripts.tell_users(connection, keys, caller, 0, LEASE, &[here("bob")], false).await;
+    let told = scripts.tell_users(connection, keys, caller, 0, LEASE, &[here("bob")]).await;
     assert!(is_not_master(&told), "{told:?}");
     b.promote().await;
     let mut replica = Desk::at(&b).await;
@@ -219,10 +219,10 @@ async fn a_node_that_says_it_is_alive_is_swept_by_nobody_and_sweeps_not_itself()
             (other.clone(), Alive { ours: Revision { rev: 0, ..ours }, renew: false }),
         ];
         let Desk { connection, scripts, .. } = &mut desk;
-        let caller = Caller { node: ONE, fresh: fresh() };
+        let caller = Caller { node: ONE, fresh: fresh(), observes: true };
         let told = scripts.alive(connection, caller, LEASE.unwrap(), &rooms).await.unwrap();
         assert_eq!((told[0], told[1].1), ((ours, false), false));
-        let caller = Caller { node: TWO, fresh: fresh() };
+        let caller = Caller { node: TWO, fresh: fresh(), observes: true };
         let Desk { connection, scripts, .. } = &mut desk;
         let told = scripts.alive(connection, caller, LEASE.unwrap(), &rooms[..1]).await.unwrap();
         // The first time nobody has said so, and the second time the first room's node has.
