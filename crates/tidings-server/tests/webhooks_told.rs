@@ -6,6 +6,7 @@ mod backend;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use backend::{Backend, Reply, config, of, token};
 use rustix::process::Signal;
@@ -50,6 +51,11 @@ async fn until_metric(node: &Node, name: &str, is_wanted: impl Fn(u64) -> bool) 
             if is_wanted(value) {
                 return value;
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a thing is looked at again, and each look is kept"
+            )]
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
