@@ -1,41 +1,47 @@
 //! The routes that every server has: the socket, what a load balancer asks, and what an operator looks at.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tidings::{Hub, Limits};
 
 use crate::membership_sql::SqlMemberships;
-use crate::metrics_page;
+use crate::{metrics_page, webhook};
+
+/// What a server has beside its hub, and an operator wants to know of.
+#[derive(Clone, Default)]
+pub(crate) struct Beside {
+    pub(crate) memberships: Option<SqlMemberships>,
+    pub(crate) webhooks: Option<Arc<webhook::Counts>>,
+}
 
 /// `/ws`, `/health/live` and `/health/ready`.
-pub(crate) fn router(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
-    health(hub, limits, memberships).route("/ws", hub.route())
+pub(crate) fn router(hub: &Hub, limits: &Limits, beside: &Beside) -> Router {
+    health(hub, limits, beside).route("/ws", hub.route())
 }
 
 /// `/metrics`, and the health routes once more: for a listener that the public does not reach.
-pub(crate) fn admin_router(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
-    health(hub, limits, memberships).merge(metrics(hub, memberships))
+pub(crate) fn admin_router(hub: &Hub, limits: &Limits, beside: &Beside) -> Router {
+    health(hub, limits, beside).merge(metrics(hub, beside))
 }
 
 /// `/metrics`.
-pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(
-    hub: &Hub,
-    memberships: Option<&SqlMemberships>,
-) -> Router<S> {
-    let (hub, memberships) = (hub.clone(), memberships.cloned());
+pub(crate) fn metrics<S: Clone + Send + Sync + 'static>(hub: &Hub, beside: &Beside) -> Router<S> {
+    let (hub, beside) = (hub.clone(), beside.clone());
     Router::new().route(
         "/metrics",
         get(move || {
-            let others = memberships.as_ref().map(SqlMemberships::samples).unwrap_or_default();
-            let answer = metrics_page::answer(&hub, &others);
+            let others = beside.memberships.as_ref().map(SqlMemberships::samples).unwrap_or_default();
+            let answer = metrics_page::answer(&hub, &others, beside.webhooks.as_deref());
             async move { answer }
         }),
     )
 }
 
-fn health(hub: &Hub, limits: &Limits, memberships: Option<&SqlMemberships>) -> Router {
-    let memberships = memberships.cloned();
+fn health(hub: &Hub, limits: &Limits, beside: &Beside) -> Router {
+    let memberships = beside.memberships.clone();
     let (ready, connections_max) = (hub.clone(), limits.connections_per_node_max as u64);
     Router::new().route("/health/live", get(|| async { "live\n" })).route(
         "/health/ready",

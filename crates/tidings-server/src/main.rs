@@ -25,6 +25,7 @@ mod service;
 mod span_of_time;
 mod timestamp;
 mod user_rooms;
+mod webhook;
 
 use std::process::ExitCode;
 

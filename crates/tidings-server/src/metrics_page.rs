@@ -1,10 +1,12 @@
-//! `/metrics`: the hub's counts in Prometheus's text format. Never a user or a room as a label.
+//! `/metrics`: the counts of the hub, and of webhooks, in Prometheus's text format. Never a user or a room as a label.
 
 use std::fmt::{Display, Write as _};
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use tidings::{Hub, MetricsSnapshot, Number};
+
+use crate::webhook::{self, Kind, Row};
 
 /// The format's name, as Prometheus asks for it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -15,20 +17,24 @@ pub(crate) struct Sample {
     /// Without `tidings_`, and without a counter's `_total`.
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) shape: Shape,
     pub(crate) value: u64,
 }
 
 /// Whether a number may fall.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum Shape {
     Gauge,
     Counter,
 }
 
 /// The page as it is now, with what there is beside the hub.
-pub(crate) fn answer(hub: &Hub, others: &[Sample]) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&hub.metrics(), others)).into_response()
+pub(crate) fn answer(hub: &Hub, others: &[Sample], webhooks: Option<&webhook::Counts>) -> Response {
+    let mut page = page(&hub.metrics(), others);
+    if let Some(webhooks) = webhooks {
+        add_webhooks(&mut page, webhooks);
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
 
 fn page(metrics: &MetricsSnapshot, others: &[Sample]) -> String {
@@ -46,14 +52,36 @@ fn page(metrics: &MetricsSnapshot, others: &[Sample]) -> String {
     let refusals = labelled("code", &metrics.refused);
     let help = "Refused handshakes by the refusal's code.";
     family(&mut page, "tidings_handshake_refusals_total", "counter", help, refusals);
-    for Sample { name, help, kind, value } in others {
-        let (name, kind) = match kind {
-            Kind::Gauge => (format!("tidings_{name}"), "gauge"),
-            Kind::Counter => (format!("tidings_{name}_total"), "counter"),
+    for Sample { name, help, shape, value } in others {
+        let (name, kind) = match shape {
+            Shape::Gauge => (format!("tidings_{name}"), "gauge"),
+            Shape::Counter => (format!("tidings_{name}_total"), "counter"),
         };
         family(&mut page, &name, kind, help, [("", *value)]);
     }
     page
+}
+
+fn add_webhooks(page: &mut String, webhooks: &webhook::Counts) {
+    let [asked, told] = [&Kind::ASKED[..], &Kind::TOLD[..]].map(|kinds| webhooks.rows(kinds));
+    for (name, help, rows, of) in [
+        ("asked", "Questions to the backend.", &asked, Row::done as fn(&Row) -> &u64),
+        ("asked_failures", "Questions that had no good answer.", &asked, Row::failed),
+        ("told", "What the backend has taken of what it was told.", &told, Row::done),
+        ("told_failures", "Attempts at telling the backend that it did not take.", &told, Row::failed),
+    ] {
+        let samples = labelled("type", rows.iter().map(|row| (row.kind, of(row))));
+        family(page, &format!("tidings_webhook_{name}_total"), "counter", help, samples);
+    }
+    let help = "What was to be told and could not even be stored.";
+    family(page, "tidings_webhook_refused_total", "counter", help, [("", webhooks.refused())]);
+    for (name, help, value) in [
+        ("waiting", "What waits in the outbox to be told.", webhooks.waiting()),
+        ("outbox_bytes", "Bytes of the outbox, dead letters included.", webhooks.bytes()),
+        ("dead", "Dead letters.", webhooks.dead()),
+    ] {
+        family(page, &format!("tidings_webhook_{name}"), "gauge", help, [("", value)]);
+    }
 }
 
 /// Samples with a label. Its values are our own names and numbers, in which nothing has to be escaped.
@@ -126,8 +154,8 @@ mod tests {
         metrics.closed.insert(CloseCode::SLOW_CONSUMER, 2);
         metrics.refused.insert("token_expired", 1);
         let others = [
-            Sample { name: "pool_idle", help: "Idle.", kind: Kind::Gauge, value: 5 },
-            Sample { name: "queries", help: "Queries.", kind: Kind::Counter, value: 6 },
+            Sample { name: "pool_idle", help: "Idle.", shape: Shape::Gauge, value: 5 },
+            Sample { name: "queries", help: "Queries.", shape: Shape::Counter, value: 6 },
         ];
         let samples = parse(&page(&metrics, &others));
         for (series, value) in [

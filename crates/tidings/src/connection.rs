@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     /// The earliest of its entries in the shard's timers.
     pub(crate) timer_at: Option<Instant>,
     io: Io,
+    /// When it became a connection.
+    pub(crate) opened_at: Instant,
     waker: Option<Waker>,
     blocked: bool,
     write_ended: bool,
@@ -127,7 +129,14 @@ pub(crate) enum Flushed {
 }
 
 impl Connection {
-    pub(crate) fn new(key: ConnectionKey, peer: Peer, io: Io, slot: Slot, session: Session) -> Self {
+    pub(crate) fn new(
+        key: ConnectionKey,
+        peer: Peer,
+        io: Io,
+        slot: Slot,
+        session: Session,
+        opened_at: Instant,
+    ) -> Self {
         Self {
             key,
             peer: Arc::new(peer),
@@ -141,6 +150,7 @@ impl Connection {
             dirty: false,
             timer_at: None,
             io,
+            opened_at,
             waker: None,
             blocked: false,
             write_ended: false,

@@ -32,6 +32,7 @@ mod membership;
 mod metrics;
 mod newest;
 mod node;
+mod observe;
 mod outbound;
 mod peer;
 mod presence;
@@ -68,6 +69,7 @@ pub use hub::{
 pub use membership::{MembershipError, MembershipFuture, Memberships};
 pub use metrics::{MetricsSnapshot, Number};
 pub use node::{BroadcastError, Everywhere, RoomError, RoomInfo, SessionInfo};
+pub use observe::{Observe, Observed};
 pub use revocations::TooManyRevocations;
 pub use room::PublishError;
 pub use rules::{Overflow, Presence, RoomRules, SnapshotError, SnapshotResult};

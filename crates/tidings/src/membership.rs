@@ -36,19 +36,65 @@ impl<M: Memberships + ?Sized> Memberships for Arc<M> {
     }
 }
 
-/// The memberships could not be read: a handshake is refused with 503, a join answers `unavailable`.
+/// Why there are no memberships: they could not be read, or the application does not let this user in at all.
+///
+/// Any error type becomes the first by `?`: a handshake is refused with 503 `broker_unavailable`, a join answers
+/// `unavailable`, and the words go to the log alone.
 #[derive(Debug)]
-pub struct MembershipError(Box<dyn std::error::Error + Send + Sync>);
+pub struct MembershipError(Fault);
+
+#[derive(Debug)]
+enum Fault {
+    Unread(Box<dyn std::error::Error + Send + Sync>),
+    Unavailable { code: &'static str, detail: String },
+    Forbidden { reason: String },
+}
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for MembershipError {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self(Fault::Unread(error.into()))
     }
 }
 
+/// A client is shown so much of what the application says.
+const REASON_BYTES_MAX: usize = 500;
+
 impl MembershipError {
+    /// The application does not let this user in: a handshake is refused with 403 `forbidden`, after which no client comes
+    /// back by itself, and a join with `forbidden`. The client is shown the reason.
+    pub fn forbidden(reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self(Fault::Forbidden { reason })
+    }
+
+    /// Not now: a handshake is refused with 503 and this code, and the client is shown the detail.
+    pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self(Fault::Unavailable { code, detail: detail.into() })
+    }
+
     /// The error's own words, for the log.
     pub fn message(&self) -> String {
-        self.0.to_string()
+        match &self.0 {
+            Fault::Unread(error) => error.to_string(),
+            Fault::Unavailable { detail, .. } => detail.clone(),
+            Fault::Forbidden { reason } => reason.clone(),
+        }
+    }
+
+    /// Why the user is not let in, if it is that.
+    pub fn forbids(&self) -> Option<&str> {
+        match &self.0 {
+            Fault::Forbidden { reason } => Some(reason),
+            Fault::Unread(_) | Fault::Unavailable { .. } => None,
+        }
+    }
+
+    /// The code and the detail for the client, if the application has its own.
+    pub(crate) fn unavailable_as(&self) -> Option<(&'static str, &str)> {
+        match &self.0 {
+            Fault::Unavailable { code, detail } => Some((code, detail)),
+            Fault::Unread(_) | Fault::Forbidden { .. } => None,
+        }
     }
 }

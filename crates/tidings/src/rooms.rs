@@ -11,6 +11,7 @@ use tidings_protocol::limits::{Limit, Limits};
 
 use crate::env::Env;
 use crate::metrics::Metrics;
+use crate::observe::Observe;
 use crate::room::Room;
 use crate::rules::RuleBook;
 
@@ -22,6 +23,7 @@ pub(crate) struct Rooms {
     metrics: Arc<Metrics>,
     /// A broker sequences them.
     shared: bool,
+    observer: Option<Arc<dyn Observe>>,
     table: Mutex<Table>,
 }
 
@@ -77,7 +79,12 @@ impl Rooms {
         shared: bool,
     ) -> Self {
         let table = Mutex::new(Table { by_id: HashMap::new(), epochs: Epochs::new(&*env) });
-        Self { env, limits, rules, metrics, shared, table }
+        Self { env, limits, rules, metrics, shared, observer: None, table }
+    }
+
+    /// The same with somebody who is told what becomes of them.
+    pub(crate) fn observed_by(self, observer: Option<Arc<dyn Observe>>) -> Self {
+        Self { observer, ..self }
     }
 
     /// The room of this name, made if need be; `None` if no rule covers it.
@@ -89,7 +96,8 @@ impl Rooms {
         let rules = self.rules.of(id.as_str())?;
         let epoch = table.epochs.of(id);
         let make = if self.shared { Room::following } else { Room::new };
-        let room = Arc::new(make(id.clone(), Arc::clone(rules), epoch, self.env.now()));
+        let room = make(id.clone(), Arc::clone(rules), epoch, self.env.now());
+        let room = Arc::new(room.observed_by(self.observer.clone()));
         table.by_id.insert(id.clone(), Arc::clone(&room));
         self.metrics.rooms.add(1);
         Some(room)
@@ -114,6 +122,15 @@ impl Rooms {
         fitting.sort_unstable_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
         let counted = fitting.into_iter().map(|room| (room.id.clone(), room.members_everywhere()));
         counted.filter(|(_, members)| *members > 0).take(limit).collect()
+    }
+
+    /// Ends the graces of all users who have no connection any more.
+    pub(crate) fn end_graces(&self) {
+        let rooms: Vec<_> = self.table.lock().by_id.values().map(Arc::clone).collect();
+        for room in rooms {
+            // Nobody is left who would have to be told.
+            let _ = room.expire_members(&self.limits, self.env.now() + self.limits.presence_grace);
+        }
     }
 
     /// The rules of the rooms.

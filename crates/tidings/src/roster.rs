@@ -47,6 +47,14 @@ pub(crate) struct Deltas {
     pub(crate) bytes: usize,
 }
 
+/// What this node has changed in the list, for who observes it.
+#[derive(Default, Debug)]
+pub(crate) struct Changed {
+    /// How many users there were before.
+    pub(crate) members_before: usize,
+    pub(crate) changes: Vec<Change>,
+}
+
 /// Some of the list, as the broker had it.
 #[derive(Debug)]
 pub(crate) struct ListPage {

@@ -36,6 +36,9 @@ use crate::users::{ConnectionLimit, LimitReached, Placed, Slot};
 /// How long the application's memberships may take at a handshake.
 const MEMBERSHIPS_WAIT_MAX: Duration = Duration::from_secs(3);
 
+/// Bytes of their error in the log: an application may quote a client there.
+const MEMBERSHIP_ERROR_BYTES_MAX: usize = 1000;
+
 /// What a client is told when they fail.
 const NO_ROOMS: &str = "the user's rooms could not be read";
 
@@ -120,6 +123,8 @@ impl Hub {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
                 find_place(node, &identity, takes_over).await?;
+                // A browser's client has no other way to learn that it is not let in.
+                rooms_of(node, &identity).await?;
                 return Err(refusal);
             }
         };
@@ -312,8 +317,13 @@ async fn rooms_of(node: &Node, identity: &Identity) -> Result<Vec<RoomId>, Hands
     match tokio::time::timeout(MEMBERSHIPS_WAIT_MAX, memberships.rooms(identity)).await {
         Ok(Ok(rooms)) => Ok(rooms),
         Ok(Err(error)) => {
-            tracing::warn!(error = error.message(), "the memberships could not be read");
-            Err(HandshakeRefusal::broker_unavailable(NO_ROOMS))
+            if let Some(reason) = error.forbids() {
+                return Err(HandshakeRefusal::forbidden(reason));
+            }
+            let cause = log_safe(&error.message(), MEMBERSHIP_ERROR_BYTES_MAX).to_string();
+            tracing::warn!(error = cause, "the memberships could not be read");
+            let (code, detail) = error.unavailable_as().unwrap_or(("broker_unavailable", NO_ROOMS));
+            Err(HandshakeRefusal::unavailable(code, detail))
         }
         Err(_) => {
             tracing::warn!(after = ?MEMBERSHIPS_WAIT_MAX, "the memberships took too long");

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tidings::auth::{AuthFuture, Authenticate, Identity, UserId};
 use tidings::testing::{ConnectOptions, TestClient, identity};
 use tidings::{
-    Access, AccessError, BuildError, Hub, HubBuilder, MembershipFuture, Memberships, RoomId, RoomRules,
+    Access, AccessError, BuildError, Hub, HubBuilder, MembershipError, MembershipFuture, Memberships, RoomId,
+    RoomRules,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -369,4 +370,36 @@ async fn the_memberships_are_asked_again_after_a_refresh_and_may_panic() {
     refresh(&mut ann, &json!({"sub": "ann"})).await;
     assert_eq!(taken_away(&mut ann).await, "forbidden");
     assert_eq!(rooms(&mut ann).await, json!([]));
+}
+
+/// Memberships that let nobody in whose name they don't like.
+struct Doorkeeper;
+
+impl Memberships for Doorkeeper {
+    fn rooms<'a>(&'a self, identity: &'a Identity) -> MembershipFuture<'a, Vec<RoomId>> {
+        Box::pin(async move {
+            match identity.user().as_str() {
+                "banned" => Err(MembershipError::forbidden("not before Monday")),
+                "unlucky" => Err(MembershipError::unavailable("nobody_home", "nobody could be asked")),
+                "lost" => Err("the database has a password, hunter2".into()),
+                _ => Ok(vec![room_id("a")]),
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memberships_that_do_not_let_somebody_in_refuse_his_handshake() {
+    let hub = TestHub::start(builder().rule(RoomRules::new("*")).memberships(Doorkeeper)).unwrap();
+    for (user, status, code, said) in [
+        ("banned", 403, "forbidden", "not before Monday"),
+        ("unlucky", 503, "nobody_home", "nobody could be asked"),
+        ("lost", 503, "broker_unavailable", "could not be read"),
+    ] {
+        let refused = hub.connect_as(with_claims(&json!({"sub": user})), ConnectOptions::default()).await;
+        let refusal = refused.map(|_| ()).unwrap_err();
+        assert_eq!((refusal.status().as_u16(), refusal.code()), (status, code));
+        assert!(refusal.to_string().contains(said), "{refusal}");
+    }
+    connect(&hub, &json!({"sub": "ann"})).await;
 }

@@ -42,7 +42,8 @@ impl Config {
     pub(super) fn run(self, form: Form) -> Result<(), Failure> {
         match self.command {
             Command::Check { sources } => {
-                let checked = sources.sources().load().and_then(|mut loaded| loaded.parts(of_machine()));
+                let checked =
+                    sources.sources().load().and_then(|mut loaded| loaded.parts(of_machine(), None));
                 match (form, &checked) {
                     (Form::Text, Ok(_)) => print("ok")?,
                     (Form::Text, Err(_)) => {}

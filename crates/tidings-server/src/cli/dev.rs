@@ -89,7 +89,7 @@ impl Dev {
             let dev = Router::new()
                 .merge(page::router())
                 .route("/dev/token", get(page_token))
-                .merge(app::metrics(&hub, None))
+                .merge(app::metrics(&hub, &app::Beside::default()))
                 .with_state(Arc::clone(&secret))
                 .layer(axum::middleware::from_fn(loopback_only));
             let mut keys = Keys::new(Rate { requests_per_second: API_RATE, burst: API_RATE });
@@ -98,7 +98,7 @@ impl Dev {
                 .router(keys, API_BODY_BYTES_MAX)
                 .layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret)?;
-            let app = app::router(&hub, &limits, None).merge(dev).merge(api);
+            let app = app::router(&hub, &limits, &app::Beside::default()).merge(dev).merge(api);
             run::serve(&hub, &listener, app, None, &limits, self.drain_window).await
         })
     }

@@ -8,6 +8,7 @@ mod dev;
 mod echo;
 mod key;
 mod openapi;
+mod outbox;
 mod publish;
 mod secret_argument;
 mod serve;
@@ -48,6 +49,7 @@ enum Command {
     Key(key::KeyCommand),
     Publish(publish::Publish),
     Tail(tail::Tail),
+    Outbox(outbox::OutboxCommand),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Bench(bench::Bench),
@@ -78,6 +80,7 @@ impl Cli {
             Command::Key(key) => key.run(),
             Command::Publish(publish) => publish.run(form),
             Command::Tail(tail) => tail.run(form),
+            Command::Outbox(outbox) => outbox.run(form),
             Command::OpenApi(openapi) => openapi.run(),
             Command::Bench(bench) => bench.run(form),
             Command::Completions(completions) => completions.run(),

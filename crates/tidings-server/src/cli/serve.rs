@@ -1,6 +1,7 @@
 //! `tidings serve`: what a configuration says, and nothing that it does not say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use clap::Args;
@@ -9,10 +10,15 @@ use tracing::info;
 
 use super::source_options::SourceOptions;
 use crate::api::Api;
+use crate::app::Beside;
 use crate::config::Parts;
 use crate::failure::Failure;
 use crate::membership_sql::SqlMemberships;
+use crate::webhook::Webhooks;
 use crate::{app, broker, logs, memory, open_files, run};
+
+/// At the end, so long goes on being sent what the backend is to be told.
+const SENT_AT_END_MAX: Duration = Duration::from_secs(3);
 
 /// Serve what a configuration says
 #[derive(Args, Debug)]
@@ -29,8 +35,17 @@ impl Serve {
             let mut of_machine = Limits::default();
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
-            let Parts { mut hub, limits, redis, keys, rooms_of_users, memberships } =
-                loaded.parts(of_machine)?;
+            let Parts { mut hub, limits, redis, keys, rooms_of_users, memberships, webhooks } =
+                loaded.parts(of_machine.clone(), None)?;
+            let webhooks = match webhooks {
+                Some(settings) => {
+                    let webhooks = Webhooks::start(settings).await?;
+                    // Once more, now that there is somebody to ask.
+                    hub = webhooks.observe(loaded.parts(of_machine, Some(&webhooks))?.hub);
+                    Some(webhooks)
+                }
+                None => None,
+            };
             if let Some(redis) = redis {
                 broker::check(&redis).await?;
                 hub = hub.broker(redis);
@@ -40,6 +55,10 @@ impl Serve {
                 None => None,
             };
             let known = database.clone().map(|database| Arc::new(database) as Arc<dyn Memberships>);
+            let known = match &webhooks {
+                Some(webhooks) => webhooks.memberships(known),
+                None => known,
+            };
             hub = match (&rooms_of_users, known) {
                 (Some(rooms), known) => hub.memberships(rooms.clone().memberships(known)),
                 (None, Some(known)) => hub.memberships(known),
@@ -55,19 +74,25 @@ impl Serve {
                 info!("no API: there is no key of [api] and no secret to derive one from");
                 Router::new()
             };
+            let beside = Beside { memberships: database, webhooks: webhooks.as_ref().map(Webhooks::counts) };
             let admin = match &config.admin {
                 None => None,
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits, database.as_ref()).merge(api.clone())))
+                    Some((listener, app::admin_router(&hub, &limits, &beside).merge(api.clone())))
                 }
             };
-            let mut app = app::router(&hub, &limits, database.as_ref());
+            let mut app = app::router(&hub, &limits, &beside);
             if config.api.public {
                 app = app.merge(api);
             }
-            run::serve(&hub, &listener, app, admin, &limits, config.drain_window()).await
+            let ended = run::serve(&hub, &listener, app, admin, &limits, config.drain_window()).await;
+            if let Some(webhooks) = webhooks {
+                // A second signal wants an end at once: what is stored then is sent when the server is there again.
+                webhooks.finish(if ended.is_ok() { SENT_AT_END_MAX } else { Duration::ZERO }).await;
+            }
+            ended
         })
     }
 }

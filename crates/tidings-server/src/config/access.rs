@@ -10,14 +10,16 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use tidings::Access;
 
 /// What may stand in a rule without a claim.
-const WORDS: [&str; 3] = ["anyone", "members", "nobody"];
+const WORDS: [&str; 4] = ["anyone", "members", "nobody", "webhook"];
 
-/// `"anyone"`, `"members"`, `"nobody"` or `{ claim = "/role", equals = "admin" }`.
+/// `"anyone"`, `"members"`, `"nobody"`, `"webhook"` or `{ claim = "/role", equals = "admin" }`.
 #[derive(Debug)]
 pub(super) enum Who {
     Anyone,
     Members,
     Nobody,
+    /// Whom the backend lets: it is asked.
+    Webhook,
     Claim(Claim),
 }
 
@@ -41,12 +43,12 @@ enum Scalar {
 }
 
 impl Who {
-    /// The same for the library.
+    /// The same for the library, which lets nobody where a webhook has to be asked.
     pub(super) fn access(&self) -> Access {
         match self {
             Self::Anyone => Access::Anyone,
             Self::Members => Access::Members,
-            Self::Nobody => Access::Nobody,
+            Self::Nobody | Self::Webhook => Access::Nobody,
             Self::Claim(Claim { claim, equals }) => match equals {
                 Scalar::Text(text) => Access::claim(claim, text.as_str()),
                 Scalar::Number(number) => Access::claim(claim, *number),
@@ -62,13 +64,16 @@ impl<'de> Deserialize<'de> for Who {
         impl<'de> Visitor<'de> for WhoVisitor {
             type Value = Who;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#""anyone", "members", "nobody" or { claim = "/role", equals = "admin" }"#)
+                f.write_str(
+                    r#""anyone", "members", "nobody", "webhook" or { claim = "/role", equals = "admin" }"#,
+                )
             }
             fn visit_str<E: Error>(self, word: &str) -> Result<Who, E> {
                 match word {
                     "anyone" => Ok(Who::Anyone),
                     "members" => Ok(Who::Members),
                     "nobody" => Ok(Who::Nobody),
+                    "webhook" => Ok(Who::Webhook),
                     other => Err(E::unknown_variant(other, &WORDS)),
                 }
             }

@@ -23,6 +23,9 @@ pub(super) struct Event {
     /// Whether it comes as a binary frame, to which no schema can apply.
     #[serde(default)]
     binary: bool,
+    /// Whether the backend serves it, by a webhook. A schema is checked before.
+    #[serde(default)]
+    pub(super) webhook: bool,
 }
 
 /// What the hub is told of an event.
@@ -30,6 +33,8 @@ pub(super) struct Event {
 pub(super) enum Declaration {
     Schema(Value),
     Binary,
+    /// The backend takes any data.
+    Any,
 }
 
 impl Declaration {
@@ -37,6 +42,7 @@ impl Declaration {
         match self {
             Self::Schema(schema) => hub.schema(event, &schema),
             Self::Binary => hub.binary_event(event),
+            Self::Any => hub,
         }
     }
 }
@@ -70,8 +76,11 @@ impl Event {
                 })?;
                 Ok(Declaration::Schema(schema))
             }
+            (None, true) if self.webhook => Err(wrong(".webhook", "is binary and has webhook = true")
+                .fix("keep one of them: what a webhook is told is JSON")),
             (None, true) => Ok(Declaration::Binary),
-            (None, false) => Err(wrong("", "has neither a schema_file nor binary = true")
+            (None, false) if self.webhook => Ok(Declaration::Any),
+            (None, false) => Err(wrong("", "has neither a schema_file nor binary = true nor webhook = true")
                 .fix("schema_file = \"message.json\", whose whole text may be {} for any data")),
             (Some(_), true) => Err(wrong(".binary", "is binary and has a schema_file")
                 .fix("keep one of them: a schema is for JSON")),
@@ -102,6 +111,7 @@ mod tests {
         for (wrong, said) in [
             ("name = 'a'", "key: events[7]\n"),
             ("name = 'a'\nschema_file = 'good.json'\nbinary = true", "keep one"),
+            ("name = 'a'\nbinary = true\nwebhook = true", "keep one"),
             ("name = 'a'\nschema_file = 'none.json'", "none.json: No such file"),
             ("name = 'a'\nschema_file = 'bad.json'", "bad.json:2:11: expected value"),
         ] {

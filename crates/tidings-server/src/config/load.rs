@@ -10,6 +10,7 @@ use super::document::{Document, Places, Setting};
 use super::files::Files;
 use super::{Config, Parts, environment, schema};
 use crate::failure::{Failure, Failures};
+use crate::webhook::Webhooks;
 
 /// Where systemd puts what a unit loads by `LoadCredential=`.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -98,9 +99,9 @@ impl Loaded {
     ///
     /// # Errors
     /// All that is wrong with the configuration, each fault with its place.
-    pub(crate) fn parts(&mut self, of_machine: Limits) -> Result<Parts, Failure> {
+    pub(crate) fn parts(&mut self, of_machine: Limits, started: Option<&Webhooks>) -> Result<Parts, Failure> {
         let mut failures = std::mem::take(&mut self.failures);
-        let refused = self.config.parts(of_machine).map_err(|failure| {
+        let refused = self.config.parts(of_machine, started).map_err(|failure| {
             failure.locate(|key| self.places.near(key)).fix_others(|key| {
                 let schema = schema::at(&self.schema, key)?;
                 Some(format!("as in {} = {}", key.rsplit('.').next()?, schema::example(schema)))
@@ -142,7 +143,11 @@ mod tests {
     }
 
     fn told(loaded: &mut Loaded) -> String {
-        loaded.parts(Limits::default()).err().map(|failure| failure.texts().concat()).unwrap_or_default()
+        loaded
+            .parts(Limits::default(), None)
+            .err()
+            .map(|failure| failure.texts().concat())
+            .unwrap_or_default()
     }
 
     fn flag(text: &str) -> Vec<Setting> {

@@ -18,9 +18,11 @@ mod refusal;
 pub(crate) mod schema;
 mod secret;
 mod shown;
+mod webhooks;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -33,6 +35,7 @@ use crate::failure::{Failure, Failures};
 use crate::logs;
 use crate::membership_sql::Settings;
 use crate::user_rooms::RoomsOfUsers;
+use crate::webhook::{self, Kind, Webhooks};
 
 use access::Who;
 use files::Files;
@@ -80,6 +83,8 @@ pub(crate) struct Config {
     user_rooms: UserRooms,
     /// Which rooms users belong to, as the application's database knows. Without it their tokens alone say so.
     memberships: Option<memberships::MembershipsSection>,
+    /// The backend that is asked and told what happens; none without it.
+    webhooks: Option<webhooks::WebhooksSection>,
     /// Metrics and health on a listener of their own; there is none without it.
     pub(crate) admin: Option<Admin>,
     #[serde(default)]
@@ -201,14 +206,19 @@ pub(crate) struct Parts {
     pub(crate) rooms_of_users: Option<RoomsOfUsers>,
     /// What the memberships are made of; none if no database knows them.
     pub(crate) memberships: Option<Settings>,
+    /// The backend that is asked and told, if there is one.
+    pub(crate) webhooks: Option<webhook::Settings>,
 }
 
 impl Config {
     /// All that a server is made of: keys, schemas and certificates read, rules and limits checked, nothing started.
     ///
+    /// With the webhooks that were started from it, once they are: rooms and events that have to be asked about are no
+    /// one's until then.
+    ///
     /// # Errors
     /// All that is wrong with it.
-    pub(crate) fn parts(&self, of_machine: Limits) -> Result<Parts, Failure> {
+    pub(crate) fn parts(&self, of_machine: Limits, started: Option<&Webhooks>) -> Result<Parts, Failure> {
         let mut failures = Failures::default();
         let limits = self.limits(of_machine);
         let verifier = failures.take(self.auth.verifier(&self.files));
@@ -222,10 +232,14 @@ impl Config {
             // Before the others, so that no wider pattern lets anybody else in.
             hub = hub.rule(rooms.rule());
         }
-        hub = self.rooms.iter().map(Room::rules).fold(hub, HubBuilder::rule);
+        hub = self.rooms.iter().map(|room| room.rules_with(started)).fold(hub, HubBuilder::rule);
         for (index, event) in self.events.iter().enumerate() {
             if let Some(declaration) = failures.take(event.declaration(index, &self.files)) {
                 hub = declaration.declare(hub, &event.name);
+                hub = match started.filter(|_| event.webhook) {
+                    Some(webhooks) => webhooks.serve_event(hub, &event.name),
+                    None => hub,
+                };
             }
         }
         // Where `[auth]` is wrong, what comes of its secret would only be told the same.
@@ -233,6 +247,10 @@ impl Config {
         let keys = secret.and_then(|secret| failures.take(self.api.keys(secret.as_ref(), &self.files)));
         let memberships = self.memberships.as_ref().map(|section| section.settings(&self.files));
         let memberships = failures.take(memberships.transpose()).flatten();
+        self.check_asked(&mut failures);
+        let webhooks = self.webhooks.as_ref().filter(|_| has_verifier);
+        let webhooks = webhooks.map(|section| section.settings(&self.files, || self.secret()));
+        let webhooks = failures.take(webhooks.transpose()).flatten();
         let redis = failures.take(self.broker.redis(&self.files)).flatten();
         if let Some(fault) = logs::fault_of(&self.log.level) {
             failures.add(
@@ -255,7 +273,7 @@ impl Config {
         };
         match (failures.into_failure(), hub, keys) {
             (None, Some(hub), Some(keys)) => {
-                Ok(Parts { hub, limits, redis, keys, rooms_of_users, memberships })
+                Ok(Parts { hub, limits, redis, keys, rooms_of_users, memberships, webhooks })
             }
             (Some(failure), ..) => Err(failure),
             (None, ..) => Err(Failure::config("the hub can't be built")),
@@ -268,6 +286,49 @@ impl Config {
     /// When its file can't be read.
     pub(crate) fn secret(&self) -> Result<Option<SecretString>, Failure> {
         self.auth.shared_secret(&self.files)
+    }
+
+    /// Whether the backend is asked for whatever a room or an event wants it to be asked.
+    fn check_asked(&self, failures: &mut Failures) {
+        let sends = |kind| self.webhooks.as_ref().is_some_and(|section| section.asks(kind));
+        for (index, room) in self.rooms.iter().enumerate() {
+            let mut wrong = |key: &str, fix: &str| {
+                failures.add(
+                    Failure::config(format_args!("[[rooms]] {:?} has {key} = \"webhook\"", room.pattern))
+                        .key(format_args!("rooms[{index}].{key}"))
+                        .fix(fix),
+                );
+            };
+            if matches!(room.publish, Some(Who::Webhook)) {
+                wrong(
+                    "publish",
+                    "give the events that have to be asked about webhook = true in their [[events]]",
+                );
+            }
+            if matches!(room.join, Some(Who::Webhook)) && !sends(Kind::Join) {
+                wrong("join", "add \"join\" to the events of [webhooks]");
+            }
+        }
+        for (index, event) in self.events.iter().enumerate() {
+            if event.webhook && !sends(Kind::Event) {
+                failures.add(
+                    Failure::config(format_args!("[[events]] {:?} has webhook = true", event.name))
+                        .key(format_args!("events[{index}].webhook"))
+                        .fix("add \"event\" to the events of [webhooks]"),
+                );
+            }
+        }
+    }
+
+    /// The directory of the outbox.
+    ///
+    /// # Errors
+    /// When there are no webhooks.
+    pub(crate) fn outbox(&self) -> Result<PathBuf, Failure> {
+        self.webhooks.as_ref().map(|section| section.outbox(&self.files)).ok_or_else(|| {
+            Failure::config("there is no [webhooks], and so no outbox")
+                .fix("name the server's configuration with --config")
+        })
     }
 
     /// The rooms of users, where they are on.
@@ -297,6 +358,14 @@ impl Config {
 }
 
 impl Room {
+    /// The same, with the backend as who says who may join, where it is asked.
+    fn rules_with(&self, started: Option<&Webhooks>) -> RoomRules {
+        match (&self.join, started) {
+            (Some(Who::Webhook), Some(webhooks)) => webhooks.asked_to_join(self.rules()),
+            _ => self.rules(),
+        }
+    }
+
     /// What is not said is as the library has it: members join, nobody publishes.
     fn rules(&self) -> RoomRules {
         let mut rules = RoomRules::new(self.pattern.as_str());
@@ -427,7 +496,7 @@ mod tests {
         assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Human, "tidings=debug,warn"));
         let mut of_machine = Limits::default();
         of_machine.connections_per_node_max = 77;
-        let Parts { limits, redis, .. } = config.parts(of_machine).unwrap();
+        let Parts { limits, redis, .. } = config.parts(of_machine, None).unwrap();
         assert_eq!(limits.connections_per_user_policy, ConnectionLimitPolicy::CloseOldest);
         assert_eq!(limits.text_message_bytes_max, 1024);
         assert_eq!(limits.heartbeat, Duration::from_secs(10));

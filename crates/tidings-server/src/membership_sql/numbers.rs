@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::metrics_page::{Kind, Sample};
+use crate::metrics_page::{Sample, Shape};
 
 /// The counts of one server.
 #[derive(Default)]
@@ -48,11 +48,11 @@ impl Numbers {
     }
 
     pub(super) fn samples(&self, is_there: bool, users: usize, connections: u32, idle: usize) -> Vec<Sample> {
-        let gauge = |name, help, value| Sample { name, help, kind: Kind::Gauge, value };
+        let gauge = |name, help, value| Sample { name, help, shape: Shape::Gauge, value };
         let counter = |name, help, count: &AtomicU64| Sample {
             name,
             help,
-            kind: Kind::Counter,
+            shape: Shape::Counter,
             value: count.load(Ordering::Relaxed),
         };
         vec![

@@ -170,16 +170,21 @@ impl HandshakeRefusal {
         Self::token("token_claims", "the token was revoked".to_owned(), fix.to_owned())
     }
 
+    /// The application does not let this user in.
+    pub(crate) fn forbidden(reason: &str) -> Self {
+        let fix = "the application has decided so: ask whoever runs it, or log in as somebody else";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not let in", reason, fix)
+    }
+
     pub(crate) fn broker_unavailable(detail: &str) -> Self {
+        Self::unavailable("broker_unavailable", detail)
+    }
+
+    /// Something that has to be asked does not answer.
+    pub(crate) fn unavailable(code: &'static str, detail: &str) -> Self {
         let fix = "connect again in a moment; the server's log says what failed";
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "broker_unavailable",
-            "A part of the server is unavailable",
-            detail,
-            fix,
-        )
-        .after(Duration::from_secs(2))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "A part of the server is unavailable", detail, fix)
+            .after(Duration::from_secs(2))
     }
 
     /// The code for programs. PROTOCOL.md §1 lists them.

@@ -31,6 +31,7 @@ use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::node::{Answering, Body, BroadcastError, Everywhere, Node, RoomInfo, SessionInfo};
+use crate::observe::Observe;
 use crate::reach;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
@@ -164,6 +165,7 @@ impl From<RuleFault> for BuildError {
 pub struct HubBuilder {
     authenticate: Option<Arc<dyn Authenticate>>,
     memberships: Option<Arc<dyn Memberships>>,
+    observer: Option<Arc<dyn Observe>>,
     rules: Vec<RoomRules>,
     router: Router,
     faults: Vec<BuildError>,
@@ -194,6 +196,13 @@ impl HubBuilder {
     #[must_use]
     pub fn memberships(mut self, memberships: impl Memberships) -> Self {
         self.memberships = Some(Arc::new(memberships));
+        self
+    }
+
+    /// Who is told when connections end, rooms get their first member and lose their last, and users come and go.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Observe) -> Self {
+        self.observer = Some(Arc::new(observer));
         self
     }
 
@@ -419,15 +428,17 @@ impl HubBuilder {
         #[cfg(not(feature = "redis"))]
         let broker: Arc<dyn Broker> = Arc::new(memory());
         let shared = broker.is_shared();
+        let rooms = Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics), shared);
         let node = Arc::new(Node {
             id,
             since_unix_ms,
-            rooms: Rooms::new(Arc::clone(&env), Arc::clone(&limits), rules, Arc::clone(&metrics), shared),
+            rooms: rooms.observed_by(self.observer.clone()),
             users,
             user_rates: UserRates::default(),
             broker,
             authenticate,
             memberships: self.memberships,
+            observer: self.observer,
             calls: Calls::new(&*env, &limits),
             handshake_rate: HandshakeRate::default(),
             revocations,
@@ -505,6 +516,7 @@ impl Hub {
         HubBuilder {
             authenticate: None,
             memberships: None,
+            observer: None,
             rules: Vec::new(),
             router: Router::default(),
             faults: Vec::new(),
@@ -674,6 +686,10 @@ impl Hub {
             }
         };
         let _ = tokio::time::timeout(window + 2 * node.limits.close_duration_max, all_gone).await;
+        if node.observer.is_some() && !node.broker.is_shared() {
+            // The node ends before their graces do, and nobody else knows that they were here.
+            node.rooms.end_graces();
+        }
         if let Some(settled) = node.broker.settle() {
             // What is not given back by then comes free by itself.
             let _ = tokio::time::timeout(SETTLE_MAX, settled).await;

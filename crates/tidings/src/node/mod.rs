@@ -28,6 +28,7 @@ use crate::inbox::{Command, Entry, Guard, Inbox};
 use crate::local_users::LocalUsers;
 use crate::membership::Memberships;
 use crate::metrics::Metrics;
+use crate::observe::Observe;
 use crate::presence::Info;
 use crate::publication::{Draft, Excluded, Payload, PublishKey};
 use crate::revocations::Revocations;
@@ -64,6 +65,7 @@ pub(crate) struct Node {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
+    pub(crate) observer: Option<Arc<dyn Observe>>,
     pub(crate) calls: Calls,
     pub(crate) handshake_rate: HandshakeRate,
     pub(crate) revocations: Arc<Revocations>,

@@ -30,6 +30,7 @@ use crate::idempotency::{Claim, IdempotencyIds};
 use crate::inbox::{Entry, Inbox, LocalRoom, Unstored};
 use crate::metrics::Metrics;
 use crate::newest::{Key, Newest};
+use crate::observe::Observe;
 use crate::presence::Presence;
 use crate::publication::{Draft, Excluded, Payload, Publication};
 use crate::rules::RoomRules;
@@ -49,6 +50,7 @@ pub(crate) struct Room {
     pub(crate) rules: Arc<RoomRules>,
     /// What the log here may hold.
     bounds: LogBounds,
+    observer: Option<Arc<dyn Observe>>,
     state: Mutex<State>,
 }
 
@@ -228,7 +230,12 @@ impl Room {
             rare: None,
             following: None,
         };
-        Self { id, bounds: rules.bounds, rules, state: Mutex::new(state) }
+        Self { id, bounds: rules.bounds, rules, observer: None, state: Mutex::new(state) }
+    }
+
+    /// The same with somebody who is told what becomes of it.
+    pub(crate) fn observed_by(self, observer: Option<Arc<dyn Observe>>) -> Self {
+        Self { observer, ..self }
     }
 
     /// A room that a broker sequences: this node's log is empty until somebody [holds](Room::hold) it.

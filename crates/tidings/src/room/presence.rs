@@ -14,6 +14,7 @@ use crate::changes::Changes;
 use crate::encode;
 use crate::env::Env;
 use crate::inbox::{Entry, Unstored};
+use crate::observe::Observed;
 use crate::presence::{Departed, Info, Page};
 use crate::roster::{Roster, Through};
 use crate::rules;
@@ -80,6 +81,7 @@ impl Room {
         let before = state.presence.len();
         let task = state.presence.enter(user).and_then(|rev| {
             let delta = Delta { change: PresenceChange::Join, user, info: None, rev };
+            self.observe(delta.change, user, None, before, before + 1);
             self.tell(&mut state, &delta, before, limits, now)
         });
         (state.presence.len() as u64, task)
@@ -96,6 +98,7 @@ impl Room {
             return state.left(user);
         }
         let delta = Delta { change: PresenceChange::Leave, user, info: info.as_deref(), rev };
+        self.observe(delta.change, user, delta.info, before, state.presence.len());
         self.tell(&mut state, &delta, before, limits, now)
     }
 
@@ -123,13 +126,14 @@ impl Room {
     ) -> (Option<Instant>, Option<PresenceTask>) {
         let mut state = self.state.lock();
         let (before, mut task) = (state.presence.len(), None);
-        for Departed { user, rev, info } in state.presence.expire(now) {
+        for (index, Departed { user, rev, info }) in state.presence.expire(now).into_iter().enumerate() {
             state.used_at = now;
             if state.following.is_some() {
                 task = state.left(&user);
                 continue;
             }
             let delta = Delta { change: PresenceChange::Leave, user: &user, info: info.as_deref(), rev };
+            self.observe(delta.change, &user, delta.info, before - index, before - index - 1);
             let told = self.tell(&mut state, &delta, before, limits, now);
             task = task.or(told);
         }
@@ -154,7 +158,28 @@ impl Room {
         let rev = state.presence.update(user, Arc::clone(info))?;
         let delta = Delta { change: PresenceChange::Update, user, info: Some(info.as_ref()), rev };
         let before = state.presence.len();
+        self.observe(delta.change, user, delta.info, before, before);
         self.tell(&mut state, &delta, before, limits, now)
+    }
+
+    /// Tells whoever observes of a change, and of what it means to the room. The caller has the room's lock, so that it
+    /// is told in the order in which it happens.
+    pub(super) fn observe(
+        &self,
+        change: PresenceChange,
+        user: &UserId,
+        info: Option<&RawValue>,
+        members_before: usize,
+        members: usize,
+    ) {
+        let Some(observer) = &self.observer else { return };
+        if members_before == 0 && members > 0 {
+            observer.observe(Observed::Occupied { room: &self.id });
+        }
+        observer.observe(Observed::Presence { room: &self.id, user, change, info });
+        if members_before > 0 && members == 0 {
+            observer.observe(Observed::Vacated { room: &self.id });
+        }
     }
 
     /// Tells a change to everyone who listens: in a small room at once, else later, with what else has changed by then.

@@ -17,7 +17,7 @@ use super::presence::{Delta, PresenceTask};
 use super::{Room, State};
 use crate::auth::UserId;
 use crate::presence::{Info, Presence, Shown as _};
-use crate::roster::{AskList, Deltas, ListPage, Read, Revision, Roster, Through};
+use crate::roster::{AskList, Change, Changed, Deltas, ListPage, Read, Revision, Roster, Through};
 
 /// One call tells of so many users at most, and of about so many bytes.
 const TELL_USERS_MAX: usize = 256;
@@ -31,6 +31,10 @@ pub(super) struct Sharing {
     pending: BTreeMap<UserId, Pending>,
     /// What users here want to show, in the call that is on its way.
     telling: Vec<(UserId, Arc<RawValue>)>,
+    /// Whom the call on its way tells about, where somebody observes what comes of it; and those of a call that had no
+    /// answer, until the list that is read next says how they stand.
+    calling: Vec<(UserId, Stand)>,
+    unanswered: Vec<(UserId, Stand)>,
     /// Somebody does what is to be done.
     working: bool,
     /// The room is held because it has, or had, users here of whom the broker knows.
@@ -171,6 +175,7 @@ impl Sharing {
     /// A call may or may not have been carried out: what it told is told again, or seen when the list is read.
     fn call_failed(&mut self) {
         self.roster.doubt();
+        self.unanswered.append(&mut self.calling);
         self.pending.retain(|_, pending| pending.update.is_some());
         for (user, info) in self.telling.drain(..) {
             self.pending.entry(user).or_default().update.get_or_insert(info);
@@ -259,6 +264,9 @@ impl Room {
         let Some(following) = &mut state.following else { return Next::Rest { let_go: false } };
         let sharing = &mut following.sharing;
         if let Some(work) = sharing.next(&state.presence, may_sweep) {
+            if let (Some(_), Work::Tell { users, .. }) = (&self.observer, &work) {
+                sharing.calling.clone_from(users);
+            }
             return Next::Do(work);
         }
         sharing.working = false;
@@ -275,17 +283,70 @@ impl Room {
         }
     }
 
-    /// The broker was told; or it was not, because its revision has jumped. Whether some node is dead.
-    pub(crate) fn users_told(&self, jumped: bool, some_dead: bool, alive_again_at: Instant) {
+    /// The broker was told; or it was not, because its revision has jumped. Whether some node is dead, and what has changed.
+    pub(crate) fn users_told(
+        &self,
+        jumped: bool,
+        some_dead: bool,
+        changed: &Changed,
+        alive_again_at: Instant,
+    ) {
         let mut state = self.state.lock();
+        self.observe_changed(changed);
         let Some(following) = &mut state.following else { return };
         let sharing = &mut following.sharing;
+        sharing.calling.clear();
         if jumped {
             return sharing.call_failed();
         }
         sharing.telling.clear();
         sharing.sweep |= some_dead;
         sharing.alive_at = Some(alive_again_at);
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// This node has taken users of a dead one out.
+    pub(crate) fn observe_swept(&self, changed: &Changed) {
+        let _in_order = self.state.lock();
+        self.observe_changed(changed);
+    }
+
+    /// Tells whoever observes what this node has changed. The caller has the room's lock.
+    fn observe_changed(&self, changed: &Changed) {
+        let mut members = changed.members_before;
+        for Change { kind, user, info } in &changed.changes {
+            let before = members;
+            members = match kind {
+                PresenceChange::Join => members + 1,
+                PresenceChange::Leave => members.saturating_sub(1),
+                PresenceChange::Update => members,
+            };
+            self.observe(*kind, user, info.as_deref(), before, members);
+        }
+    }
+
+    /// What a call has changed that had no answer can't be known. Whoever stands as it told is told of once more rather than
+    /// not at all; an update, and who does not stand so, are told to the broker again anyway.
+    fn observe_unanswered(&self, state: &mut State, through: &Through) {
+        let Some(following) = &mut state.following else { return };
+        let unanswered = std::mem::take(&mut following.sharing.unanswered);
+        let roster = &following.sharing.roster;
+        for (user, stand) in unanswered {
+            let (is_listed, members) = (roster.shown(&user).is_some(), roster.len());
+            match stand {
+                Stand::Gone if !is_listed => {
+                    self.observe(PresenceChange::Leave, &user, None, members + 1, members);
+                }
+                Stand::Here(_) | Stand::Shows(_) if through.here.contains(&user) => {
+                    let info = roster.shown(&user).and_then(Option::as_deref);
+                    self.observe(PresenceChange::Join, &user, info, members.saturating_sub(1), members);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Takes what a read has brought; whether it is to be begun again a moment later, and what the caller has to run.
@@ -310,6 +371,7 @@ impl Room {
             // Whoever has stopped waiting does not want to know.
             let _ = listed.send(());
         }
+        self.observe_unanswered(&mut state, &through);
         self.compare_here(&mut state, &through);
         (false, self.tell_replaced(&mut state, &through, limits, now))
     }

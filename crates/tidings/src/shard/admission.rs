@@ -228,9 +228,10 @@ impl Question {
             Self::Handler(handler) => {
                 handler(peer.identity.clone(), room).await.map_err(|error| error.message())
             }
-            Self::Memberships(memberships) => {
-                memberships.is_member(&peer.identity, &room).await.map_err(|error| error.message())
-            }
+            Self::Memberships(memberships) => match memberships.is_member(&peer.identity, &room).await {
+                Err(error) if error.forbids().is_some() => Ok(false),
+                answer => answer.map_err(|error| error.message()),
+            },
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::auth::Identity;
 use crate::connection::{Connection, Flushed, Start};
 use crate::encode;
 use crate::inbox::{Guard, Opening};
+use crate::node::Node;
+use crate::observe::Observed;
 use crate::outbound::Piece;
 use crate::users::ConnectionKey;
 
@@ -54,7 +56,7 @@ impl State {
         let still_wanted = user_slot.connected(key);
         // Only now, when whoever revokes it would find the connection.
         let revoked = self.node.revocations.has_revoked(&peer.identity);
-        let connection = Connection::new(key, peer, io, user_slot, session);
+        let connection = Connection::new(key, peer, io, user_slot, session, now);
         self.connections.insert(connection);
         self.unstarted.push((slot, key.generation));
         self.node.metrics.connections.add(1);
@@ -460,6 +462,9 @@ impl State {
         }
         info!(%session, user = %user.logged(), %code, cause, "close");
         self.node.metrics.count_close(code);
+        if let Some(connection) = self.connections.get(slot as usize) {
+            observe_end(&self.node, connection, code, cause);
+        }
         self.leave_all(slot, Departure::after(code));
         self.mark_dirty(slot);
         self.arm(slot);
@@ -475,6 +480,7 @@ impl State {
             let code = CloseCode(1006);
             info!(session = %connection.peer.session, user = %connection.peer.user().logged(), %code, cause, "close");
             self.node.metrics.count_close(code);
+            observe_end(&self.node, &connection, code, cause);
         }
         connection.wake();
         drop(connection);
@@ -534,6 +540,15 @@ impl State {
             }
             self.arm(slot);
         }
+    }
+}
+
+/// Tells whoever observes that a connection is over.
+fn observe_end(node: &Node, connection: &Connection, code: CloseCode, reason: &str) {
+    if let Some(observer) = &node.observer {
+        let connected = node.env.now().saturating_duration_since(connection.opened_at);
+        let (user, session) = (connection.peer.user(), connection.peer.session);
+        observer.observe(Observed::Disconnected { user, session, code, reason, connected });
     }
 }
 

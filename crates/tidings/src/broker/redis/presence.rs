@@ -13,7 +13,7 @@ use super::error::CallError;
 use super::keys::RoomKeys;
 use super::script::{Script, Scripts, script};
 use crate::room::{Alive, Stand};
-use crate::roster::{AskList, ListPage, Listed, Revision};
+use crate::roster::{AskList, Changed, ListPage, Listed, Revision};
 
 /// How long a node counts as alive in a room after it has said so.
 pub(super) const LEASE_DEFAULT: Duration = Duration::from_secs(60);
@@ -49,19 +49,22 @@ impl PresenceScripts {
     }
 }
 
-/// Who calls, for one call: the node as it signs, and an epoch of this call's own.
+/// Who calls, for one call: the node as it signs, an epoch of this call's own, and whether it wants to be told what the call
+/// has changed.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) node: &'a str,
     pub(super) fresh: Epoch,
+    pub(super) observes: bool,
 }
 
 /// What telling of users has led to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) struct Told {
     /// Nothing was changed, because something was lost: read first.
     pub(super) jumped: bool,
     pub(super) some_dead: bool,
+    pub(super) changed: Changed,
 }
 
 /// A page of users, and whether some node is dead.
@@ -98,7 +101,7 @@ impl Scripts {
     ) -> Result<Told, CallError> {
         let answer = self.presence.presence.call(connection, |command| {
             self.begin(command, &[keys], caller);
-            command.arg(known_rev).arg(lease.map_or(0, milliseconds));
+            command.arg(known_rev).arg(lease.map_or(0, milliseconds)).arg(u8::from(caller.observes));
             for (user, stand) in users {
                 let (kind, info) = match stand {
                     Stand::Here(info) => ("e", info.as_deref().unwrap_or_default()),
@@ -109,9 +112,13 @@ impl Scripts {
             }
         });
         match &texts(answer.await?).map(Iterator::collect::<Vec<_>>).unwrap_or_default()[..] {
-            [_, jumped, some_dead] => Ok(Told { jumped: jumped == "1", some_dead: some_dead == "1" }),
-            _ => Err(CallError::Malformed("what became of users")),
+            [_, jumped, some_dead, members_before, changes] => {
+                let (jumped, some_dead) = (jumped == "1", some_dead == "1");
+                changed(members_before, changes).map(|changed| Told { jumped, some_dead, changed })
+            }
+            _ => None,
         }
+        .ok_or(CallError::Malformed("what became of users"))
     }
 
     /// Reads some of a room's users.
@@ -165,7 +172,7 @@ impl Scripts {
         rooms_told.filter(|told| told.len() == rooms.len()).ok_or(malformed)
     }
 
-    /// Takes some of a dead node's users out of a room; what is left to do.
+    /// Takes some of a dead node's users out of a room; what is left to do, and who has left.
     ///
     /// # Errors
     /// [`CallError`].
@@ -176,13 +183,16 @@ impl Scripts {
         caller: Caller<'_>,
         known_rev: u64,
         sweep: &Sweep,
-    ) -> Result<Sweep, CallError> {
+    ) -> Result<(Sweep, Changed), CallError> {
         let answer = self.presence.sweep.call(connection, |command| {
             self.begin(command, &[keys], caller);
             command.arg(known_rev).arg(&sweep.node[..]).arg(sweep.cursor).arg(USERS_PER_CALL);
+            command.arg(u8::from(caller.observes));
         });
         match &texts(answer.await?).map(Iterator::collect::<Vec<_>>).unwrap_or_default()[..] {
-            [node, cursor] => number(cursor).map(|cursor| Sweep { node: node.clone(), cursor }),
+            [node, cursor, members_before, changes] => number(cursor).and_then(|cursor| {
+                Some((Sweep { node: node.clone(), cursor }, changed(members_before, changes)?))
+            }),
             _ => None,
         }
         .ok_or(CallError::Malformed("what is left of a dead node"))
@@ -217,6 +227,13 @@ fn page(answer: Value) -> Option<Page> {
         }
     }
     Some(Page { page: ListPage { at, settled, cursor, listed }, some_dead })
+}
+
+/// What a call has changed; nothing if it was not to be told.
+fn changed(members_before: &[u8], changes: &[u8]) -> Option<Changed> {
+    let members_before = usize::try_from(number(members_before)?).ok()?;
+    let changes = if changes.is_empty() { Vec::new() } else { deltas::parse(changes)?.changes };
+    Some(Changed { members_before, changes })
 }
 
 /// `EPOCH.REV`, which looks like a position.

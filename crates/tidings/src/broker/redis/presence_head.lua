@@ -17,10 +17,14 @@ local function record(kind, user, info)
   return kind .. #user .. ' ' .. #info .. '\n' .. user .. info
 end
 
--- Carries changes whose revisions follow `before`. Without any it says that the revision has jumped.
+-- Changes whose revisions follow `before`, as one message.
+local function message_of(epoch, before, records)
+  return 'd' .. epoch .. text(before) .. ' ' .. #records .. '\n' .. table.concat(records)
+end
+
+-- Carries changes. Without any it says that the revision has jumped.
 local function tell(meta, carry, epoch, before, records)
-  local message = 'd' .. epoch .. text(before) .. ' ' .. #records .. '\n' .. table.concat(records)
-  redis.call(carry, meta:sub(1, -6), message)
+  redis.call(carry, meta:sub(1, -6), message_of(epoch, before, records))
 end
 
 -- Moves the revision past every one that anybody here has seen, so that all nodes read again.

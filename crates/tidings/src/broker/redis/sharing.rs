@@ -33,7 +33,12 @@ fn renew_interval(lease: Duration) -> Duration {
 
 impl Shared {
     fn caller<'a>(&self, node: &'a str) -> Caller<'a> {
-        Caller { node, fresh: self.fresh_epoch() }
+        Caller { node, fresh: self.fresh_epoch(), observes: false }
+    }
+
+    /// The same for a call that changes who is in a room.
+    fn caller_in<'a>(&self, node: &'a str, room: &Room) -> Caller<'a> {
+        Caller { observes: room.is_observed(), ..self.caller(node) }
     }
 
     fn presence_lease(&self) -> Duration {
@@ -136,12 +141,12 @@ impl Link {
         match work {
             Work::Tell { users, stays, known_rev } => {
                 let lease = stays.then_some(shared.presence_lease());
-                let caller = shared.caller(&node);
+                let caller = shared.caller_in(&node, room);
                 let call =
                     shared.scripts.tell_users(&mut connection, &keys, caller, known_rev, lease, &users);
                 let told = self.call(connected, call).await?;
                 let renew = shared.give_or_take_a_quarter(renew_interval(shared.presence_lease()));
-                room.users_told(told.jumped, told.some_dead, shared.env.now() + renew);
+                room.users_told(told.jumped, told.some_dead, &told.changed, shared.env.now() + renew);
                 Ok(true)
             }
             Work::Read(ask) => {
@@ -168,9 +173,11 @@ impl Link {
         let mut left = Sweep::BEGIN;
         loop {
             let mut connection = connected.connection.clone();
-            let caller = shared.caller(&node);
+            let caller = shared.caller_in(&node, room);
             let call = shared.scripts.sweep(&mut connection, &keys, caller, known_rev, &left);
-            left = self.call(connected, call).await?;
+            let changed;
+            (left, changed) = self.call(connected, call).await?;
+            room.observe_swept(&changed);
             if left.node.is_empty() {
                 return Ok(());
             }

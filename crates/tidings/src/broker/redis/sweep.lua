@@ -2,8 +2,9 @@
 --
 -- KEYS: meta, log, ids:0, ids:1, users, nodes
 -- ARGV: fresh epoch, lineage mode, PUBLISH or SPUBLISH, the caller's node, the revision that it has seen, dead node (or
---       nothing), cursor (0 begins), about how many
--- Reply: dead node (nothing: no more), the next cursor
+--       nothing), cursor (0 begins), about how many, 1 if it wants to be told what its call has changed
+-- Reply: dead node (nothing: no more), the next cursor, how many users there were before, and who has left, as it is
+--       carried but with what they have shown
 
 local meta, users, nodes = KEYS[1], KEYS[5], KEYS[6]
 local carry, caller, known_rev, node, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[8])
@@ -23,10 +24,11 @@ if jumped or not alive_until or alive_until > now_ms then
   node, cursor = dead_node(nodes, now_ms, caller), '0'
 end
 if jumped or not node then
-  return { '', '0' }
+  return { '', '0', '0', '' }
 end
+local before = presence.rev
 local scanned = redis.call('HSCAN', users, cursor, 'COUNT', count)
-local records = {}
+local records, observed = {}, {}
 for index = 1, #scanned[2], 2 do
   local user, value = scanned[2][index], scanned[2][index + 1]
   local at, info = nodes_and_info(value)
@@ -35,6 +37,7 @@ for index = 1, #scanned[2], 2 do
     if left == '' then
       redis.call('HDEL', users, user)
       records[#records + 1] = record('l', user, '')
+      observed[#records] = record('l', user, info)
     else
       redis.call('HSET', users, user, left .. ' ' .. info)
     end
@@ -45,4 +48,5 @@ if scanned[1] == '0' then
   node = dead_node(nodes, now_ms, caller) or ''
 end
 save_presence(meta, users, carry, room, presence, records)
-return { node, scanned[1] }
+local told = ARGV[9] == '1' and message_of(room.epoch, before, observed) or ''
+return { node, scanned[1], text(presence.count), told }

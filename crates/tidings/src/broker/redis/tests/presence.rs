@@ -8,7 +8,7 @@ use super::super::presence::{Caller, Sweep, Told};
 use super::*;
 use crate::auth::UserId;
 use crate::room::{Alive, Stand};
-use crate::roster::{AskList, Revision};
+use crate::roster::{AskList, Change, Changed, Revision};
 
 const ONE: &str = "0000000000000001";
 const TWO: &str = "0000000000000002";
@@ -33,9 +33,18 @@ fn gone(name: &str) -> (UserId, Stand) {
     (user(name), Stand::Gone)
 }
 
+/// What a call has changed, behind how many there were before it.
+fn words(Changed { members_before, changes }: &Changed) -> Vec<String> {
+    let change = |Change { kind, user, info }: &Change| {
+        let info = info.as_ref().map_or("", |info| info.get());
+        format!("{members_before}: {kind:?} {} {info}", user.as_str())
+    };
+    changes.iter().map(change).collect()
+}
+
 impl Desk {
     async fn tell(&mut self, node: &str, lease: Option<Duration>, users: &[(UserId, Stand)]) -> Told {
-        let (caller, known) = (Caller { node, fresh: fresh() }, 0);
+        let (caller, known) = (Caller { node, fresh: fresh(), observes: true }, 0);
         let Self { connection, scripts, keys, .. } = self;
         scripts.tell_users(connection, keys, caller, known, lease, users).await.unwrap()
     }
@@ -57,7 +66,7 @@ impl Desk {
         let (mut listed, mut first) = (BTreeMap::new(), None);
         loop {
             let Self { connection, scripts, keys, .. } = self;
-            let caller = Caller { node, fresh: fresh() };
+            let caller = Caller { node, fresh: fresh(), observes: true };
             let page = scripts.members(connection, keys, caller, ask).await.unwrap().page;
             first.get_or_insert(page.at);
             for one in page.listed {
@@ -81,14 +90,17 @@ impl Desk {
         self.look(ONE, 0).await.0.rev
     }
 
-    async fn sweep_all(&mut self, node: &str) {
-        let mut left = Sweep::BEGIN;
+    /// Who has left by it.
+    async fn sweep_all(&mut self, node: &str) -> Vec<String> {
+        let (mut left, mut gone) = (Sweep::BEGIN, Vec::new());
         loop {
             let Self { connection, scripts, keys, .. } = self;
-            let caller = Caller { node, fresh: fresh() };
-            left = scripts.sweep(connection, keys, caller, 0, &left).await.unwrap();
+            let caller = Caller { node, fresh: fresh(), observes: true };
+            let changed;
+            (left, changed) = scripts.sweep(connection, keys, caller, 0, &left).await.unwrap();
+            gone.extend(words(&changed));
             if left.node.is_empty() {
-                return;
+                return gone;
             }
         }
     }
@@ -118,11 +130,27 @@ async fn a_user_is_one_at_however_many_nodes_and_saying_it_again_changes_nothing
 }
 
 #[tokio::test]
+async fn only_the_call_that_changes_who_is_in_the_room_is_told_so() {
+    let server = RedisServer::start().await;
+    let mut desk = Desk::at(&server).await;
+    desk.rev().await;
+    let mut tell =
+        async |node: &str, users: &[(UserId, Stand)]| words(&desk.tell(node, LEASE, users).await.changed);
+    assert_eq!(tell(ONE, &[here("ann"), shows("bob", "1")]).await, ["0: Join ann ", "0: Join bob 1"]);
+    assert!(tell(TWO, &[here("ann")]).await.is_empty(), "he is in the room already");
+    assert_eq!(tell(TWO, &[shows("ann", "2")]).await, ["2: Update ann 2"]);
+    assert!(tell(ONE, &[gone("ann")]).await.is_empty(), "he is at the other node");
+    assert_eq!(tell(TWO, &[gone("ann"), here("ann")]).await, ["2: Leave ann 2", "2: Join ann "]);
+    assert_eq!(tell(ONE, &[gone("bob"), gone("bob")]).await, ["2: Leave bob 1"]);
+}
+
+#[tokio::test]
 async fn whatever_was_lost_the_revision_goes_on_and_never_back() {
     let server = RedisServer::start().await;
     let mut desk = Desk::at(&server).await;
     desk.tell(ONE, LEASE, &[here("ann")]).await;
-    assert!(desk.tell(ONE, LEASE, &[here("ann")]).await == Told { jumped: false, some_dead: false });
+    let told = desk.tell(ONE, LEASE, &[here("ann")]).await;
+    assert!(!told.jumped && !told.some_dead);
     let mut known = desk.rev().await;
     for (what, is_kept) in [("meta", false), ("users", false), ("nodes", false), ("behind", true)] {
         match what {
@@ -156,7 +184,7 @@ async fn another_history_is_another_revision_and_a_replica_is_asked_nothing() {
     let before = desk.look(ONE, 0).await.0;
     b.follow(&a).await;
     let mut replica = Desk::at(&b).await;
-    let caller = Caller { node: ONE, fresh: fresh() };
+    let caller = Caller { node: ONE, fresh: fresh(), observes: true };
     let Desk { connection, scripts, keys, .. } = &mut replica;
     let told = scripts.tell_users(connection, keys, caller, 0, LEASE, &[here("bob")]).await;
     assert!(is_not_master(&told), "{told:?}");
@@ -179,7 +207,7 @@ async fn a_dead_nodes_users_leave_in_parts_and_those_who_are_elsewhere_stay() {
     assert!(at_two.some_dead, "a node that ended is seen by the others");
     let before = desk.rev().await;
     assert_eq!(desk.list(TWO).await.len(), 2001, "nobody is taken out by looking");
-    desk.sweep_all(TWO).await;
+    assert_eq!(desk.sweep_all(TWO).await.len(), 1999, "and the node that has taken them out is told whom");
     assert_eq!(desk.list(TWO).await, ["ann  true", "user0007  true"]);
     assert_eq!(desk.rev().await, before + 1999);
     let nodes = desk.key("nodes");
@@ -204,10 +232,10 @@ async fn a_node_that_says_it_is_alive_is_swept_by_nobody_and_sweeps_not_itself()
             (other.clone(), Alive { ours: Revision { rev: 0, ..ours }, renew: false }),
         ];
         let Desk { connection, scripts, .. } = &mut desk;
-        let caller = Caller { node: ONE, fresh: fresh() };
+        let caller = Caller { node: ONE, fresh: fresh(), observes: true };
         let told = scripts.alive(connection, caller, LEASE.unwrap(), &rooms).await.unwrap();
         assert_eq!((told[0], told[1].1), ((ours, false), false));
-        let caller = Caller { node: TWO, fresh: fresh() };
+        let caller = Caller { node: TWO, fresh: fresh(), observes: true };
         let Desk { connection, scripts, .. } = &mut desk;
         let told = scripts.alive(connection, caller, LEASE.unwrap(), &rooms[..1]).await.unwrap();
         // The first time nobody has said so, and the second time the first room's node has.
