@@ -7,9 +7,12 @@ use tidings::{Hub, Limits};
 
 use crate::metrics_page;
 
-/// `/ws`, `/health/live` and `/health/ready`.
-pub(crate) fn router(hub: &Hub, limits: &Limits) -> Router {
-    health(hub, limits).route("/ws", hub.route())
+/// Where the WebSocket is, if nothing else is said.
+pub(crate) const SOCKET_PATH: &str = "/ws";
+
+/// The socket, `/health/live` and `/health/ready`.
+pub(crate) fn router(hub: &Hub, limits: &Limits, socket_path: &str) -> Router {
+    health(hub, limits).route(socket_path, hub.route())
 }
 
 /// `/metrics`, and the health routes once more: for a listener that the public does not reach.

@@ -1,6 +1,6 @@
 //! Why a command ended without success: a sentence, what to do about it, and the exit code.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -18,6 +18,17 @@ pub(crate) struct Failure {
     kind: Kind,
     message: String,
     fix: Option<String>,
+}
+
+/// For the log of a server that goes on all the same.
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.fix {
+            Some(fix) => write!(f, "; fix: {fix}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Failure {

@@ -9,15 +9,19 @@ mod cli;
 mod config;
 mod dev_secret;
 mod failure;
+mod forwarded;
 mod listen;
 mod logs;
 mod memory;
 mod metrics_page;
 mod open_files;
+mod pace;
 mod page;
 mod pending;
 mod run;
 mod span_of_time;
+mod tls;
+mod upstream;
 
 use std::process::ExitCode;
 

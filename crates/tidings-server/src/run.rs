@@ -1,5 +1,6 @@
 //! A server's life: it listens, serves until a signal, sends everyone away, and ends.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::failure::Failure;
-use crate::listen::{self, OnHit};
+use crate::listen::{self, Edge, OnHit};
+use crate::tls::{self, Tls};
 
 /// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
 /// second. When a node has gone, all of its clients come at once.
@@ -53,13 +55,19 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     })
 }
 
+/// A listener, and what is served on it.
+pub(crate) struct Entrance {
+    pub(crate) listener: TcpListener,
+    pub(crate) app: Router,
+    pub(crate) edge: Edge,
+}
+
 /// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
-/// ends it at once. What `admin` serves has a listener of its own to the end.
+/// ends it at once. What `admin` serves has a listener of its own to the end. At SIGHUP certificates are read again.
 pub(crate) async fn serve(
     hub: &Hub,
-    listener: &TcpListener,
-    app: Router,
-    admin: Option<(TcpListener, Router)>,
+    public: Entrance,
+    admin: Option<Entrance>,
     limits: &Limits,
     drain_window: Duration,
 ) -> Result<(), Failure> {
@@ -88,17 +96,36 @@ pub(crate) async fn serve(
     };
     // Operators are no clients of the hub: what they hit is not counted.
     let ignores_hits: OnHit = Arc::new(|_| ());
+    let certificates: Vec<Tls> =
+        [Some(&public), admin.as_ref()].into_iter().flatten().filter_map(|at| at.edge.tls.clone()).collect();
+    let renewals = async {
+        if certificates.is_empty() {
+            // Without certificates the signal means what it means to any program.
+            return std::future::pending::<Infallible>().await;
+        }
+        match signal(SignalKind::hangup()) {
+            Ok(hangups) => tls::renew_at(hangups, &certificates).await,
+            Err(error) => {
+                warn!(%error, "no signals: certificates stay what they are");
+                std::future::pending().await
+            }
+        }
+    };
     let admin = async {
         match admin {
-            Some((listener, app)) => listen::serve(&listener, app, limits, &ignores_hits).await,
+            Some(Entrance { listener, app, edge }) => {
+                listen::serve(&listener, app, edge, limits, &ignores_hits).await
+            }
             None => std::future::pending().await,
         }
     };
+    let Entrance { listener, app, edge } = public;
     // While it drains it still listens: health checks and clients are told what goes on.
     tokio::select! {
         ended = life => ended,
-        never = listen::serve(listener, app, limits, &counts_hits) => match never {},
+        never = listen::serve(&listener, app, edge, limits, &counts_hits) => match never {},
         never = admin => match never {},
+        never = renewals => match never {},
     }
 }
 

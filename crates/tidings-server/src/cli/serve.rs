@@ -10,6 +10,8 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::run::Entrance;
+use crate::upstream::Upstream;
 use crate::{app, broker, memory, open_files, run, span_of_time};
 
 /// Serve what a configuration file says
@@ -25,6 +27,9 @@ pub(crate) struct Serve {
     /// better in the file, since other users of this machine can read a command line
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// Your application, instead of the configuration's `[upstream]`: it has every path that is not Tidings' own
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
     /// How long clients have to move to another node at the end
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = span_of_time::parse)]
     drain_window: Duration,
@@ -53,18 +58,25 @@ impl Serve {
                 hub = hub.broker(redis);
             }
             let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
+            let (mut edge, admin_edge) = (config.edge()?, config.admin_edge()?);
+            let mut app = app::router(&hub, &limits, config.socket_path());
+            if let Some(options) = config.upstream(self.upstream.as_deref())? {
+                info!(application = %options.authority, "every path that is not Tidings' own goes on");
+                let upstream = Upstream::new(options);
+                edge.heads = upstream.heads();
+                app = upstream.behind(app);
+            }
             let (listener, address) = run::bind(self.listen.unwrap_or(config.listen)).await?;
-            info!(%address, rooms = config.rooms.len(), "listening");
+            info!(%address, rooms = config.rooms.len(), tls = edge.tls.is_some(), "listening");
             let admin = match &config.admin {
                 None => None,
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
-                    info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits)))
+                    info!(%address, tls = admin_edge.tls.is_some(), "listening for operators");
+                    Some(Entrance { listener, app: app::admin_router(&hub, &limits), edge: admin_edge })
                 }
             };
-            let app = app::router(&hub, &limits);
-            run::serve(&hub, &listener, app, admin, &limits, self.drain_window).await
+            run::serve(&hub, Entrance { listener, app, edge }, admin, &limits, self.drain_window).await
         })
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod auth;
 mod broker;
+mod edge;
 mod events;
 mod fault;
 mod limits;
@@ -17,9 +18,12 @@ use serde::Deserialize;
 use tidings::{BuildError, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::failure::Failure;
+use crate::listen::Edge;
+use crate::upstream::UpstreamOptions;
 
 use access::Who;
 use auth::Verifier;
+use edge::{AddressHeader, Networks, Socket, TlsSection, UpstreamSection};
 
 /// A whole file.
 #[derive(Deserialize, Debug)]
@@ -31,6 +35,12 @@ pub(crate) struct Config {
     /// Origins of pages on other hosts, like `https://app.example`.
     #[serde(default)]
     pub(crate) allowed_origins: Vec<String>,
+    /// The proxies that are believed when they say for whom they ask. Those on this machine, if unset.
+    #[serde(default)]
+    trusted_proxies: Networks,
+    /// In which header they say it.
+    #[serde(default)]
+    client_address_header: AddressHeader,
     /// How many shards, each a thread of its own. As many as there are cores, if unset.
     pub(crate) shards: Option<NonZeroUsize>,
     auth: auth::Auth,
@@ -45,6 +55,12 @@ pub(crate) struct Config {
     /// What nodes share rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
+    /// What the public listener proves itself with; without it nothing is encrypted.
+    tls: Option<TlsSection>,
+    #[serde(default)]
+    socket: Socket,
+    /// The application that has every path that is not Tidings' own; there is none without it.
+    upstream: Option<UpstreamSection>,
     /// The listener for operators; there is none without it.
     pub(crate) admin: Option<Admin>,
     /// Where the file is: paths in it are relative to its directory.
@@ -58,6 +74,7 @@ pub(crate) struct Config {
 pub(crate) struct Admin {
     /// Where to listen. It asks nobody who he is, so it should not be where the public comes.
     pub(crate) listen: SocketAddr,
+    tls: Option<TlsSection>,
 }
 
 /// One `[[rooms]]`.
@@ -150,6 +167,40 @@ impl Config {
     /// When it can't be addressed as it says, or a certificate's file is none.
     pub(crate) fn redis(&self, url: Option<&str>) -> Result<Option<Redis>, Failure> {
         self.broker.redis(url, &self.path)
+    }
+
+    /// The public listener's edge.
+    ///
+    /// # Errors
+    /// When a file of `[tls]` is not what it is said to be.
+    pub(crate) fn edge(&self) -> Result<Edge, Failure> {
+        Ok(Edge {
+            tls: self.tls.as_ref().map(|tls| tls.tls("[tls]", &self.path)).transpose()?,
+            proxies: self.trusted_proxies.proxies(self.client_address_header),
+            ..Edge::default()
+        })
+    }
+
+    /// That of the listener for operators, who come by no proxy.
+    ///
+    /// # Errors
+    /// When a file of `[admin.tls]` is not what it is said to be.
+    pub(crate) fn admin_edge(&self) -> Result<Edge, Failure> {
+        let tls = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        Ok(Edge { tls: tls.map(|tls| tls.tls("[admin.tls]", &self.path)).transpose()?, ..Edge::default() })
+    }
+
+    /// Where the WebSocket is.
+    pub(crate) fn socket_path(&self) -> &str {
+        &self.socket.path.0
+    }
+
+    /// The application behind this port, that of the command line before the file's; none if neither names one.
+    ///
+    /// # Errors
+    /// When its URL is none.
+    pub(crate) fn upstream(&self, url: Option<&str>) -> Result<Option<UpstreamOptions>, Failure> {
+        UpstreamSection::options(self.upstream.as_ref(), url)
     }
 
     /// Why the hub was not built: a schema's fault names its file.
@@ -287,6 +338,10 @@ mod tests {
             lineage = "none"
             [admin]
             listen = "127.0.0.1:7778"
+            [socket]
+            path = "/live"
+            [upstream]
+            url = "http://127.0.0.1:3000"
             "#,
         );
         assert_eq!(config.listen.port(), 8080);
@@ -309,6 +364,8 @@ mod tests {
         assert!(config.declare_events(tidings::Hub::builder()).is_ok());
         assert!(config.verifier().is_ok());
         assert!(config.redis(None).unwrap().is_some());
+        assert_eq!(config.socket_path(), "/live");
+        assert!(config.upstream(None).unwrap().is_some() && config.edge().unwrap().tls.is_none());
         let printed = format!("{config:?}");
         assert!(
             !printed.contains("0123456789abcdef") && !printed.contains("a-password"),

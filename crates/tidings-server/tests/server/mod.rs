@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
+};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -268,16 +270,26 @@ pub(crate) struct Answer {
 }
 
 pub(crate) async fn get(address: &str, path: &str, host: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    get_with(address, path, &format!("Host: {host}\r\n")).await
+}
+
+/// With these lines as the head, each with its end; a host is among them.
+pub(crate) async fn get_with(address: &str, path: &str, headers: &str) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let answer = ask(stream, &format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await;
+    if path == "/metrics" {
+        keep("metrics", format!("{}\n{}", answer.head, answer.body));
+    }
+    answer
+}
+
+/// What comes until the end of the connection.
+pub(crate) async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     within(stream.read_to_string(&mut text)).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    if path == "/metrics" {
-        keep("metrics", &text);
-    }
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 

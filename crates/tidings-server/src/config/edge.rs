@@ -1,0 +1,235 @@
+//! The edge: `[tls]`, `trusted_proxies`, `[socket]` and `[upstream]`, what is between a client's bytes and the routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
+
+use crate::app::SOCKET_PATH;
+use crate::failure::Failure;
+use crate::forwarded::{ClientAddressHeader, TrustedProxies};
+use crate::tls::Tls;
+use crate::upstream::{InvalidUpstream, UpstreamOptions};
+
+/// `[tls]` and `[admin.tls]`: with it a listener speaks https and wss, and nothing else.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    /// The server's certificate and those between it and the authority; PEM.
+    certificate_file: PathBuf,
+    /// Its private key; PEM.
+    key_file: PathBuf,
+}
+
+impl TlsSection {
+    /// Reads the files, which are relative to the directory of `configuration`.
+    pub(super) fn tls(&self, section: &'static str, configuration: &Path) -> Result<Tls, Failure> {
+        Tls::read(section, configuration, &self.certificate_file, &self.key_file)
+    }
+}
+
+/// `trusted_proxies`: networks, or single addresses.
+#[derive(Deserialize, Debug)]
+#[serde(try_from = "Vec<String>")]
+pub(crate) struct Networks(Vec<IpNet>);
+
+impl Default for Networks {
+    /// Proxies on this machine.
+    fn default() -> Self {
+        Self(vec![
+            Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+            IpAddr::from(Ipv6Addr::LOCALHOST).into(),
+        ])
+    }
+}
+
+impl TryFrom<Vec<String>> for Networks {
+    type Error = String;
+
+    fn try_from(texts: Vec<String>) -> Result<Self, String> {
+        let network = |text: &String| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+                format!("{text:?} is no network: write \"10.0.0.0/8\", \"fd00::/8\" or one address")
+            })
+        };
+        texts.iter().map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// `client_address_header`: the one in which the trusted proxies say for whom they ask.
+#[derive(Clone, Copy, Default, Deserialize, Debug)]
+pub(crate) enum AddressHeader {
+    #[default]
+    #[serde(rename = "X-Forwarded-For")]
+    XForwardedFor,
+    Forwarded,
+}
+
+impl Networks {
+    pub(super) fn proxies(&self, header: AddressHeader) -> TrustedProxies {
+        let header = match header {
+            AddressHeader::XForwardedFor => ClientAddressHeader::XForwardedFor,
+            AddressHeader::Forwarded => ClientAddressHeader::Forwarded,
+        };
+        TrustedProxies::new(self.0.clone(), header)
+    }
+}
+
+/// `[socket]`
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Socket {
+    #[serde(default)]
+    pub(super) path: SocketPath,
+}
+
+/// Where the WebSocket is: `/ws`.
+#[derive(Deserialize, Debug)]
+#[serde(try_from = "String")]
+pub(crate) struct SocketPath(pub(super) String);
+
+impl Default for SocketPath {
+    fn default() -> Self {
+        Self(SOCKET_PATH.to_owned())
+    }
+}
+
+impl TryFrom<String> for SocketPath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+        if !path.starts_with('/') || path.len() < 2 || !path.bytes().all(is_plain) {
+            return Err(format!(
+                "{path:?} is no path for the socket: write one like \"/ws\" or \"/realtime/ws\""
+            ));
+        }
+        if crate::upstream::is_own(&path) {
+            return Err(format!(
+                "{path:?} is where the HTTP API or the health checks are: write another path"
+            ));
+        }
+        Ok(Self(path))
+    }
+}
+
+/// `[upstream]`: the application behind this port.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamSection {
+    /// `http://host:port`
+    url: String,
+    stalled_duration_max_seconds: Option<NonZeroU64>,
+    requests_max: Option<NonZeroUsize>,
+}
+
+impl UpstreamSection {
+    /// With the address of the command line, if it has one.
+    pub(super) fn options(
+        this: Option<&Self>,
+        url: Option<&str>,
+    ) -> Result<Option<UpstreamOptions>, Failure> {
+        let given = |error: InvalidUpstream| {
+            let failure = match url {
+                Some(_) => Failure::usage(format_args!("--upstream {error}")),
+                None => Failure::config(format_args!("upstream.url: {error}")),
+            };
+            failure.fix(InvalidUpstream::FIX)
+        };
+        let Some(wanted) = url.or(this.map(|section| section.url.as_str())) else { return Ok(None) };
+        let mut options = UpstreamOptions::at(wanted).map_err(given)?;
+        if let Some(seconds) = this.and_then(|section| section.stalled_duration_max_seconds) {
+            options.stalled_duration_max = Duration::from_secs(seconds.get());
+        }
+        if let Some(requests) = this.and_then(|section| section.requests_max) {
+            options.requests_max = requests.get();
+        }
+        Ok(Some(options))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    struct File {
+        #[serde(default)]
+        trusted_proxies: Networks,
+        #[serde(default)]
+        client_address_header: AddressHeader,
+        #[serde(default)]
+        socket: Socket,
+        upstream: Option<UpstreamSection>,
+    }
+
+    fn file(text: &str) -> Result<File, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn loopback_is_trusted_and_others_by_their_networks() {
+        let trusts = |text: &str, address: &str| {
+            let file = file(text).unwrap();
+            file.trusted_proxies.proxies(file.client_address_header).trusts(address.parse().unwrap())
+        };
+        for (text, address, expected) in [
+            ("", "127.0.0.1", true),
+            ("", "127.9.9.9", true),
+            ("", "::1", true),
+            ("", "::ffff:127.0.0.1", true),
+            ("", "10.0.0.1", false),
+            ("trusted_proxies = ['10.0.0.0/8', '192.0.2.7']", "10.200.0.1", true),
+            ("trusted_proxies = ['10.0.0.0/8', '192.0.2.7']", "192.0.2.7", true),
+            ("trusted_proxies = ['10.0.0.0/8', '192.0.2.7']", "192.0.2.8", false),
+            ("trusted_proxies = ['10.0.0.0/8', '192.0.2.7']", "127.0.0.1", false),
+            ("trusted_proxies = ['fd00::/8']", "fd12::1", true),
+            ("trusted_proxies = []", "127.0.0.1", false),
+            ("client_address_header = 'Forwarded'", "127.0.0.1", true),
+        ] {
+            assert_eq!(trusts(text, address), expected, "{text} {address}");
+        }
+        let fault = file("trusted_proxies = ['10.0.0.0/8', '10.0.0/8']").unwrap_err();
+        assert!(
+            fault.to_string().contains("\"10.0.0/8\" is no network") && fault.span().is_some(),
+            "{fault}"
+        );
+        assert!(file("client_address_header = 'X-Real-IP'").is_err());
+    }
+
+    #[test]
+    fn the_sockets_path_is_a_plain_one() {
+        assert_eq!(file("").unwrap().socket.path.0, "/ws");
+        assert_eq!(file("[socket]\npath = '/app/live'").unwrap().socket.path.0, "/app/live");
+        for (wrong, told) in [
+            ("ws", "no path"),
+            ("/", "no path"),
+            ("/{a}", "no path"),
+            ("/*", "no path"),
+            ("/a?b", "no path"),
+            ("/v1/ws", "HTTP API"),
+            ("/health", "HTTP API"),
+        ] {
+            let fault = file(&format!("[socket]\npath = '{wrong}'")).unwrap_err().to_string();
+            assert!(fault.contains(told), "{wrong}: {fault}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_the_command_lines_or_the_files() {
+        let section = "[upstream]\nurl = 'http://a:1'\nstalled_duration_max_seconds = 7\nrequests_max = 3";
+        let section = file(section).unwrap().upstream;
+        let options = |url| UpstreamSection::options(section.as_ref(), url).unwrap().unwrap();
+        assert_eq!(options(None).authority.as_str(), "a:1");
+        let of_command_line = options(Some("http://b:2"));
+        assert_eq!(of_command_line.authority.as_str(), "b:2");
+        assert_eq!((of_command_line.stalled_duration_max.as_secs(), of_command_line.requests_max), (7, 3));
+        assert!(UpstreamSection::options(None, None).unwrap().is_none());
+        let wrong = format!("{:?}", UpstreamSection::options(section.as_ref(), Some("b:2")).unwrap_err());
+        assert!(wrong.contains("--upstream") && wrong.contains("http://127.0.0.1:3000"), "{wrong}");
+    }
+}
