@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -22,6 +21,7 @@ use tokio::io::{
 };
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -166,7 +166,7 @@ pub(crate) struct Serve {
     pub(crate) address: String,
     /// The same of its `[admin]`.
     pub(crate) admin: String,
-    log: Arc<Mutex<String>>,
+    log: watch::Receiver<String>,
     reading: JoinHandle<()>,
     _home: TempDir,
 }
@@ -188,15 +188,20 @@ impl Serve {
             }
         };
         let (address, admin) = (address_of("listening").await, address_of("listening for operators").await);
-        let log = Arc::new(Mutex::new(seen));
-        let read = Arc::clone(&log);
+        let (read, log) = watch::channel(seen);
         // All of it is read as it comes: a full pipe would stop the server.
         let reading = tokio::spawn(async move {
             while let Some(line) = lines.next_line().await.unwrap() {
-                *read.lock().unwrap() += &format!("{line}\n");
+                read.send_modify(|seen| *seen += &format!("{line}\n"));
             }
         });
         Self { child, address, admin, log, reading, _home: home }
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) async fn logs(&self, what: &str) {
+        let mut log = self.log.clone();
+        within(log.wait_for(|seen| seen.contains(what))).await.expect("it runs");
     }
 
     /// Ends it; all that it has logged.
@@ -205,7 +210,7 @@ impl Serve {
         signal(&self.child, rustix::process::Signal::TERM);
         assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
         within(self.reading).await.unwrap();
-        let log = self.log.lock().unwrap().clone();
+        let log = self.log.borrow().clone();
         keep("server", &log);
         log
     }
