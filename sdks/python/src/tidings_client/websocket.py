@@ -108,9 +108,7 @@ class WebSocket:
             pass
 
 
-async def dial(
-    url: str, token: Optional[str], owner: SocketOwner, *, ssl: Optional[SSLContext] = None
-) -> WebSocket:
+async def dial(url: str, token: Optional[str], owner: SocketOwner, *, ssl: Optional[SSLContext] = None) -> WebSocket:
     """Opens a WebSocket. Raises what `World.dial` says."""
     # Without one, the library takes that of the system for wss://, and will not be told so.
     secured: Dict[str, Any] = {} if ssl is None else {"ssl": ssl}
