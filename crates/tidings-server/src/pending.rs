@@ -39,11 +39,12 @@ pub(crate) enum TooMany {
 
 impl PendingConnections {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            node_max: limits.pending_handshakes_max,
-            address_max: limits.pending_handshakes_per_ip_max,
-            counts: Mutex::default(),
-        }
+        Self::at_most(limits.pending_handshakes_max, limits.pending_handshakes_per_ip_max)
+    }
+
+    /// For another kind of connections, with limits of their own.
+    pub(crate) fn at_most(node_max: usize, address_max: usize) -> Self {
+        Self { node_max, address_max, counts: Mutex::default() }
     }
 
     /// Counts a connection that has just been accepted. Loopback has no limit of its own: there a proxy speaks for

@@ -9,11 +9,13 @@ use axum::Router;
 use tidings::{Hub, Limits};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
 use crate::listen::{self, Edge, OnHit};
 use crate::tls::{self, Tls};
+use crate::upstream::Upstream;
 
 /// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
 /// second. When a node has gone, all of its clients come at once.
@@ -60,6 +62,8 @@ pub(crate) struct Entrance {
     pub(crate) listener: TcpListener,
     pub(crate) app: Router,
     pub(crate) edge: Edge,
+    /// The application behind it, if there is one.
+    pub(crate) upstream: Option<Arc<Upstream>>,
 }
 
 /// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
@@ -76,17 +80,25 @@ pub(crate) async fn serve(
         terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
         interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
     };
+    let upstream = public.upstream.clone();
     let life = async {
         signals.next().await;
         info!(window_s = drain_window.as_secs(), "draining; a second signal ends it at once");
-        tokio::select! {
-            left = hub.drain(drain_window) => {
-                if left > 0 {
-                    warn!(left, "connections were still there at the end of the window");
-                }
-                info!("drained");
-                Ok(())
+        let drained = async {
+            let end = Instant::now() + drain_window;
+            let left = hub.drain(drain_window).await;
+            if left > 0 {
+                warn!(left, "connections were still there at the end of the window");
             }
+            if let Some(upstream) = upstream
+                && tokio::time::timeout_at(end, upstream.rest()).await.is_err()
+            {
+                warn!("requests of the application were still under way at the end of the window");
+            }
+            info!("drained");
+        };
+        tokio::select! {
+            () = drained => Ok(()),
             () = signals.next() => Err(Failure::failed("ended by a second signal, before everyone was sent away")),
         }
     };
@@ -113,13 +125,13 @@ pub(crate) async fn serve(
     };
     let admin = async {
         match admin {
-            Some(Entrance { listener, app, edge }) => {
+            Some(Entrance { listener, app, edge, .. }) => {
                 listen::serve(&listener, app, edge, limits, &ignores_hits).await
             }
             None => std::future::pending().await,
         }
     };
-    let Entrance { listener, app, edge } = public;
+    let Entrance { listener, app, edge, .. } = public;
     // While it drains it still listens: health checks and clients are told what goes on.
     tokio::select! {
         ended = life => ended,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::any;
-use futures_util::StreamExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use redis_servers::Certificates;
 use rustix::process::Signal;
@@ -78,6 +78,51 @@ fn token() -> String {
     let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
     let claims = serde_json::json!({"sub": "ann", "aud": "tidings", "exp": exp});
     ::tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
+}
+
+/// More than the buffers of TLS and of the kernel, in events that are larger than one record.
+const EVENTS: usize = 200;
+const EVENT_BYTES: usize = 30_000;
+
+#[tokio::test]
+async fn who_reads_slowly_gets_every_byte() {
+    let certificates = Certificates::make();
+    let config = home(&certificates, ADMIN);
+    let path = config.path().join("tidings.toml");
+    let rates = ["messages_per_second", "messages_burst", "messages_per_second_per_user"];
+    let limits = rates.map(|rate| format!("\n{rate} = 1000")).concat();
+    let room = "join = \"anyone\"\npublish = \"anyone\"\nany_event = true\nhistory_bytes = 8000000";
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("[limits]", &format!("[limits]{limits}")).replace("join = \"anyone\"", room);
+    std::fs::write(&path, text).unwrap();
+    let serve = Serve::start(config).await;
+    let connect = async || {
+        let stream = secured(&serve.address, &certificates).await.unwrap();
+        let url = format!("wss://{}/ws?token={}", serve.address, token());
+        within(Box::pin(tokio_tungstenite::client_async(url, stream))).await.unwrap().0
+    };
+    let (mut ann, mut bob) = (connect().await, connect().await);
+    bob.send(r#"{"event":"room.join","room":"r","id":"j"}"#.into()).await.unwrap();
+    let data = "x".repeat(EVENT_BYTES);
+    for number in 0..EVENTS {
+        let event = format!(r#"{{"event":"say","room":"r","data":"{data}","id":"{number}"}}"#);
+        bob.send(event.into()).await.unwrap();
+        let acked = format!(r#""re":"{number}""#);
+        while !within(bob.next()).await.unwrap().unwrap().into_text().unwrap().contains(&acked) {}
+    }
+    // All of it is asked for at once, and read one after the other, while the writer waits for the reader.
+    let join = format!(r#"{{"event":"room.join","room":"r","data":{{"history":{EVENTS}}},"id":"j"}}"#);
+    ann.send(join.into()).await.unwrap();
+    let mut events = 0;
+    while events < EVENTS {
+        let message = within(ann.next()).await.unwrap().unwrap().into_text().unwrap();
+        if message.contains(r#""event":"say""#) {
+            assert!(message.contains(&data), "event {events} is whole");
+            events += 1;
+        }
+    }
+    drop((ann, bob));
+    serve.end().await;
 }
 
 const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";

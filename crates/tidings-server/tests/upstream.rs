@@ -325,6 +325,35 @@ async fn a_websocket_of_the_applications_own_goes_through() {
 }
 
 #[tokio::test]
+async fn one_address_can_not_take_all_places() {
+    let limit = "requests_max = 2";
+    let config = config(&application::start().await, "").replace(limit, "requests_per_address_max = 1");
+    let node = Node::start(&config, &[]).await;
+    let of = |address: &str| format!("Host: a\r\nX-Forwarded-For: {address}\r\n");
+    let held =
+        Request::get(format!("http://{}/events", node.address)).header("x-forwarded-for", "203.0.113.7");
+    let held = within(client().request(held.body(Body::empty()).unwrap())).await.unwrap();
+    let beyond = get_with(&node.address, "/hello", &of("203.0.113.7")).await;
+    assert_eq!((beyond.status, problem(&beyond)["code"].as_str()), (429, Some("rate_limited")));
+    assert_eq!(get_with(&node.address, "/hello", &of("203.0.113.8")).await.status, 200);
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_ended_first() {
+    let mut node = in_front_of(&application::start().await).await;
+    let (send, sent) = mpsc::channel(1);
+    let mut echo = request(&node, Method::POST, "/echo", body_of(sent)).await.into_body();
+    server::signal(&node.child, rustix::process::Signal::TERM);
+    within(async { while get(&node.address, "/health/ready", "a").await.status == 200 {} }).await;
+    send.send(Bytes::from_static(b"hello")).await.unwrap();
+    assert_eq!(within(echo.frame()).await.unwrap().unwrap().into_data().unwrap(), "hello");
+    drop(send);
+    assert!(within(echo.frame()).await.is_none(), "a whole answer");
+    assert_eq!(within(node.child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn tidings_dev_has_the_application_in_the_place_of_its_page() {
     let url = format!("http://{}", application::start().await);
     let dev = Dev::start_with(&["--upstream", &url]).await;

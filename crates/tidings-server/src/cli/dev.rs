@@ -88,10 +88,10 @@ impl Dev {
             let mut dev = Router::new().route("/dev/token", get(page_token)).merge(app::metrics(&hub));
             // Nobody is trusted here: whoever asks for another machine is not answered.
             let mut edge = Edge::default();
-            dev = match application {
+            let upstream = application.map(|options| Arc::new(Upstream::new(options)));
+            dev = match &upstream {
                 None => dev.merge(page::router()),
-                Some(options) => {
-                    let upstream = Upstream::new(options);
+                Some(upstream) => {
                     edge.heads = upstream.heads();
                     upstream.behind(dev)
                 }
@@ -99,7 +99,8 @@ impl Dev {
             let dev = dev.with_state(Arc::clone(&secret)).layer(axum::middleware::from_fn(loopback_only));
             greet(address, &secret, self.upstream.as_deref())?;
             let app = app::router(&hub, &limits, app::SOCKET_PATH).merge(dev);
-            run::serve(&hub, Entrance { listener, app, edge }, None, &limits, self.drain_window).await
+            run::serve(&hub, Entrance { listener, app, edge, upstream }, None, &limits, self.drain_window)
+                .await
         })
     }
 }

@@ -49,7 +49,7 @@ impl Echo {
             });
             // Scripts read the address from here; one that reads nothing is served all the same.
             let _ = writeln!(std::io::stdout(), "listening on ws://{address}/");
-            let public = run::Entrance { listener, app, edge: Edge::default() };
+            let public = run::Entrance { listener, app, edge: Edge::default(), upstream: None };
             run::serve(&hub, public, None, &limits, DRAIN_WINDOW).await
         })
     }

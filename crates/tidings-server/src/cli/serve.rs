@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -60,9 +61,11 @@ impl Serve {
             let hub = config.declare_events(hub)?.build().map_err(|error| config.failure(&error))?;
             let (mut edge, admin_edge) = (config.edge()?, config.admin_edge()?);
             let mut app = app::router(&hub, &limits, config.socket_path());
-            if let Some(options) = config.upstream(self.upstream.as_deref())? {
+            let upstream = config.upstream(self.upstream.as_deref())?.map(|options| {
                 info!(application = %options.authority, "every path that is not Tidings' own goes on");
-                let upstream = Upstream::new(options);
+                Arc::new(Upstream::new(options))
+            });
+            if let Some(upstream) = &upstream {
                 edge.heads = upstream.heads();
                 app = upstream.behind(app);
             }
@@ -73,10 +76,12 @@ impl Serve {
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
                     info!(%address, tls = admin_edge.tls.is_some(), "listening for operators");
-                    Some(Entrance { listener, app: app::admin_router(&hub, &limits), edge: admin_edge })
+                    let app = app::admin_router(&hub, &limits);
+                    Some(Entrance { listener, app, edge: admin_edge, upstream: None })
                 }
             };
-            run::serve(&hub, Entrance { listener, app, edge }, admin, &limits, self.drain_window).await
+            let public = Entrance { listener, app, edge, upstream };
+            run::serve(&hub, public, admin, &limits, self.drain_window).await
         })
     }
 }

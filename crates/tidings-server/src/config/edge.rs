@@ -125,6 +125,7 @@ pub(crate) struct UpstreamSection {
     url: String,
     stalled_duration_max_seconds: Option<NonZeroU64>,
     requests_max: Option<NonZeroUsize>,
+    requests_per_address_max: Option<NonZeroUsize>,
 }
 
 impl UpstreamSection {
@@ -147,6 +148,9 @@ impl UpstreamSection {
         }
         if let Some(requests) = this.and_then(|section| section.requests_max) {
             options.requests_max = requests.get();
+        }
+        if let Some(requests) = this.and_then(|section| section.requests_per_address_max) {
+            options.requests_per_address_max = requests.get();
         }
         Ok(Some(options))
     }

@@ -8,6 +8,7 @@ mod problem;
 mod tunnel;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ use tracing::{debug, info};
 use crate::forwarded::Way;
 use crate::listen::HeadLimits;
 use crate::pace::{Exchange, Pace, Told};
+use crate::pending::{PendingConnection, PendingConnections};
 
 use problem::Problem;
 
@@ -53,6 +55,8 @@ pub(crate) struct UpstreamOptions {
     pub(crate) stalled_duration_max: Duration,
     /// Requests under way, and WebSockets of the application's own besides.
     pub(crate) requests_max: usize,
+    /// The same of one client's address, so that one alone can't use all of them up. Loopback is exempt.
+    pub(crate) requests_per_address_max: usize,
 }
 
 /// Not an address at which an application can be reached.
@@ -97,6 +101,7 @@ impl UpstreamOptions {
             authority: authority.clone(),
             stalled_duration_max: Duration::from_secs(60),
             requests_max: 1024,
+            requests_per_address_max: 256,
         })
     }
 }
@@ -105,8 +110,39 @@ impl UpstreamOptions {
 pub(crate) struct Upstream {
     options: UpstreamOptions,
     client: Client<HttpConnector, Body>,
-    requests: Arc<Semaphore>,
-    tunnels: Arc<Semaphore>,
+    requests: Places,
+    tunnels: Places,
+}
+
+/// How many exchanges of a kind may be under way.
+struct Places {
+    all: Arc<Semaphore>,
+    all_max: u32,
+    of_addresses: Arc<PendingConnections>,
+}
+
+/// One of them; given back when it is dropped.
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: PendingConnection,
+}
+
+impl Places {
+    fn new(options: &UpstreamOptions) -> Self {
+        let all_max = u32::try_from(options.requests_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let of_addresses = PendingConnections::at_most(usize::MAX, options.requests_per_address_max);
+        Self {
+            all: Arc::new(Semaphore::new(all_max as usize)),
+            all_max,
+            of_addresses: Arc::new(of_addresses),
+        }
+    }
+
+    fn take(&self, address: IpAddr) -> Result<Place, Problem> {
+        let of_address = self.of_addresses.begin(address).map_err(|_| Problem::too_many_of_address())?;
+        let of_all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Problem::too_many())?;
+        Ok(Place { _of_all: of_all, _of_address: of_address })
+    }
 }
 
 impl Upstream {
@@ -119,8 +155,14 @@ impl Upstream {
             .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        let places = || Arc::new(Semaphore::new(options.requests_max.min(Semaphore::MAX_PERMITS)));
-        Self { client, requests: places(), tunnels: places(), options }
+        Self { client, requests: Places::new(&options), tunnels: Places::new(&options), options }
+    }
+
+    /// Ends when no request is under way any more; those that come while somebody waits for that are refused. A tunnel
+    /// may last for ever, and is not waited for.
+    pub(crate) async fn rest(&self) {
+        // It is never closed.
+        let _ = self.requests.all.acquire_many(self.requests.all_max).await;
     }
 
     /// What an edge in front of it allows.
@@ -129,8 +171,8 @@ impl Upstream {
     }
 
     /// Answers for it whatever `app` has no route for.
-    pub(crate) fn behind<S: Clone + Send + Sync + 'static>(self, app: Router<S>) -> Router<S> {
-        let upstream = Arc::new(self);
+    pub(crate) fn behind<S: Clone + Send + Sync + 'static>(self: &Arc<Self>, app: Router<S>) -> Router<S> {
+        let upstream = Arc::clone(self);
         app.fallback(move |request: Request<Body>| {
             let upstream = Arc::clone(&upstream);
             async move { upstream.answer(request).await }
@@ -153,14 +195,14 @@ impl Upstream {
         let extensions = request.extensions();
         let (Some(way), Some(ConnectInfo(client)), Some(pace)) = (
             extensions.get::<Way>().copied(),
-            extensions.get::<ConnectInfo<std::net::SocketAddr>>().copied(),
+            extensions.get::<ConnectInfo<SocketAddr>>().copied(),
             extensions.get::<Arc<Pace>>().cloned(),
         ) else {
             return Err(Problem::failed("the listener does not say where the request is from"));
         };
         let is_upgrade = headers::asks_for_websocket(request.method(), request.headers());
         let places = if is_upgrade { &self.tunnels } else { &self.requests };
-        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Problem::too_many())?;
+        let place = places.take(client.ip())?;
         let exchange = Arc::new(Exchange::begin(&pace, self.options.stalled_duration_max));
         let theirs = is_upgrade.then(|| hyper::upgrade::on(&mut request));
 
@@ -219,7 +261,7 @@ pub(crate) fn is_own(path: &str) -> bool {
 }
 
 /// The answer's body; the exchange lasts until its end.
-fn relayed(body: Incoming, pace: Arc<Pace>, exchange: Arc<Exchange>, place: OwnedSemaphorePermit) -> Body {
+fn relayed(body: Incoming, pace: Arc<Pace>, exchange: Arc<Exchange>, place: Place) -> Body {
     // An empty one is over: hyper does not ask it for anything.
     if body.is_end_stream() { Body::new(body) } else { Body::new(Told::new(body, pace, (exchange, place))) }
 }

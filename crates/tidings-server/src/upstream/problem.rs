@@ -83,6 +83,15 @@ impl Problem {
         )
     }
 
+    pub(super) const fn too_many_of_address() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limited",
+            "too many requests of this address are under way",
+            "try again after Retry-After, or raise [upstream] requests_per_address_max",
+        )
+    }
+
     pub(super) const fn no_proxy() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -121,7 +130,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -7,16 +7,17 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::debug;
+
+use super::Place;
 
 /// Who has a heartbeat has a shorter one.
 const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Runs one between the client and the application; it keeps its place so long.
-pub(super) async fn run(theirs: OnUpgrade, ours: OnUpgrade, place: OwnedSemaphorePermit) {
+pub(super) async fn run(theirs: OnUpgrade, ours: OnUpgrade, place: Place) {
     let ended = async {
         let (theirs, ours) = tokio::try_join!(theirs, ours).map_err(io::Error::other)?;
         copy_both(TokioIo::new(theirs), TokioIo::new(ours)).await
