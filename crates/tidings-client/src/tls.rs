@@ -101,3 +101,15 @@ impl Tls {
         Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
     }
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        for pem in ["", "none", "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"] {
+            assert!(Tls::by_authority(pem.as_bytes()).is_err(), "{pem}");
+        }
+    }
+}

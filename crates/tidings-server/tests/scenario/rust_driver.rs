@@ -38,7 +38,8 @@ pub(crate) async fn run(stream: DuplexStream, authority: Option<Vec<u8>>) {
         }
         match &client {
             None => {
-                client = Some(connect(&text(&command, "url"), authority.as_deref(), Arc::clone(&token), &out))
+                client =
+                    Some(connect(&text(&command, "url"), authority.as_deref(), Arc::clone(&token), &out));
             }
             Some(client) => obey(client, &command, &mut listened, &out),
         }
