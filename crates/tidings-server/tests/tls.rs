@@ -23,7 +23,7 @@ use rustls::{ClientConfig, RootCertStore};
 use server::{Serve, ask, get, run, signal, tidings, within};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -63,13 +63,16 @@ fn put(certificates: &Certificates, folder: &Path) {
 
 /// TLS to a server whom this one's authority certifies, or why not.
 async fn secured(address: &str, certificates: &Certificates) -> std::io::Result<TlsStream<TcpStream>> {
+    secure(TcpStream::connect(address).await?, certificates).await
+}
+
+async fn secure(stream: TcpStream, certificates: &Certificates) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&certificates.read("ca.pem")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
     let mut config = config.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
     within(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
@@ -83,6 +86,7 @@ fn token() -> String {
 /// More than the buffers of TLS and of the kernel, in events that are larger than one record.
 const EVENTS: usize = 200;
 const EVENT_BYTES: usize = 30_000;
+const SLOW_BYTES: u32 = 4096;
 
 #[tokio::test]
 async fn who_reads_slowly_gets_every_byte() {
@@ -97,7 +101,11 @@ async fn who_reads_slowly_gets_every_byte() {
     std::fs::write(&path, text).unwrap();
     let serve = Serve::start(config).await;
     let connect = async || {
-        let stream = secured(&serve.address, &certificates).await.unwrap();
+        // The kernel holds next to nothing for who does not read: what is left waits in the buffers of TLS.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(SLOW_BYTES).unwrap();
+        let stream = socket.connect(serve.address.parse().unwrap()).await.unwrap();
+        let stream = secure(stream, &certificates).await.unwrap();
         let url = format!("wss://{}/ws?token={}", serve.address, token());
         within(Box::pin(tokio_tungstenite::client_async(url, stream))).await.unwrap().0
     };
@@ -115,7 +123,9 @@ async fn who_reads_slowly_gets_every_byte() {
     ann.send(join.into()).await.unwrap();
     let mut events = 0;
     while events < EVENTS {
-        let message = within(ann.next()).await.unwrap().unwrap().into_text().unwrap();
+        let message = within(ann.next()).await.unwrap().unwrap();
+        assert!(!message.is_close(), "after {events} events: {message}");
+        let message = message.into_text().unwrap();
         if message.contains(r#""event":"say""#) {
             assert!(message.contains(&data), "event {events} is whole");
             events += 1;
