@@ -9,8 +9,10 @@ import { keep, Network, type ServerProcess } from "./servers.ts";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const WAIT_MAX_MS = 40_000;
 
-export function launchBrowser(): Promise<Browser> {
-  return launch({ executablePath: CHROMIUM, headless: true, args: ["--no-sandbox", "--force-color-profile=srgb"] });
+/** With more switches, if a test needs them. */
+export function launchBrowser(...switches: string[]): Promise<Browser> {
+  const args = ["--no-sandbox", "--force-color-profile=srgb", ...switches];
+  return launch({ executablePath: CHROMIUM, headless: true, args });
 }
 
 export interface Look {

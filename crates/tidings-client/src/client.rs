@@ -20,6 +20,9 @@ use crate::request::{Request, RequestError};
 use crate::room::{Join, Room, event_message};
 use crate::shared::Shared;
 use crate::shell;
+#[cfg(feature = "tls")]
+use crate::tls::InvalidCertificate;
+use crate::tls::Tls;
 use crate::token::{TokenAsk, TokenProvider};
 
 /// A client of one server. Cloning gives another handle of the same; when the last one is gone, and the last of its rooms,
@@ -64,9 +67,20 @@ impl Error for InvalidUrl {}
 pub struct ClientBuilder {
     url: String,
     token: Option<TokenProvider>,
+    tls: Option<Tls>,
 }
 
 impl ClientBuilder {
+    /// The authority that certifies the server, or several, as PEM; in the place of those that the system trusts.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate`], when there is none in it.
+    #[cfg(feature = "tls")]
+    pub fn ca_certificate(mut self, pem: &[u8]) -> Result<Self, InvalidCertificate> {
+        self.tls = Some(Tls::by_authority(pem)?);
+        Ok(self)
+    }
+
     /// One token for every connect.
     pub fn token(self, token: impl Into<String>) -> Self {
         let token = token.into();
@@ -92,7 +106,8 @@ impl ClientBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(self) -> Result<Client, InvalidUrl> {
-        let dialer = Dialer::new(parse(&self.url)?, self.token);
+        let url = parse(&self.url)?;
+        let dialer = Dialer::new(url, self.token, self.tls.unwrap_or_else(Tls::by_the_system));
         let now = tokio::time::Instant::now().into_std();
         let machine = Machine::new(seed(), ClientQueueLimits::default(), now);
         let shared = Arc::new(Shared::new(machine));
@@ -139,7 +154,7 @@ fn seed() -> u64 {
 impl Client {
     /// Begins to make a client of the server at a URL: `ws://127.0.0.1:7777/ws`.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder { url: url.into(), token: None }
+        ClientBuilder { url: url.into(), token: None, tls: None }
     }
 
     /// What the connection is doing.

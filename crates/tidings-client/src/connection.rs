@@ -53,8 +53,8 @@ pub(crate) enum Incoming {
 }
 
 impl Dialer {
-    pub(crate) fn new(url: Uri, token: Option<TokenProvider>) -> Self {
-        Self { url, token, tls: Tls::by_the_system() }
+    pub(crate) fn new(url: Uri, token: Option<TokenProvider>, tls: Tls) -> Self {
+        Self { url, token, tls }
     }
 
     async fn reach(&self) -> io::Result<TcpStream> {

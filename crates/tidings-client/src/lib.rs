@@ -69,4 +69,6 @@ pub use tidings_protocol::client::{CaughtUp, HandshakeRefusal, State};
 pub use tidings_protocol::error::ErrorCode;
 pub use tidings_protocol::event_id::{EventId, RoomId};
 pub use tidings_protocol::message::{ClientLimits, Recovery, ResetReason};
+#[cfg(feature = "tls")]
+pub use tls::InvalidCertificate;
 pub use token::TokenAsk;

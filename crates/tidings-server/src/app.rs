@@ -17,9 +17,12 @@ pub(crate) struct Beside {
     pub(crate) webhooks: Option<Arc<webhook::Counts>>,
 }
 
-/// `/ws`, `/health/live` and `/health/ready`.
-pub(crate) fn router(hub: &Hub, limits: &Limits, beside: &Beside) -> Router {
-    health(hub, limits, beside).route("/ws", hub.route())
+/// Where the WebSocket is, if nothing else is said.
+pub(crate) const SOCKET_PATH: &str = "/ws";
+
+/// The socket, `/health/live` and `/health/ready`.
+pub(crate) fn router(hub: &Hub, limits: &Limits, socket_path: &str, beside: &Beside) -> Router {
+    health(hub, limits, beside).route(socket_path, hub.route())
 }
 
 /// `/metrics`, and the health routes once more: for a listener that the public does not reach.

@@ -86,6 +86,20 @@ struct Fault {
     place: Option<Place>,
 }
 
+/// For the log of a server that goes on all the same.
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{}", fault.message)?;
+            if let Some(fix) = &fault.fix {
+                write!(f, "; fix: {fix}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Failure {
     fn new(kind: Kind, message: impl Display) -> Self {
         Self { kind, faults: vec![Fault { message: message.to_string(), ..Fault::default() }] }

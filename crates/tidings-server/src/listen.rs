@@ -13,23 +13,49 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use hyper::body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidings::Limits;
 use tidings::protocol::limits::{HANDSHAKE_HEAD_BYTES_MAX, HANDSHAKE_HEADERS_MAX, Limit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tower_service::Service as _;
 use tracing::{debug, info, warn};
 
-use crate::pending::{PendingConnection, PendingConnections, TooMany};
+use crate::forwarded::{TrustedProxies, Way};
+use crate::pace::{Pace, Told};
+use crate::pending::{PendingConnections, TooMany};
+use crate::tls::Tls;
 
 /// How long the loop rests when there are no open files left: sockets that end meanwhile give some back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Who is told that a limit was hit.
 pub(crate) type OnHit = Arc<dyn Fn(Limit) + Send + Sync>;
+
+/// What is between a listener's sockets and its routes.
+#[derive(Clone, Default)]
+pub(crate) struct Edge {
+    /// Nothing but TLS is spoken where there is one.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) heads: HeadLimits,
+}
+
+/// How large the head of a request may be. More is answered with 431.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) headers_max: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes_max: HANDSHAKE_HEAD_BYTES_MAX, headers_max: HANDSHAKE_HEADERS_MAX }
+    }
+}
 
 /// Where connections come from.
 pub(crate) trait Accept: Send + Sync {
@@ -47,6 +73,7 @@ impl Accept for TcpListener {
 pub(crate) async fn serve(
     listener: &impl Accept,
     app: Router,
+    edge: Edge,
     limits: &Limits,
     on_hit: &OnHit,
 ) -> Infallible {
@@ -55,8 +82,9 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(progress_max)
-        .max_headers(HANDSHAKE_HEADERS_MAX)
-        .max_buf_size(HANDSHAKE_HEAD_BYTES_MAX);
+        .max_headers(edge.heads.headers_max)
+        .max_buf_size(edge.heads.bytes_max);
+    let edge = Arc::new(edge);
     let mut is_failing = false;
     loop {
         match listener.accept().await {
@@ -64,16 +92,31 @@ pub(crate) async fn serve(
                 if std::mem::take(&mut is_failing) {
                     info!("accepting connections again");
                 }
-                match pending.begin(address.ip()) {
+                let counted = if edge.proxies.trusts(address.ip()) {
+                    pending.begin_for_many(address.ip())
+                } else {
+                    pending.begin(address.ip())
+                };
+                match counted {
                     Ok(counted) => {
-                        let (http, app) = (http.clone(), app.clone());
-                        let connection =
-                            Connection { stream, address, progress_max, on_hit: Arc::clone(on_hit) };
-                        drop(tokio::spawn(connection.serve(http, app, counted)));
+                        let pace = Pace::new(progress_max, Arc::clone(&pending), address.ip(), counted);
+                        let connection = Connection {
+                            address,
+                            edge: Arc::clone(&edge),
+                            http: http.clone(),
+                            app: app.clone(),
+                            pace: Arc::new(pace),
+                            on_hit: Arc::clone(on_hit),
+                        };
+                        drop(tokio::spawn(connection.serve(stream, limits.silence_max)));
                     }
                     Err(too_many) => {
                         on_hit(too_many.limit());
-                        refuse(stream, address, too_many);
+                        debug!(%address, ?too_many, "refused at accept");
+                        // Over TLS an answer would cost what there is too little of; the client sees a close.
+                        if edge.tls.is_none() {
+                            refuse(stream, too_many);
+                        }
                     }
                 }
             }
@@ -93,63 +136,89 @@ pub(crate) async fn serve(
     }
 }
 
-/// One connection until it is upgraded or closed. It has `progress_max` for its first request to be answered, and
-/// again for each that follows: hyper times the head alone, and this times whatever else a client can think of.
+/// One connection until it is upgraded or closed. Its pace has the time for its first request to be answered, and again
+/// for each that follows: hyper times the head alone, and this times whatever else a client can think of.
 struct Connection {
-    stream: TcpStream,
     address: SocketAddr,
-    progress_max: Duration,
+    edge: Arc<Edge>,
+    http: http1::Builder,
+    app: Router,
+    pace: Arc<Pace>,
     on_hit: OnHit,
 }
 
 impl Connection {
-    async fn serve(self, http: http1::Builder, app: Router, _counted: PendingConnection) {
-        let Self { stream, address, progress_max, on_hit } = self;
-        let answered = Arc::new(Notify::new());
-        let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(address));
-            let (mut app, answered) = (app.clone(), Arc::clone(&answered));
-            async move {
-                let response = app.call(request.map(Body::new)).await;
-                answered.notify_one();
-                response
+    async fn serve(self, stream: TcpStream, silence_max: Duration) {
+        match &self.edge.tls {
+            None => self.in_time(self.http(stream, false)).await,
+            Some(tls) => {
+                let secured = async {
+                    match tls.accept(stream, silence_max).await {
+                        Ok(stream) => self.http(stream, true).await,
+                        Err(error) => {
+                            debug!(%error, address = %self.address, "no TLS");
+                            Ok(())
+                        }
+                    }
+                };
+                self.in_time(Box::pin(secured)).await;
             }
-        });
-        let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        tokio::pin!(served);
+        }
+        self.pace.end();
+    }
+
+    async fn in_time(&self, served: impl Future<Output = Result<(), hyper::Error>>) {
         // Who has had an answer may rest until he is closed: he hits no limit by it.
-        let mut has_answer = false;
-        loop {
-            tokio::select! {
-                ended = &mut served => {
-                    if let Err(error) = ended {
-                        debug!(%error, %address, "connection");
-                        if error.is_parse_too_large() {
-                            on_hit(Limit::HandshakeHead);
-                        } else if error.is_timeout() && !has_answer {
-                            on_hit(Limit::HandshakeDurationMax);
-                        }
+        tokio::select! {
+            ended = served => {
+                if let Err(error) = ended {
+                    debug!(%error, address = %self.address, "connection");
+                    if error.is_parse_too_large() {
+                        (self.on_hit)(Limit::HandshakeHead);
+                    } else if error.is_timeout() && !self.pace.has_answer() {
+                        (self.on_hit)(Limit::HandshakeDurationMax);
                     }
-                    return;
                 }
-                in_time = tokio::time::timeout(progress_max, answered.notified()) => {
-                    if in_time.is_err() {
-                        debug!(%address, "closed: no request was answered in time");
-                        if !has_answer {
-                            on_hit(Limit::HandshakeDurationMax);
-                        }
-                        return;
-                    }
-                    has_answer = true;
+            }
+            () = self.pace.run_out() => {
+                debug!(address = %self.address, "closed: no request was answered in time");
+                if !self.pace.has_answer() {
+                    (self.on_hit)(Limit::HandshakeDurationMax);
                 }
             }
         }
     }
+
+    async fn http<S>(&self, stream: S, is_secure: bool) -> Result<(), hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+            let peer = self.address;
+            let client = self.edge.proxies.client(peer, request.headers());
+            let is_trusted = self.edge.proxies.trusts(peer.ip());
+            let extensions = request.extensions_mut();
+            extensions.insert(ConnectInfo(client));
+            extensions.insert(Way { peer, is_trusted, is_secure });
+            extensions.insert(Arc::clone(&self.pace));
+            let (mut app, pace) = (self.app.clone(), Arc::clone(&self.pace));
+            async move {
+                let response = app.call(request.map(Body::new)).await;
+                pace.answered();
+                response.map(|response| response.map(|body| told(body, pace)))
+            }
+        });
+        self.http.serve_connection(TokioIo::new(stream), service).with_upgrades().await
+    }
+}
+
+/// Who takes a large answer slowly, or a long one as it comes, is not gone.
+fn told(body: Body, pace: Arc<Pace>) -> Body {
+    if body.is_end_stream() { body } else { Body::new(Told::new(body, pace, ())) }
 }
 
 /// Says no without waiting for anything: the answer fits the socket's empty buffer, or is lost.
-fn refuse(stream: TcpStream, address: SocketAddr, too_many: TooMany) {
-    debug!(%address, ?too_many, "refused at accept");
+fn refuse(stream: TcpStream, too_many: TooMany) {
     let Ok(stream) = stream.into_std() else { return };
     // What has been sent already is taken out first: closing over unread bytes would reset the answer away.
     let mut unread = [0; 4096];
@@ -255,7 +324,7 @@ mod tests {
         let (limits, begun) = (Limits::default(), std::time::Instant::now());
         let (on_hit, _) = counted();
         tokio::select! {
-            _ = serve(&listener, app, &limits, &on_hit) => unreachable!(),
+            _ = serve(&listener, app, Edge::default(), &limits, &on_hit) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") => {
                 assert!(answer.ends_with("alive"), "{answer}");
             }
@@ -282,7 +351,7 @@ mod tests {
         };
         let (on_hit, hits) = counted();
         tokio::select! {
-            _ = serve(&listener, Router::new(), &limits, &on_hit) => unreachable!(),
+            _ = serve(&listener, Router::new(), Edge::default(), &limits, &on_hit) => unreachable!(),
             answer = client => {
                 assert_eq!(*hits.lock(), [Limit::PendingHandshakesMax]);
                 assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
@@ -299,7 +368,7 @@ mod tests {
         let app = Router::new().route("/", get(std::future::pending::<()>));
         let (on_hit, hits) = counted();
         tokio::select! {
-            _ = serve(&listener, app, &limits, &on_hit) => unreachable!(),
+            _ = serve(&listener, app, Edge::default(), &limits, &on_hit) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") => assert_eq!(answer, ""),
         }
         assert_eq!(*hits.lock(), [Limit::HandshakeDurationMax]);
@@ -329,7 +398,7 @@ mod tests {
                 answer
             };
             tokio::select! {
-                _ = serve(&listener, app(), &limits, &on_hit) => unreachable!(),
+                _ = serve(&listener, app(), Edge::default(), &limits, &on_hit) => unreachable!(),
                 answer = answered => assert!(answer.contains(told), "{answer}"),
             }
             assert_eq!(*hits.lock(), [limit], "{request:.40}");
@@ -337,7 +406,7 @@ mod tests {
         // Who is answered and then rests is closed, and has hit nothing.
         let (on_hit, hits) = counted();
         tokio::select! {
-            _ = serve(&listener, app(), &limits, &on_hit) => unreachable!(),
+            _ = serve(&listener, app(), Edge::default(), &limits, &on_hit) => unreachable!(),
             answer = answer_to(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") => assert!(answer.ends_with("hello")),
         }
         assert!(hits.lock().is_empty());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidings::Limits;
 
 /// The connections on their way, of the node and of each address.
@@ -39,18 +39,19 @@ pub(crate) enum TooMany {
 
 impl PendingConnections {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            node_max: limits.pending_handshakes_max,
-            address_max: limits.pending_handshakes_per_ip_max,
-            counts: Mutex::default(),
-        }
+        Self::at_most(limits.pending_handshakes_max, limits.pending_handshakes_per_ip_max)
+    }
+
+    /// For another kind of connections, with limits of their own.
+    pub(crate) fn at_most(node_max: usize, address_max: usize) -> Self {
+        Self { node_max, address_max, counts: Mutex::default() }
     }
 
     /// Counts a connection that has just been accepted. Loopback has no limit of its own: there a proxy speaks for
     /// everyone.
     pub(crate) fn begin(self: &Arc<Self>, address: IpAddr) -> Result<PendingConnection, TooMany> {
         let address = address.to_canonical();
-        let mut counts = self.counts.lock();
+        let counts = self.counts.lock();
         if counts.node >= self.node_max {
             return Err(TooMany::OnNode);
         }
@@ -58,9 +59,27 @@ impl PendingConnections {
         if of_address >= self.address_max && !address.is_loopback() {
             return Err(TooMany::FromAddress);
         }
+        Ok(self.count(counts, address))
+    }
+
+    /// The same for a proxy elsewhere, which speaks for everyone as well.
+    pub(crate) fn begin_for_many(self: &Arc<Self>, address: IpAddr) -> Result<PendingConnection, TooMany> {
+        let counts = self.counts.lock();
+        if counts.node >= self.node_max {
+            return Err(TooMany::OnNode);
+        }
+        Ok(self.count(counts, address.to_canonical()))
+    }
+
+    /// Counts one that was let in before, and is on its way once more: for what comes next there is a place less.
+    pub(crate) fn go_on(self: &Arc<Self>, address: IpAddr) -> PendingConnection {
+        self.count(self.counts.lock(), address.to_canonical())
+    }
+
+    fn count(self: &Arc<Self>, mut counts: MutexGuard<'_, Counts>, address: IpAddr) -> PendingConnection {
         counts.node += 1;
-        counts.addresses.insert(address, of_address + 1);
-        Ok(PendingConnection { of: Arc::clone(self), address })
+        *counts.addresses.entry(address).or_default() += 1;
+        PendingConnection { of: Arc::clone(self), address }
     }
 }
 
@@ -113,7 +132,13 @@ mod tests {
         let others: Vec<_> =
             (0..24).map(|number| pending.begin(address(0x0a00_0000 + number)).unwrap()).collect();
         assert_eq!(pending.begin([127, 0, 0, 1].into()).unwrap_err(), TooMany::OnNode);
-        drop((loopback, others));
+        let proxy = address(0x0a00_0000);
+        assert_eq!(pending.begin_for_many(proxy).unwrap_err(), TooMany::OnNode);
+        drop(loopback);
+        let of_proxy: Vec<_> = (0..300).map(|_| pending.begin_for_many(proxy).unwrap()).collect();
+        let beyond: Vec<_> = (0..2000).map(|_| pending.go_on(proxy)).collect();
+        assert_eq!(pending.begin(proxy).unwrap_err(), TooMany::OnNode, "those that go on count too");
+        drop((others, of_proxy, beyond));
         let counts = pending.counts.lock();
         assert_eq!((counts.node, counts.addresses.len()), (0, 0));
     }

@@ -1,5 +1,6 @@
 //! A server's life: it listens, serves until a signal, sends everyone away, and ends.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,14 @@ use axum::Router;
 use tidings::{Hub, Limits};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
-use crate::listen::{self, OnHit};
+use crate::listen::{self, Edge, OnHit};
 use crate::service;
+use crate::tls::{self, Tls};
+use crate::upstream::Upstream;
 
 /// Connections that the system keeps until they are accepted, if it lets us: one more is lost, and its client waits for a
 /// second. When a node has gone, all of its clients come at once.
@@ -54,13 +58,21 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     })
 }
 
+/// A listener, and what is served on it.
+pub(crate) struct Entrance {
+    pub(crate) listener: TcpListener,
+    pub(crate) app: Router,
+    pub(crate) edge: Edge,
+    /// The application behind it, if there is one.
+    pub(crate) upstream: Option<Arc<Upstream>>,
+}
+
 /// Serves until SIGTERM or SIGINT; then is not ready, and moves everyone away within `drain_window`. A second signal
-/// ends it at once. What `admin` serves has a listener of its own to the end.
+/// ends it at once. What `admin` serves has a listener of its own to the end. At SIGHUP certificates are read again.
 pub(crate) async fn serve(
     hub: &Hub,
-    listener: &TcpListener,
-    app: Router,
-    admin: Option<(TcpListener, Router)>,
+    public: Entrance,
+    admin: Option<Entrance>,
     limits: &Limits,
     drain_window: Duration,
 ) -> Result<(), Failure> {
@@ -70,18 +82,26 @@ pub(crate) async fn serve(
         interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
     };
     service::is_ready();
+    let upstream = public.upstream.clone();
     let life = async {
         signals.next().await;
         service::is_stopping();
         info!(window_s = drain_window.as_secs(), "draining; a second signal ends it at once");
-        tokio::select! {
-            left = hub.drain(drain_window) => {
-                if left > 0 {
-                    warn!(left, "connections were still there at the end of the window");
-                }
-                info!("drained");
-                Ok(())
+        let drained = async {
+            let end = Instant::now() + drain_window;
+            let left = hub.drain(drain_window).await;
+            if left > 0 {
+                warn!(left, "connections were still there at the end of the window");
             }
+            if let Some(upstream) = upstream
+                && tokio::time::timeout_at(end, upstream.rest()).await.is_err()
+            {
+                warn!("requests of the application were still under way at the end of the window");
+            }
+            info!("drained");
+        };
+        tokio::select! {
+            () = drained => Ok(()),
             () = signals.next() => Err(Failure::failed("ended by a second signal, before everyone was sent away")),
         }
     };
@@ -91,17 +111,36 @@ pub(crate) async fn serve(
     };
     // Operators are no clients of the hub: what they hit is not counted.
     let ignores_hits: OnHit = Arc::new(|_| ());
+    let certificates: Vec<Tls> =
+        [Some(&public), admin.as_ref()].into_iter().flatten().filter_map(|at| at.edge.tls.clone()).collect();
+    let renewals = async {
+        if certificates.is_empty() {
+            // Without certificates the signal means what it means to any program.
+            return std::future::pending::<Infallible>().await;
+        }
+        match signal(SignalKind::hangup()) {
+            Ok(hangups) => tls::renew_at(hangups, &certificates).await,
+            Err(error) => {
+                warn!(%error, "no signals: certificates stay what they are");
+                std::future::pending().await
+            }
+        }
+    };
     let admin = async {
         match admin {
-            Some((listener, app)) => listen::serve(&listener, app, limits, &ignores_hits).await,
+            Some(Entrance { listener, app, edge, .. }) => {
+                listen::serve(&listener, app, edge, limits, &ignores_hits).await
+            }
             None => std::future::pending().await,
         }
     };
+    let Entrance { listener, app, edge, .. } = public;
     // While it drains it still listens: health checks and clients are told what goes on.
     tokio::select! {
         ended = life => ended,
-        never = listen::serve(listener, app, limits, &counts_hits) => match never {},
+        never = listen::serve(&listener, app, edge, limits, &counts_hits) => match never {},
         never = admin => match never {},
+        never = renewals => match never {},
     }
 }
 

@@ -82,7 +82,13 @@ fn the_examples_of_the_repository_fit_the_schema() {
     {
         check(file, &std::fs::read_to_string(repository().join(file)).unwrap());
     }
-    for page in ["docs/configuration.md", "docs/redis.md", "docs/http-api.md", "docs/memberships.md", "docs/webhooks.md"] {
+    for page in [
+        "docs/configuration.md",
+        "docs/redis.md",
+        "docs/http-api.md",
+        "docs/memberships.md",
+        "docs/webhooks.md",
+    ] {
         let text = std::fs::read_to_string(repository().join(page)).unwrap();
         for example in text.split("```toml\n").skip(1) {
             check(page, example.split_once("```").unwrap().0);

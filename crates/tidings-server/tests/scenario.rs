@@ -18,8 +18,10 @@ mod stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use driver::Driver;
+use redis_servers::Certificates;
 use serde_json::{Map, Value, json};
 use stage::Stage;
 use tokio::task::JoinSet;
@@ -28,17 +30,39 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Those that show what a client makes of a cut and of a refusal, for when what is beneath is another thing.
+const CUTS_AND_REFUSALS: [&str; 4] = [
+    "a talk",
+    "a cut in the middle of a frame",
+    "a publish whose ack is lost counts once",
+    "a token that is none",
+];
+
 fn acts() -> Vec<Value> {
     let text = std::fs::read_to_string(root().join("sdks/scenario/scenario.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
 /// Plays every act at once, since most of them wait.
-async fn play(driver: fn() -> Driver) {
+async fn play(driver: impl Fn() -> Driver) {
+    play_acts(acts(), None, driver).await;
+}
+
+/// Plays some acts over TLS, by an authority of the test's own.
+async fn play_over_tls(driver: impl Fn(&Certificates) -> Driver) {
+    let certificates = Arc::new(Certificates::make());
+    let mut acts = acts();
+    acts.retain(|act| CUTS_AND_REFUSALS.iter().any(|name| act["name"] == *name));
+    assert_eq!(acts.len(), CUTS_AND_REFUSALS.len());
+    play_acts(acts, Some(Arc::clone(&certificates)), || driver(&certificates)).await;
+}
+
+async fn play_acts(acts: Vec<Value>, certificates: Option<Arc<Certificates>>, driver: impl Fn() -> Driver) {
     let mut playing = JoinSet::new();
-    for act in acts() {
+    for act in acts {
+        let (driver, certificates) = (driver(), certificates.clone());
         playing.spawn(async move {
-            let transcript = transcript(&play_one(&act, driver()).await);
+            let transcript = transcript(&play_one(&act, driver, certificates).await);
             (act, transcript)
         });
     }
@@ -63,8 +87,8 @@ async fn play(driver: fn() -> Driver) {
     assert!(played > 0);
 }
 
-async fn play_one(act: &Value, mut driver: Driver) -> Vec<Value> {
-    let mut stage = Stage::set(act["server"] == "redis").await;
+async fn play_one(act: &Value, mut driver: Driver, certificates: Option<Arc<Certificates>>) -> Vec<Value> {
+    let mut stage = Stage::set(act["server"] == "redis", certificates).await;
     for step in act["steps"].as_array().unwrap() {
         println!("{}: {step}", act["name"]);
         if step["do"].is_string() {
@@ -153,6 +177,8 @@ struct Sdk {
     /// By its name, or below the project's root.
     program: &'static str,
     arguments: &'static [&'static str],
+    /// In which variable it is told of an authority beside, or in the place of, those of the system.
+    authority_variable: &'static str,
     /// What shows whether it can be run, as arguments of the same program.
     tried_by: &'static [&'static str],
 }
@@ -162,6 +188,7 @@ const TYPESCRIPT: Sdk = Sdk {
     folder: "sdks/typescript",
     program: "node",
     arguments: &["--import", "tsx", "test/driver.ts"],
+    authority_variable: "NODE_EXTRA_CA_CERTS",
     tried_by: &["--import", "tsx", "--eval", "import('ws')"],
 };
 const PYTHON: Sdk = Sdk {
@@ -169,6 +196,7 @@ const PYTHON: Sdk = Sdk {
     folder: "sdks/python",
     program: "target/python/bin/python",
     arguments: &["tests/driver.py"],
+    authority_variable: "SSL_CERT_FILE",
     tried_by: &["-c", "import tidings_client, websockets"],
 };
 
@@ -189,13 +217,24 @@ impl Sdk {
     }
 
     fn start(&self) -> Driver {
-        Driver::start(&self.program(), self.arguments, &root().join(self.folder))
+        Driver::start(&self.program(), self.arguments, &root().join(self.folder), None)
+    }
+
+    fn start_believing(&self, certificates: &Certificates) -> Driver {
+        let authority = certificates.path("ca.pem");
+        let authority = (self.authority_variable, authority.as_path());
+        Driver::start(&self.program(), self.arguments, &root().join(self.folder), Some(authority))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rust_client() {
-    play(Driver::rust).await;
+    play(|| Driver::rust(None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_over_tls() {
+    play_over_tls(|certificates| Driver::rust(Some(certificates.read("ca.pem")))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,9 +245,23 @@ async fn the_typescript_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_client_over_tls() {
+    if TYPESCRIPT.is_here() {
+        play_over_tls(|certificates| TYPESCRIPT.start_believing(certificates)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_python_client() {
     if PYTHON.is_here() {
         play(|| PYTHON.start()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_over_tls() {
+    if PYTHON.is_here() {
+        play_over_tls(|certificates| PYTHON.start_believing(certificates)).await;
     }
 }
 

@@ -143,7 +143,8 @@ impl Newest {
             .range(after + 1..=until)
             .map(|(_, kept)| &kept.publication)
             .take_while(|publication| {
-                let fits = bytes < bytes_max;
+                // One of any size is admitted.
+                let fits = bytes == 0 || bytes + publication.bytes() <= bytes_max;
                 bytes += publication.bytes();
                 fits
             })

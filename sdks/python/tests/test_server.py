@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
+import subprocess
 from pathlib import Path
-from typing import Any, Awaitable, Callable, List, TypeVar
+from typing import Any, Awaitable, Callable, List, Optional, TypeVar
 
 import pytest
 from proxy import Proxy
@@ -14,6 +16,7 @@ from server import BIN, NO_RATES, WAIT_S, Server, token
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
 from tidings_client.connection import World
+from tidings_client.protocol import Frame
 from tidings_client.websocket import ask, dial
 
 pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
@@ -247,3 +250,42 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(tmp_path: Path)
 
 async def _answer(room: Room, number: int) -> Any:
     return await room.request("say", number)
+
+
+async def test_over_tls_a_context_says_whom_to_believe(tmp_path: Path) -> None:
+    certify(tmp_path)
+    tls = f'[tls]\ncertificate_file = "{tmp_path}/server.pem"\nkey_file = "{tmp_path}/server.key"\n'
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    async with Server(tmp_path, tls) as server:
+        url = server.url.replace("ws://", "wss://")
+        async with client_of("ann", url, ssl=context) as ann:
+            room = await soon(ann.join("chat:r"))
+            await soon(room.request("say", 1))
+            # Who is refused asks once more by a plain GET, over TLS too.
+            refused = Client(url, token="none", ssl=context)
+            with pytest.raises(ConnectionFailed) as failed:
+                await soon(refused.__aenter__())
+            assert failed.value.fault is not None and failed.value.fault.code == "token_malformed"
+        answer = await ask(url.replace("wss://", "https://"), "none", ssl=context)
+        assert answer.status == 401
+        # Nobody of this system's certifies that server.
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await dial(url, token("ann"), SocketOwnerOfNobody())
+    with pytest.raises(ValueError, match="write wss://"):
+        Client("ws://127.0.0.1:1/ws", ssl=context)
+
+
+class SocketOwnerOfNobody:
+    def heard(self) -> None: ...
+
+    def received(self, frame: Frame) -> None: ...
+
+    def closed(self, code: Optional[int], reason: str) -> None: ...
+
+
+def certify(folder: Path) -> None:
+    """Makes a certificate for a server at 127.0.0.1, which certifies itself."""
+    named = ["-subj", "/CN=tidings", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key"]
+    command = ["openssl", "req", "-x509", "-days", "2", *named, *key, "-out", "server.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)

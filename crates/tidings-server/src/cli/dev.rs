@@ -23,6 +23,9 @@ use tidings::{Access, Hub, Limits, RoomRules};
 use super::token;
 use crate::api::{Api, DERIVED_NAME, Keys, Rate, Scope, derived};
 use crate::failure::Failure;
+use crate::listen::Edge;
+use crate::run::Entrance;
+use crate::upstream::{InvalidUpstream, Upstream, UpstreamOptions};
 use crate::user_rooms::RoomsOfUsers;
 use crate::{app, dev_secret, memory, open_files, page, run, span_of_time};
 
@@ -48,6 +51,10 @@ pub(crate) struct Dev {
     /// A page's origin from which connections are taken, besides this server's own: http://localhost:5173
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+    /// Your application, `http://127.0.0.1:3000`: it has every path but /ws, /v1, /health, /metrics and /dev/token. The
+    /// chat page is not served then
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
     /// How long clients have to move away at the end
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = span_of_time::parse)]
     drain_window: Duration,
@@ -60,6 +67,9 @@ impl Dev {
                 format!("tidings dev gives tokens to anyone, so it can't listen on {}", self.listen);
             return Err(Failure::usage(message).fix("listen on 127.0.0.1 or [::1], or use tidings serve"));
         }
+        let application = self.upstream.as_deref().map(UpstreamOptions::at).transpose();
+        let application = application
+            .map_err(|error| Failure::usage(format_args!("--upstream {error}")).fix(InvalidUpstream::FIX))?;
         let secret = Arc::new(dev_secret::load()?);
         run::block_on(async {
             let mut limits = Limits::default();
@@ -86,38 +96,51 @@ impl Dev {
             }
             let hub = hub.build().map_err(Failure::usage)?;
             let (listener, address) = run::bind(self.listen).await?;
-            let dev = Router::new()
-                .merge(page::router())
-                .route("/dev/token", get(page_token))
-                .merge(app::metrics(&hub, &app::Beside::default()))
-                .with_state(Arc::clone(&secret))
-                .layer(axum::middleware::from_fn(loopback_only));
+            let beside = app::Beside::default();
+            let mut dev =
+                Router::new().route("/dev/token", get(page_token)).merge(app::metrics(&hub, &beside));
+            // Nobody is trusted here: whoever asks for another machine is not answered.
+            let mut edge = Edge::default();
+            let upstream = application.map(|options| Arc::new(Upstream::new(options)));
+            dev = match &upstream {
+                None => dev.merge(page::router()),
+                Some(upstream) => {
+                    edge.heads = upstream.heads();
+                    upstream.behind(dev)
+                }
+            };
+            let dev = dev.with_state(Arc::clone(&secret)).layer(axum::middleware::from_fn(loopback_only));
             let mut keys = Keys::new(Rate { requests_per_second: API_RATE, burst: API_RATE });
             keys.add(DERIVED_NAME, &derived(&secret), &Scope::ALL);
             let api = Api::new(&hub, Some(rooms_of_users))
                 .router(keys, API_BODY_BYTES_MAX)
-                .layer(axum::middleware::from_fn(loopback_only));
-            greet(address, &secret)?;
-            let app = app::router(&hub, &limits, &app::Beside::default()).merge(dev).merge(api);
-            run::serve(&hub, &listener, app, None, &limits, self.drain_window).await
+                .route_layer(axum::middleware::from_fn(loopback_only));
+            greet(address, &secret, self.upstream.as_deref())?;
+            let app = app::router(&hub, &limits, app::SOCKET_PATH, &beside).merge(dev).merge(api);
+            let entrance = Entrance { listener, app, edge, upstream };
+            run::serve(&hub, entrance, None, &limits, self.drain_window).await
         })
     }
 }
 
 /// Where everything is, for people to read and to copy from.
-fn greet(address: SocketAddr, secret: &SecretString) -> Result<(), Failure> {
+fn greet(address: SocketAddr, secret: &SecretString, application: Option<&str>) -> Result<(), Failure> {
     let user = UserId::parse(TERMINAL_USER).map_err(Failure::failed)?;
     let token = token::mint(secret, &user, &[], TERMINAL_TOKEN_TTL)?;
+    let (page, invitation) = match application {
+        None => (String::new(), "Open the page in two windows, and be two people. ".to_owned()),
+        Some(url) => (format!("  your application, {url}"), String::new()),
+    };
     let text = format!(
         "\
 Tidings is listening, for this machine only.
 
-  page    http://{address}/
+  page    http://{address}/{page}
   socket  ws://{address}/ws
   token   {token}
   API     http://{address}/v1, with the key that `tidings key` prints
 
-Open the page in two windows, and be two people. The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
+{invitation}The token is for the user {TERMINAL_USER}, for 24 hours. Another one:
 
   tidings token --user ID
 

@@ -12,6 +12,7 @@ use tidings::auth::{AuthFuture, Authenticate, Identity, UserId};
 use tidings::{Hub, Limits};
 
 use crate::failure::Failure;
+use crate::listen::Edge;
 use crate::run;
 
 /// The suite sends no token, and a handshake needs one: this is it.
@@ -48,7 +49,8 @@ impl Echo {
             });
             // Scripts read the address from here; one that reads nothing is served all the same.
             let _ = writeln!(std::io::stdout(), "listening on ws://{address}/");
-            run::serve(&hub, &listener, app, None, &limits, DRAIN_WINDOW).await
+            let public = run::Entrance { listener, app, edge: Edge::default(), upstream: None };
+            run::serve(&hub, public, None, &limits, DRAIN_WINDOW).await
         })
     }
 }

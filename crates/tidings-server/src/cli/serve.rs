@@ -14,6 +14,8 @@ use crate::app::Beside;
 use crate::config::Parts;
 use crate::failure::Failure;
 use crate::membership_sql::SqlMemberships;
+use crate::run::Entrance;
+use crate::upstream::Upstream;
 use crate::webhook::Webhooks;
 use crate::{app, broker, logs, memory, open_files, run};
 
@@ -35,8 +37,9 @@ impl Serve {
             let mut of_machine = Limits::default();
             of_machine.connections_per_node_max = open_files::raise();
             memory::share(&mut of_machine);
-            let Parts { mut hub, limits, redis, keys, rooms_of_users, memberships, webhooks } =
-                loaded.parts(of_machine.clone(), None)?;
+            let parts = loaded.parts(of_machine.clone(), None)?;
+            let Parts { mut hub, limits, redis, keys, rooms_of_users, memberships, webhooks, .. } = parts;
+            let (mut edge, admin_edge) = (parts.edge, parts.admin_edge);
             let webhooks = match webhooks {
                 Some(settings) => {
                     let webhooks = Webhooks::start(settings).await?;
@@ -66,8 +69,6 @@ impl Serve {
             };
             let hub = hub.build().map_err(Failure::failed)?;
             let config = &loaded.config;
-            let (listener, address) = run::bind(config.listen).await?;
-            info!(%address, rooms = config.rooms.len(), "listening");
             let api = if keys.len() > 0 {
                 Api::new(&hub, rooms_of_users).router(keys, config.api.body_bytes_max)
             } else {
@@ -75,19 +76,31 @@ impl Serve {
                 Router::new()
             };
             let beside = Beside { memberships: database, webhooks: webhooks.as_ref().map(Webhooks::counts) };
+            let mut app = app::router(&hub, &limits, config.socket_path(), &beside);
+            if config.api.public {
+                app = app.merge(api.clone());
+            }
+            let upstream = parts.upstream.map(|options| {
+                info!(application = %options.authority, "every path that is not Tidings' own goes on");
+                Arc::new(Upstream::new(options))
+            });
+            if let Some(upstream) = &upstream {
+                edge.heads = upstream.heads();
+                app = upstream.behind(app);
+            }
+            let (listener, address) = run::bind(config.listen).await?;
+            info!(%address, rooms = config.rooms.len(), tls = edge.tls.is_some(), "listening");
             let admin = match &config.admin {
                 None => None,
                 Some(admin) => {
                     let (listener, address) = run::bind(admin.listen).await?;
-                    info!(%address, "listening for operators");
-                    Some((listener, app::admin_router(&hub, &limits, &beside).merge(api.clone())))
+                    info!(%address, tls = admin_edge.tls.is_some(), "listening for operators");
+                    let app = app::admin_router(&hub, &limits, &beside).merge(api);
+                    Some(Entrance { listener, app, edge: admin_edge, upstream: None })
                 }
             };
-            let mut app = app::router(&hub, &limits, &beside);
-            if config.api.public {
-                app = app.merge(api);
-            }
-            let ended = run::serve(&hub, &listener, app, admin, &limits, config.drain_window()).await;
+            let public = Entrance { listener, app, edge, upstream };
+            let ended = run::serve(&hub, public, admin, &limits, config.drain_window()).await;
             if let Some(webhooks) = webhooks {
                 // A second signal wants an end at once: what is stored then is sent when the server is there again.
                 webhooks.finish(if ended.is_ok() { SENT_AT_END_MAX } else { Duration::ZERO }).await;

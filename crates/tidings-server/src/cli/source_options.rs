@@ -22,6 +22,9 @@ pub(super) struct SourceOptions {
     /// better in the file, since other users of this machine can read a command line
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// Your application, instead of the configuration's `upstream.url`: it has every path that is not Tidings' own
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
     /// How long clients have to move to another node at the end, instead of the configuration's `drain_window_seconds`
     #[arg(long, value_name = "DURATION", value_parser = span_of_time::parse)]
     drain_window: Option<Duration>,
@@ -34,6 +37,7 @@ impl SourceOptions {
         let flags = [
             ("--listen", "listen", self.listen.map(|address| quoted(address.to_string()))),
             ("--broker", "broker.url", self.broker.map(quoted)),
+            ("--upstream", "upstream.url", self.upstream.map(quoted)),
             (
                 "--drain-window",
                 "drain_window_seconds",

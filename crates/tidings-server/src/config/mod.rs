@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod broker;
 mod document;
+mod edge;
 mod environment;
 mod events;
 mod fault;
@@ -32,12 +33,15 @@ use tidings::{Hub, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 
 use crate::api::Keys;
 use crate::failure::{Failure, Failures};
+use crate::listen::Edge;
 use crate::logs;
 use crate::membership_sql::Settings;
+use crate::upstream::UpstreamOptions;
 use crate::user_rooms::RoomsOfUsers;
 use crate::webhook::{self, Kind, Webhooks};
 
 use access::Who;
+use edge::{AddressHeader, Networks, Socket, TlsSection, UpstreamSection};
 use files::Files;
 
 pub(crate) use document::Setting;
@@ -57,6 +61,15 @@ pub(crate) struct Config {
     #[serde(default)]
     #[schemars(extend("examples" = [["https://app.example"]]))]
     pub(crate) allowed_origins: Vec<String>,
+    /// The proxies that are believed when they say for whom they ask: networks, or single addresses. Those on this machine,
+    /// if unset.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["127.0.0.0/8", "10.0.0.0/8"]]))]
+    trusted_proxies: Networks,
+    /// In which header they say it.
+    #[serde(default)]
+    #[schemars(extend("default" = "X-Forwarded-For"))]
+    client_address_header: AddressHeader,
     /// Threads that serve sockets, each its share of the connections. As many as there are cores, if unset.
     #[schemars(extend("examples" = [4]))]
     pub(crate) shards: Option<NonZeroUsize>,
@@ -77,6 +90,12 @@ pub(crate) struct Config {
     /// What nodes share their rooms through; without it a node is alone.
     #[serde(default)]
     broker: broker::BrokerSection,
+    /// What the public listener proves itself with; without it nothing is encrypted.
+    tls: Option<TlsSection>,
+    #[serde(default)]
+    socket: Socket,
+    /// The application that has every path that is not Tidings' own; there is none without it.
+    upstream: Option<UpstreamSection>,
     #[serde(default)]
     pub(crate) api: api::ApiSection,
     #[serde(default)]
@@ -117,6 +136,8 @@ pub(crate) struct Admin {
     /// Where to listen. It asks nobody who he is, so it should not be where the public comes.
     #[schemars(extend("examples" = ["127.0.0.1:7778"]))]
     pub(crate) listen: SocketAddr,
+    /// What it proves itself with; without it nothing is encrypted.
+    tls: Option<TlsSection>,
 }
 
 /// A rule: what holds in the rooms that it fits.
@@ -208,6 +229,12 @@ pub(crate) struct Parts {
     pub(crate) memberships: Option<Settings>,
     /// The backend that is asked and told, if there is one.
     pub(crate) webhooks: Option<webhook::Settings>,
+    /// What is between a client's bytes and the routes.
+    pub(crate) edge: Edge,
+    /// The same of the listener for operators, who come by no proxy.
+    pub(crate) admin_edge: Edge,
+    /// The application behind this port, if there is one.
+    pub(crate) upstream: Option<UpstreamOptions>,
 }
 
 impl Config {
@@ -247,6 +274,17 @@ impl Config {
         let keys = secret.and_then(|secret| failures.take(self.api.keys(secret.as_ref(), &self.files)));
         let memberships = self.memberships.as_ref().map(|section| section.settings(&self.files));
         let memberships = failures.take(memberships.transpose()).flatten();
+        let certified = |section: Option<&TlsSection>, name| {
+            section.map(|section| section.tls(name, &self.files)).transpose()
+        };
+        let tls = failures.take(certified(self.tls.as_ref(), "tls")).flatten();
+        let of_admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        let admin_tls = failures.take(certified(of_admin, "admin.tls")).flatten();
+        let proxies = self.trusted_proxies.proxies(self.client_address_header);
+        let edge = Edge { tls, proxies, ..Edge::default() };
+        let admin_edge = Edge { tls: admin_tls, ..Edge::default() };
+        let upstream = self.upstream.as_ref().map(UpstreamSection::options).transpose();
+        let upstream = failures.take(upstream).flatten();
         self.check_asked(&mut failures);
         let webhooks = self.webhooks.as_ref().filter(|_| has_verifier);
         let webhooks = webhooks.map(|section| section.settings(&self.files, || self.secret()));
@@ -272,9 +310,18 @@ impl Config {
             }
         };
         match (failures.into_failure(), hub, keys) {
-            (None, Some(hub), Some(keys)) => {
-                Ok(Parts { hub, limits, redis, keys, rooms_of_users, memberships, webhooks })
-            }
+            (None, Some(hub), Some(keys)) => Ok(Parts {
+                hub,
+                limits,
+                redis,
+                keys,
+                rooms_of_users,
+                memberships,
+                webhooks,
+                edge,
+                admin_edge,
+                upstream,
+            }),
             (Some(failure), ..) => Err(failure),
             (None, ..) => Err(Failure::config("the hub can't be built")),
         }
@@ -349,6 +396,11 @@ impl Config {
         let mut limits = of_machine;
         self.limits.apply(&mut limits);
         limits
+    }
+
+    /// Where the WebSocket is.
+    pub(crate) fn socket_path(&self) -> &str {
+        &self.socket.path.0
     }
 
     /// How long clients have to move to another node at the end.

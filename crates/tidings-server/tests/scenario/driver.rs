@@ -44,9 +44,15 @@ struct Lines {
 }
 
 impl Driver {
-    /// Starts a program, in a folder.
-    pub(crate) fn start(program: &Path, arguments: &[&str], folder: &Path) -> Self {
+    /// Starts a program, in a folder, with the variable in which it is told of an authority.
+    pub(crate) fn start(
+        program: &Path,
+        arguments: &[&str],
+        folder: &Path,
+        authority: Option<(&str, &Path)>,
+    ) -> Self {
         let mut command = Command::new(program);
+        command.envs(authority);
         command.args(arguments).current_dir(folder).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(kept_stderr());
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
@@ -54,11 +60,11 @@ impl Driver {
         Self { process: Some(process), ..Self::of(stdin, stdout) }
     }
 
-    /// The Rust SDK's, which is in this program.
-    pub(crate) fn rust() -> Self {
+    /// The Rust SDK's, which is in this program; it believes this authority, or those of the system.
+    pub(crate) fn rust(authority: Option<Vec<u8>>) -> Self {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (read, write) = tokio::io::split(ours);
-        tokio::spawn(rust_driver::run(theirs));
+        tokio::spawn(rust_driver::run(theirs, authority));
         Self::of(write, read)
     }
 

@@ -19,7 +19,7 @@ const LINES_MAX: usize = 1024;
 type Out = mpsc::Sender<Value>;
 
 /// Runs until there are no more commands and the client is closed.
-pub(crate) async fn run(stream: DuplexStream) {
+pub(crate) async fn run(stream: DuplexStream, authority: Option<Vec<u8>>) {
     let (read, mut write) = tokio::io::split(stream);
     let (out, mut lines) = mpsc::channel::<Value>(LINES_MAX);
     let writing = tokio::spawn(async move {
@@ -37,7 +37,10 @@ pub(crate) async fn run(stream: DuplexStream) {
             *token.lock() = text(&command, "token");
         }
         match &client {
-            None => client = Some(connect(&text(&command, "url"), Arc::clone(&token), &out)),
+            None => {
+                client =
+                    Some(connect(&text(&command, "url"), authority.as_deref(), Arc::clone(&token), &out));
+            }
             Some(client) => obey(client, &command, &mut listened, &out),
         }
     }
@@ -52,8 +55,12 @@ fn text(command: &Value, key: &str) -> String {
     command[key].as_str().unwrap_or_default().to_owned()
 }
 
-fn connect(url: &str, token: Arc<Mutex<String>>, out: &Out) -> Client {
-    let client = Client::builder(url)
+fn connect(url: &str, authority: Option<&[u8]>, token: Arc<Mutex<String>>, out: &Out) -> Client {
+    let mut client = Client::builder(url);
+    if let Some(authority) = authority {
+        client = client.ca_certificate(authority).unwrap();
+    }
+    let client = client
         .token_from(move |_| std::future::ready(Ok::<_, std::io::Error>(Some(token.lock().clone()))))
         .connect()
         .unwrap();

@@ -38,7 +38,7 @@ struct Seen {
 /// For `SOAK_SECONDS`, or 20.
 pub(crate) async fn soak() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(20, |seconds| seconds.parse().unwrap());
-    let mut stage = Stage::set(false).await;
+    let mut stage = Stage::set(false, None).await;
     let client = stage.client("ann");
     let (room, events) = client.join(ROOM).await.unwrap();
     let seeing = tokio::spawn(see(events));

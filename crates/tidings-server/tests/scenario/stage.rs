@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidings_client::{Client, RoomEvent};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::redis_servers::{Forwarder, RedisServer};
+use crate::redis_servers::{Certificates, Forwarder, RedisServer};
 use crate::server::{Node, signal, within};
 
 const SECRET: &str = "canary-bird of the scenario, more than 32 bytes";
@@ -29,6 +29,8 @@ pub(crate) struct Stage {
     leaving: Vec<Node>,
     pub(crate) net: Forwarder,
     redis: Option<(RedisServer, Forwarder)>,
+    /// Who certifies the servers, which speak TLS then.
+    certificates: Option<Arc<Certificates>>,
     bob: Bob,
     unanswered: Arc<Semaphore>,
 }
@@ -41,7 +43,11 @@ struct Bob {
     rooms: Vec<String>,
 }
 
-async fn server(redis: Option<&Forwarder>) -> Node {
+async fn server(redis: Option<&Forwarder>, certificates: Option<&Certificates>) -> Node {
+    let tls = certificates.map_or_else(String::new, |certificates| {
+        let path = |name: &str| certificates.path(name).display().to_string();
+        format!("[tls]\ncertificate_file = {:?}\nkey_file = {:?}", path("server.pem"), path("server.key"))
+    });
     let broker =
         redis.map_or_else(String::new, |redis| format!("[broker]\nurl = \"redis://{}\"", redis.address()));
     let config = format!(
@@ -53,6 +59,7 @@ async fn server(redis: Option<&Forwarder>) -> Node {
             secret = "{SECRET}"
             audience = "app"
             {broker}
+            {tls}
             [limits]
             # The soak's.
             messages_per_second = 1000
@@ -94,8 +101,8 @@ async fn server(redis: Option<&Forwarder>) -> Node {
 }
 
 impl Bob {
-    fn at(address: &str) -> Self {
-        let client = client(address, "bob");
+    fn at(address: &str, certificates: Option<&Certificates>) -> Self {
+        let client = client(address, certificates, "bob");
         let (tell, saw) = mpsc::channel(EVENTS_MAX);
         Self { client, saw, tell, rooms: Vec::new() }
     }
@@ -124,12 +131,20 @@ fn token(user: &str, seconds: u64) -> String {
     ::tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap()
 }
 
-fn client(address: &str, user: &str) -> Client {
-    Client::builder(format!("ws://{address}/ws")).token(token(user, LONG_S)).connect().unwrap()
+fn client(address: &str, certificates: Option<&Certificates>, user: &str) -> Client {
+    let mut client = Client::builder(url(address, certificates));
+    if let Some(certificates) = certificates {
+        client = client.ca_certificate(&certificates.read("ca.pem")).unwrap();
+    }
+    client.token(token(user, LONG_S)).connect().unwrap()
+}
+
+fn url(address: &str, certificates: Option<&Certificates>) -> String {
+    format!("{}://{address}/ws", if certificates.is_some() { "wss" } else { "ws" })
 }
 
 impl Stage {
-    pub(crate) async fn set(with_redis: bool) -> Self {
+    pub(crate) async fn set(with_redis: bool, certificates: Option<Arc<Certificates>>) -> Self {
         let redis = if with_redis {
             let server = RedisServer::start_with(&["--enable-debug-command", "yes"]).await;
             let forwarder = Forwarder::start(server.address()).await;
@@ -137,16 +152,16 @@ impl Stage {
         } else {
             None
         };
-        let server = server(redis.as_ref().map(|(_, forwarder)| forwarder)).await;
+        let server = server(redis.as_ref().map(|(_, forwarder)| forwarder), certificates.as_deref()).await;
         let net = Forwarder::start(server.address.parse().unwrap()).await;
-        let bob = Bob::at(&server.address);
+        let bob = Bob::at(&server.address, certificates.as_deref());
         let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-        Self { server, leaving: Vec::new(), net, redis, bob, unanswered }
+        Self { server, leaving: Vec::new(), net, redis, certificates, bob, unanswered }
     }
 
     /// A client behind the net.
     pub(crate) fn client(&self, user: &str) -> Client {
-        client(&self.net.address().to_string(), user)
+        client(&self.net.address().to_string(), self.certificates.as_deref(), user)
     }
 
     /// What a driver is to connect with, or to use from now on.
@@ -156,7 +171,7 @@ impl Stage {
             None => command["invalid"].as_str().unwrap().to_owned(),
         };
         command["token"] = token.into();
-        command["url"] = format!("ws://{}/ws", self.net.address()).into();
+        command["url"] = url(&self.net.address().to_string(), self.certificates.as_deref()).into();
     }
 
     pub(crate) async fn publish(&mut self, what: &[Value]) {
@@ -194,7 +209,8 @@ impl Stage {
     }
 
     pub(crate) async fn with_the_server(&mut self, what: &str) {
-        let next = server(self.redis.as_ref().map(|(_, forwarder)| forwarder)).await;
+        let certificates = self.certificates.as_deref();
+        let next = server(self.redis.as_ref().map(|(_, forwarder)| forwarder), certificates).await;
         let mut last = std::mem::replace(&mut self.server, next);
         match what {
             "replace" => last.child.kill().await.unwrap(),
@@ -204,7 +220,7 @@ impl Stage {
             }
             _ => panic!("{what}"),
         }
-        self.bob = Bob::at(&self.server.address);
+        self.bob = Bob::at(&self.server.address, self.certificates.as_deref());
     }
 
     pub(crate) async fn with_redis(&self, what: &str) {

@@ -11,15 +11,17 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
+};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -165,7 +167,7 @@ pub(crate) struct Serve {
     pub(crate) address: String,
     /// The same of its `[admin]`.
     pub(crate) admin: String,
-    log: Arc<Mutex<String>>,
+    log: watch::Receiver<String>,
     reading: JoinHandle<()>,
     _home: TempDir,
 }
@@ -187,15 +189,20 @@ impl Serve {
             }
         };
         let (address, admin) = (address_of("listening").await, address_of("listening for operators").await);
-        let log = Arc::new(Mutex::new(seen));
-        let read = Arc::clone(&log);
+        let (read, log) = watch::channel(seen);
         // All of it is read as it comes: a full pipe would stop the server.
         let reading = tokio::spawn(async move {
             while let Some(line) = lines.next_line().await.unwrap() {
-                *read.lock().unwrap() += &format!("{line}\n");
+                read.send_modify(|seen| *seen += &format!("{line}\n"));
             }
         });
         Self { child, address, admin, log, reading, _home: home }
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) async fn logs(&self, what: &str) {
+        let mut log = self.log.clone();
+        within(log.wait_for(|seen| seen.contains(what))).await.expect("it runs");
     }
 
     /// Ends it; all that it has logged.
@@ -204,7 +211,7 @@ impl Serve {
         signal(&self.child, rustix::process::Signal::TERM);
         assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
         within(self.reading).await.unwrap();
-        let log = self.log.lock().unwrap().clone();
+        let log = self.log.borrow().clone();
         keep("server", &log);
         log
     }
@@ -276,6 +283,12 @@ pub(crate) async fn get(address: &str, path: &str, host: &str) -> Answer {
     answer
 }
 
+/// With these lines as the head, each with its end; a host is among them.
+pub(crate) async fn get_with(address: &str, path: &str, headers: &str) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    ask(stream, &format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await
+}
+
 /// One request on a connection of its own; its `Host` is the address, unless the headers have another.
 pub(crate) async fn request(
     address: &str,
@@ -284,15 +297,19 @@ pub(crate) async fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
     let host = if headers.iter().any(|(name, _)| *name == "Host") { "" } else { address };
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers.iter().copied().chain((!host.is_empty()).then_some(("Host", host))) {
         head += &format!("{name}: {value}\r\n");
     }
+    ask(TcpStream::connect(address).await.unwrap(), &format!("{head}\r\n{body}")).await
+}
+
+/// What comes until the end of the connection.
+pub(crate) async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
     // Whoever refuses may not read all of it.
-    let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes()).await;
+    let _ = stream.write_all(request.as_bytes()).await;
     let mut text = String::new();
     within(stream.read_to_string(&mut text)).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));

@@ -30,8 +30,8 @@ pub(crate) struct HistoryPage {
 }
 
 impl Room {
-    /// The publications after `after` and up to `until`, at most so many and about so many bytes; none of a log that
-    /// another has taken the place of.
+    /// The publications after `after` and up to `until`, at most so many and so many bytes, but for one that is larger alone;
+    /// none of a log that another has taken the place of.
     pub(crate) fn read(
         &self,
         after: Position,
@@ -203,7 +203,8 @@ fn read(
     let publications = log
         .read(after)
         .take_while(|(offset, publication)| {
-            let fits = bytes < bytes_max;
+            // One of any size is admitted.
+            let fits = bytes == 0 || bytes + publication.bytes() <= bytes_max;
             bytes += publication.bytes();
             *offset <= until && fits
         })

@@ -42,6 +42,11 @@ impl Certificates {
         arguments.map(str::to_owned).into_iter().chain(files).collect()
     }
 
+    /// Where a file is: `server.pem`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// `ca.pem`, `client.pem` or `client.key`.
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.folder.join(name)).unwrap()

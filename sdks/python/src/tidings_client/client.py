@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import partial
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
 from urllib.parse import urlsplit
@@ -76,16 +78,21 @@ class Client:
         *,
         token: Union[str, TokenProvider, None] = None,
         cursor: Optional[CursorStorage] = None,
+        ssl: Optional[SSLContext] = None,
         world: Optional[World] = None,
     ) -> None:
         """A client for a server's URL (`ws://…/ws`; `http://` is taken for it).
 
         `token` is one, or a function, plain or async, that is asked at every connect. `cursor` keeps how far each room
-        was handled over a restart of the program, for one that keeps itself what it has made of the events before. `world` is for tests.
+        was handled over a restart of the program, for one that keeps itself what it has made of the events before. `ssl` is for a
+        `wss://` server that another authority certifies than those of the system:
+        `ssl.create_default_context(cafile="ca.pem")`. `world` is for tests.
 
         Raises `ValueError` for a URL that is none, and what `cursor` raises.
         """
-        self._world = world or World(SystemClock(), random.SystemRandom().random, dial, ask)
+        self._world = world or World(
+            SystemClock(), random.SystemRandom().random, partial(dial, ssl=ssl), partial(ask, ssl=ssl)
+        )
         self._id_prefix = "".join(f"{int(self._world.random() * 2**32):08x}" for _ in range(2))
         self._ids_given = 0
         self._rooms: Dict[str, Room] = {}
@@ -100,7 +107,10 @@ class Client:
         self._outbox = Outbox()
         self._alarm = Alarm(self._world.clock, self._tick)
         self._cursor = Cursor(cursor, self._world.clock, self._handled)
-        self._connection = Connection(_socket_url(url), token, self._world, _ConnectionOwner(self))
+        socket_url = _socket_url(url)
+        if ssl is not None and not socket_url.startswith("wss:"):
+            raise ValueError(f"{url!r} is not encrypted, so ssl means nothing: write wss://")
+        self._connection = Connection(socket_url, token, self._world, _ConnectionOwner(self))
         self._room_owner = _RoomOwner(self)
 
     @property

@@ -7,7 +7,8 @@ import http.client
 import itertools
 import json
 import re
-from typing import Any, Callable, Optional, Union
+from ssl import SSLContext
+from typing import Any, Callable, Dict, Optional, Union
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -107,8 +108,10 @@ class WebSocket:
             pass
 
 
-async def dial(url: str, token: Optional[str], owner: SocketOwner) -> WebSocket:
+async def dial(url: str, token: Optional[str], owner: SocketOwner, *, ssl: Optional[SSLContext] = None) -> WebSocket:
     """Opens a WebSocket. Raises what `World.dial` says."""
+    # Without one, the library takes that of the system for wss://, and will not be told so.
+    secured: Dict[str, Any] = {} if ssl is None else {"ssl": ssl}
     try:
         connection = await connect(
             url,
@@ -121,6 +124,7 @@ async def dial(url: str, token: Optional[str], owner: SocketOwner) -> WebSocket:
             close_timeout=_CLOSE_S,
             max_size=_FRAME_BYTES_MAX,
             create_connection=_Heard,
+            **secured,
         )
     except InvalidStatus as refused:
         response = refused.response
@@ -137,15 +141,18 @@ async def dial(url: str, token: Optional[str], owner: SocketOwner) -> WebSocket:
     return WebSocket(connection, owner)
 
 
-async def ask(url: str, token: Optional[str]) -> Answer:
+async def ask(url: str, token: Optional[str], *, ssl: Optional[SSLContext] = None) -> Answer:
     """What the server says to a plain GET of the URL. Raises `OSError`."""
-    return await asyncio.get_running_loop().run_in_executor(None, _get, url, token)
+    return await asyncio.get_running_loop().run_in_executor(None, _get, url, token, ssl)
 
 
-def _get(url: str, token: Optional[str]) -> Answer:
+def _get(url: str, token: Optional[str], ssl: Optional[SSLContext]) -> Answer:
     parts = urlsplit(url)
-    connect_to = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect_to(parts.netloc, timeout=_ASK_S)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=_ASK_S, context=ssl)
+    else:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=_ASK_S)
     try:
         path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
         connection.request("GET", path, headers=_authorization(token))
