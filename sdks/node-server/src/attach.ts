@@ -144,7 +144,11 @@ class Relay {
         if (left === 0) this.open.delete(end);
         // What was cut is cut for the other too; what ended has passed its end on, and the last words are on their way.
         else if (!socket.readableEnded) other.destroy();
-        else setTimeout(() => other.destroy(), LINGER_MS).unref();
+        else {
+          // What it still sends is for nobody, and it has to get through to the end.
+          other.resume();
+          setTimeout(() => other.destroy(), LINGER_MS).unref();
+        }
       };
       if (socket.closed) closed();
       else socket.once("close", closed);
