@@ -20,7 +20,7 @@ const KEPT = process.env.TIDINGS_TEST_LOGS;
 /** The canary in all secrets of tests is in it. */
 const SECRET = "canary-bird of the pages' tests!";
 /** As `tidings dev` has it. */
-const DEV_SECRET = Buffer.from(SECRET).toString("hex");
+export const DEV_SECRET = Buffer.from(SECRET).toString("hex");
 
 function keptFile(kind: string, of: string): string | undefined {
   return KEPT && join(KEPT, `${kind}-${of}-${process.pid}.log`);
