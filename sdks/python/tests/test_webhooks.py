@@ -15,6 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from stand_in import SECRET
+from starlette.routing import Route
 
 from tidings_client.server import EventAnswer, EventRefused, Tidings, Webhook, WebhookAnswer, Webhooks
 
@@ -80,18 +81,15 @@ async def test_what_is_asked_is_answered_in_the_pages_shapes() -> None:
         return {"ack": {"seq": 1}, "broadcast": [{"event": "said", "data": webhook["data"], "to_others": True}]}
 
     asked: Dict[str, Any] = {"user": "ann", "claims": {"role": "staff"}}
-    more: Dict[str, Any]
-    answers = [
-        await hooks.answer(*signed(kind, **asked, **more))
-        for kind, more in [
-            ("connect", {}),
-            ("join", {"room": "chat:1"}),
-            ("join", {"room": "chat:2"}),
-            ("event", {"event": "say", "data": 1}),
-            ("event", {"event": "fail", "data": 1}),
-            ("event", {"event": "nothing", "data": 1}),
-        ]
+    questions: List[Tuple[str, Dict[str, Any]]] = [
+        ("connect", {}),
+        ("join", {"room": "chat:1"}),
+        ("join", {"room": "chat:2"}),
+        ("event", {"event": "say", "data": 1}),
+        ("event", {"event": "fail", "data": 1}),
+        ("event", {"event": "nothing", "data": 1}),
     ]
+    answers = [await hooks.answer(*signed(kind, **asked, **more)) for kind, more in questions]
     assert answers == [
         (200, {"allow": True, "rooms": ["desk:ann"]}),
         (200, {"allow": True}),
@@ -178,7 +176,7 @@ async def test_in_a_fastapi_application() -> None:
             raise LookupError("the database is away")
         return True
 
-    app.add_route("/tidings", hooks)
+    app.router.routes.append(Route("/tidings", hooks))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
 

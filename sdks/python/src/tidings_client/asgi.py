@@ -228,11 +228,10 @@ async def _up(tidings: ClientConnection, receive: Receive) -> None:
         message = await receive()
         if message["type"] == "websocket.disconnect":
             code = message.get("code") or _NO_CODE
-            if code == _LOST:
-                # As it was: nobody has said goodbye.
+            if code in (_NO_CODE, _LOST):
+                # As it was: nobody has said goodbye. Servers call it either of these, and a loss that is taken for a
+                # goodbye would be told to the whole room.
                 return tidings.transport.abort()
-            if code == _NO_CODE:
-                return await tidings.close()
             return await tidings.close(code, message.get("reason") or "")
         text, data = message.get("text"), message.get("bytes")
         try:

@@ -128,8 +128,8 @@ class Webhooks:
         async def may_join(webhook):
             return await is_member(webhook["user"], webhook["room"])
 
-    It is an ASGI application, which FastAPI takes as a route: `app.add_route("/tidings", webhooks)`. Elsewhere `answer`
-    says what to answer.
+    It is an ASGI application, and so a route of Starlette's and FastAPI's: `Route("/tidings", webhooks)`. Elsewhere
+    `answer` says what to answer.
     """
 
     def __init__(self, secret: Union[str, bytes]) -> None:
