@@ -21,6 +21,8 @@ function begin({ user, channels }) {
   });
   client.onState((state) => (byId("state").textContent = state === "connected" ? "" : state));
 
+  client.room(`user:${user}`).on("channels.changed", () => location.reload());
+
   const messages = new Map();
   let current = null;
   const show = () => {

@@ -47,36 +47,37 @@ export function createApp({ database, tidings, secret }) {
     response.json({ messages: database.messages(params.channel, MESSAGES_MAX) });
   });
 
-  // Stored, then published: what was stored is published even if this process ends in between.
-  app.post("/channels/:channel/messages", member, async ({ params, user, body }, response) => {
+  // Stored, then published: what was stored is published even if Tidings is away, or this process ends in between.
+  app.post("/channels/:channel/messages", member, ({ params, user, body }, response) => {
     const { id, content } = body ?? {};
     if (typeof content !== "string" || content.trim() === "" || content.length > CONTENT_MAX)
       return response.status(400).send(`a message has 1 to ${CONTENT_MAX} characters`);
     if (!/^[!-~]{1,64}$/.test(id ?? "")) return response.status(400).send("a message needs an id of the page's");
     const message = database.store(params.channel, user, content, id);
-    await publisher.publish();
+    void publisher.publish();
     response.status(201).json(message);
   });
 
-  app.post("/channels", async ({ user, body }, response) => {
+  app.post("/channels", ({ user, body }, response) => {
     const name = String(body?.name ?? "").trim().slice(0, 64);
     if (!name) return response.status(400).send("a channel has a name");
     const channel = database.createChannel(name, user);
-    await tidings.join(user, roomOf(channel.id));
     response.status(201).json({ ...channel, room: roomOf(channel.id) });
   });
 
-  // The database says who is a member; whoever is connected is joined, or taken out, at once.
+  // The database says who is a member. His pages are told, on all his devices, and connect with what the token says then.
   app.put("/channels/:channel/members/:user", member, async ({ params }, response) => {
     if (!database.passwordOf(params.user)) return response.status(404).send("there is no such user");
     database.addMember(params.channel, params.user);
-    await tidings.join(params.user, roomOf(params.channel));
+    await tidings.publishToUser(params.user, "channels.changed", { channel: params.channel });
     response.sendStatus(204);
   });
 
+  // Whoever is taken out hears nothing more at once, whatever his page does.
   app.delete("/channels/:channel/members/:user", member, async ({ params }, response) => {
     database.removeMember(params.channel, params.user);
     await tidings.leave(params.user, roomOf(params.channel));
+    await tidings.publishToUser(params.user, "channels.changed", { channel: params.channel });
     response.sendStatus(204);
   });
 

@@ -80,7 +80,7 @@ for (const way of ["attach", "upstream"]) {
       if (way === "attach") await endApplication();
     });
 
-    test("a foreign channel is refused, by the application and by Tidings; an invitation counts at once, and so does its end", async (context) => {
+    test("a foreign channel is refused, by the application and by Tidings; an invitation is told, and its end counts at once", async (context) => {
       const { address } = await start(context, way);
       const [ann, bob] = [new Person(address, "ann"), new Person(address, "bob")];
       await Promise.all([ann.logIn(), bob.logIn()]);
@@ -90,18 +90,20 @@ for (const way of ["attach", "upstream"]) {
       await assert.rejects(bob.client.join("ch_2"), (error) => error instanceof RequestError && error.code === "forbidden");
       assert.deepEqual([(await bob.say("let me in", 2)).status, (await bob.ask("/channels/2/messages")).status], [403, 403]);
       await assert.rejects(ann.client.room("ch_1").request("message", {}), (error) => ["forbidden", "unknown_event"].includes(error.code));
-      bob.client.room("ch_2").on("message", ({ data }) => {
-        bob.heard.push(`secretly, ${data.content}`);
-        bob.changed?.();
-      });
+      const told = new Promise((resolve) => bob.client.room("user:bob").on("channels.changed", resolve));
       await ann.ask("/channels/2/members/bob", "PUT");
+      await told;
+      bob.client.close();
+      await bob.connect("ch_1", "ch_2");
       await ann.say("welcome", 2);
-      await bob.hears("secretly, welcome");
+      await bob.hears("ann: welcome");
+      const gone = new Promise((resolve) => bob.client.room("user:bob").on("channels.changed", resolve));
       await ann.ask("/channels/2/members/bob", "DELETE");
+      await gone;
       await ann.say("he is gone", 2);
       await ann.say("and this is for all");
       await bob.hears("ann: and this is for all");
-      assert.ok(!bob.heard.includes("secretly, he is gone"));
+      assert.ok(!bob.heard.includes("ann: he is gone"));
       ann.client.close();
       bob.client.close();
     });
