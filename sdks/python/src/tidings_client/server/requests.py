@@ -11,7 +11,10 @@ import random
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 from urllib.parse import quote, urlsplit
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("tidings_client.server needs httpx: pip install 'tidings-client[server]'") from error
 
 _TRIES_MAX = 5
 """So many times a request is sent."""
