@@ -18,7 +18,7 @@ const TARGET = process.env.TIDINGS_TARGET ?? fileURLToPath(new URL("../../target
 
 const KEPT = process.env.TIDINGS_TEST_LOGS;
 /** The canary in all secrets of tests is in it. */
-const SECRET = "canary-bird of the pages' tests!";
+export const SECRET = "canary-bird of the pages' tests!";
 /** As `tidings dev` has it. */
 export const DEV_SECRET = Buffer.from(SECRET).toString("hex");
 

@@ -5,7 +5,11 @@ import { Client } from "tidings-client";
 const byId = (id) => document.getElementById(id);
 
 async function ask(path, method = "GET", body = undefined) {
-  const answer = await fetch(path, { method, headers: { "content-type": "application/json" }, body: body && JSON.stringify(body) });
+  const answer = await fetch(path, {
+    method,
+    headers: { "content-type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.status === 204 ? null : answer.json();
 }
@@ -28,12 +32,14 @@ function begin({ user, channels }) {
   const show = () => {
     const list = byId("messages");
     list.replaceChildren(
-      ...[...messages.values()].sort((a, b) => a.seq - b.seq).map(({ user: by, content }) => {
-        const [item, name] = [document.createElement("li"), document.createElement("b")];
-        name.textContent = by;
-        item.append(name, content);
-        return item;
-      }),
+      ...[...messages.values()]
+        .sort((a, b) => a.seq - b.seq)
+        .map(({ user: by, content }) => {
+          const [item, name] = [document.createElement("li"), document.createElement("b")];
+          name.textContent = by;
+          item.append(name, content);
+          return item;
+        }),
     );
     list.scrollTop = list.scrollHeight;
   };

@@ -40,7 +40,9 @@ export function createApp({ database, tidings, secret }) {
   // The memberships go with the token: whoever connects is in his rooms at once, and in no others.
   app.get("/token", ({ user }, response) => {
     const rooms = database.channelsOf(user).map(({ id }) => roomOf(id));
-    response.set("cache-control", "no-store").json({ token: tidings.mintToken({ user, rooms, expiresIn: TOKEN_EXPIRES_IN }) });
+    response
+      .set("cache-control", "no-store")
+      .json({ token: tidings.mintToken({ user, rooms, expiresIn: TOKEN_EXPIRES_IN }) });
   });
 
   app.get("/channels/:channel/messages", member, ({ params }, response) => {
@@ -59,7 +61,9 @@ export function createApp({ database, tidings, secret }) {
   });
 
   app.post("/channels", ({ user, body }, response) => {
-    const name = String(body?.name ?? "").trim().slice(0, 64);
+    const name = String(body?.name ?? "")
+      .trim()
+      .slice(0, 64);
     if (!name) return response.status(400).send("a channel has a name");
     const channel = database.createChannel(name, user);
     response.status(201).json({ ...channel, room: roomOf(channel.id) });

@@ -75,18 +75,33 @@ export class Database {
   store(channel, user, content, requestId) {
     this.#run(
       "INSERT OR IGNORE INTO messages (channel, user, content, at, request_id) VALUES (?, ?, ?, ?, ?)",
-      channel, user, content, Date.now(), requestId,
+      channel,
+      user,
+      content,
+      Date.now(),
+      requestId,
     );
-    return this.#get("SELECT seq, channel, user, content, at FROM messages WHERE user = ? AND request_id = ?", user, requestId);
+    return this.#get(
+      "SELECT seq, channel, user, content, at FROM messages WHERE user = ? AND request_id = ?",
+      user,
+      requestId,
+    );
   }
 
   /** The newest, ascending. */
   messages(channel, limit) {
-    return this.#all("SELECT seq, user, content, at FROM messages WHERE channel = ? ORDER BY seq DESC LIMIT ?", channel, limit).reverse();
+    return this.#all(
+      "SELECT seq, user, content, at FROM messages WHERE channel = ? ORDER BY seq DESC LIMIT ?",
+      channel,
+      limit,
+    ).reverse();
   }
 
   unpublished(limit) {
-    return this.#all("SELECT seq, channel, user, content, at FROM messages WHERE published = 0 ORDER BY seq LIMIT ?", limit);
+    return this.#all(
+      "SELECT seq, channel, user, content, at FROM messages WHERE published = 0 ORDER BY seq LIMIT ?",
+      limit,
+    );
   }
 
   markPublished(seqs) {

@@ -33,14 +33,19 @@ export class Login {
   /** A name that nobody has is signed up, else its password has to be right. */
   enter = async (request, response) => {
     const { name, password } = request.body ?? {};
-    if (!/^[A-Za-z0-9_.-]{1,32}$/.test(name ?? "")) return response.status(400).send("a name has 1 to 32 letters, digits, _ . or -");
+    if (!/^[A-Za-z0-9_.-]{1,32}$/.test(name ?? ""))
+      return response.status(400).send("a name has 1 to 32 letters, digits, _ . or -");
     if (typeof password !== "string" || password.length < 1 || password.length > 128)
       return response.status(400).send("a password has 1 to 128 characters");
     const known = this.#database.passwordOf(name);
     const isGood = known ? await isRight(password, known) : this.#database.signUp(name, await hashOf(password));
     if (!isGood) return response.status(401).send("this name has another password");
     const text = `${name}~${Math.floor(Date.now() / 1000) + COOKIE_MAX_AGE_S}`;
-    response.cookie(COOKIE, `${text}~${this.#signature(text)}`, { httpOnly: true, sameSite: "strict", maxAge: COOKIE_MAX_AGE_S * 1000 });
+    response.cookie(COOKIE, `${text}~${this.#signature(text)}`, {
+      httpOnly: true,
+      sameSite: "strict",
+      maxAge: COOKIE_MAX_AGE_S * 1000,
+    });
     response.sendStatus(204);
   };
 
@@ -52,7 +57,8 @@ export class Login {
     const [name, until, signature] = decodeURIComponent(cookie).split("~");
     const expected = Buffer.from(this.#signature(`${name}~${until}`));
     const given = Buffer.from(signature ?? "");
-    const isGood = given.length === expected.length && timingSafeEqual(given, expected) && Number(until) > Date.now() / 1000;
+    const isGood =
+      given.length === expected.length && timingSafeEqual(given, expected) && Number(until) > Date.now() / 1000;
     if (!isGood) return response.status(401).send("log in first");
     request.user = name;
     next();

@@ -20,7 +20,9 @@ const { values } = parseArgs({
   },
 });
 if (values.help) {
-  console.log("node src/main.js [--port 3000] [--database chat.db] [--secret-file tidings.secret] [--tidings URL] [--no-attach]");
+  console.log(
+    "node src/main.js [--port 3000] [--database chat.db] [--secret-file tidings.secret] [--tidings URL] [--no-attach]",
+  );
   console.log("--no-attach: Tidings is in front (tidings serve --upstream http://127.0.0.1:3000), and has /ws itself");
   process.exit();
 }
@@ -31,7 +33,9 @@ const tidings = new Tidings({ url: values.tidings, secret });
 const application = createApp({ database, tidings, secret });
 const server = createServer(application.app);
 const attached = values["no-attach"] ? null : attach(server, { path: "/ws", url: values.tidings });
-server.listen(Number(values.port), "127.0.0.1", () => console.log(`The chat is at http://127.0.0.1:${server.address().port}/`));
+server.listen(Number(values.port), "127.0.0.1", () =>
+  console.log(`The chat is at http://127.0.0.1:${server.address().port}/`),
+);
 
 for (const signal of ["SIGINT", "SIGTERM"])
   process.once(signal, () => {

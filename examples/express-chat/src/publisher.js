@@ -42,7 +42,10 @@ export class Publisher {
         // A key of its own for each: one that was published before an answer got lost is not published again.
         const results = await this.#tidings.batch(
           messages.map(({ seq, channel, ...rest }) => ({
-            room: roomOf(channel), event: "message", data: { seq, ...rest }, idempotencyKey: `message-${seq}`,
+            room: roomOf(channel),
+            event: "message",
+            data: { seq, ...rest },
+            idempotencyKey: `message-${seq}`,
           })),
         );
         // What is refused is so for good: it is stored, and whoever loads the page sees it.

@@ -21,7 +21,11 @@ class Person {
 
   async logIn(password = "canary-bird password") {
     const body = JSON.stringify({ name: this.name, password });
-    const answer = await fetch(`${this.address}/login`, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const answer = await fetch(`${this.address}/login`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body,
+    });
     this.cookie = answer.headers.get("set-cookie")?.split(";")[0];
     return answer.status;
   }
@@ -38,14 +42,24 @@ class Person {
   }
 
   async stored(channel = 1) {
-    return (await this.ask(`/channels/${channel}/messages`)).body.messages.map(({ user, content }) => `${user}: ${content}`);
+    return (await this.ask(`/channels/${channel}/messages`)).body.messages.map(
+      ({ user, content }) => `${user}: ${content}`,
+    );
   }
 
   /** Connects, and has everything of the channels from here on: what he missed too, if he was connected before. */
   async connect(...rooms) {
-    const storage = { getItem: (key) => this.memory.get(key) ?? null, setItem: (key, value) => this.memory.set(key, value), removeItem: (key) => this.memory.delete(key) };
+    const storage = {
+      getItem: (key) => this.memory.get(key) ?? null,
+      setItem: (key, value) => this.memory.set(key, value),
+      removeItem: (key) => this.memory.delete(key),
+    };
     const token = async () => (await this.ask("/token")).body.token;
-    this.client = new Client(`${this.address.replace("http", "ws")}/ws`, { WebSocket, token, cursor: { storage, key: "cursor" } });
+    this.client = new Client(`${this.address.replace("http", "ws")}/ws`, {
+      WebSocket,
+      token,
+      cursor: { storage, key: "cursor" },
+    });
     for (const name of rooms) {
       this.client.room(name).on("message", ({ data }) => {
         this.heard.push(`${data.user}: ${data.content}`);
@@ -87,9 +101,17 @@ for (const way of ["attach", "upstream"]) {
       await Promise.all([ann.connect("ch_1"), bob.connect("ch_1")]);
       const { body: channel } = await ann.ask("/channels", "POST", { name: "Secret" });
       assert.equal(channel.room, "ch_2");
-      await assert.rejects(bob.client.join("ch_2"), (error) => error instanceof RequestError && error.code === "forbidden");
-      assert.deepEqual([(await bob.say("let me in", 2)).status, (await bob.ask("/channels/2/messages")).status], [403, 403]);
-      await assert.rejects(ann.client.room("ch_1").request("message", {}), (error) => ["forbidden", "unknown_event"].includes(error.code));
+      await assert.rejects(
+        bob.client.join("ch_2"),
+        (error) => error instanceof RequestError && error.code === "forbidden",
+      );
+      assert.deepEqual(
+        [(await bob.say("let me in", 2)).status, (await bob.ask("/channels/2/messages")).status],
+        [403, 403],
+      );
+      await assert.rejects(ann.client.room("ch_1").request("message", {}), (error) =>
+        ["forbidden", "unknown_event"].includes(error.code),
+      );
       const told = new Promise((resolve) => bob.client.room("user:bob").on("channels.changed", resolve));
       await ann.ask("/channels/2/members/bob", "PUT");
       await told;
@@ -149,5 +171,6 @@ test("the page asks for nothing that is not there", async (context) => {
   const page = readFileSync(new URL("../page/index.html", import.meta.url), "utf8");
   const files = [...page.matchAll(/(?:href|src)="([\w.]+)"/g)].map(([, name]) => name);
   assert.deepEqual(files, ["chat.css", "chat.js"]);
-  for (const name of [...files, "", "tidings-client/index.js"]) assert.equal((await fetch(`${address}/${name}`)).status, 200, name);
+  for (const name of [...files, "", "tidings-client/index.js"])
+    assert.equal((await fetch(`${address}/${name}`)).status, 200, name);
 });

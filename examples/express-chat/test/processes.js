@@ -41,7 +41,8 @@ class Program {
     child.stdout.on("data", (text) => (said += text));
     this.ended = new Promise((resolve) => child.once("exit", resolve));
     while (!(await isReady(() => said))) {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${this.#command.join(" ")} has ended: ${said}`);
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`${this.#command.join(" ")} has ended: ${said}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
@@ -52,7 +53,11 @@ class Program {
   }
 }
 
-const isReady = (port) => () => fetch(`http://127.0.0.1:${port}/health/ready`).then((answer) => answer.ok, () => false);
+const isReady = (port) => () =>
+  fetch(`http://127.0.0.1:${port}/health/ready`).then(
+    (answer) => answer.ok,
+    () => false,
+  );
 
 /** Both, with one port for clients: the application's (`attach`), or that of Tidings in front of it (`upstream`). */
 export async function start(context, way) {
@@ -61,12 +66,36 @@ export async function start(context, way) {
   writeFileSync(join(folder, "tidings.secret"), `${SECRET}\n`);
   writeFileSync(join(folder, "tidings.toml"), readFileSync(path("../tidings.toml")));
   const url = `http://127.0.0.1:${port}`;
-  const options = ["--port", "0", "--database", join(folder, "chat.db"), "--secret-file", join(folder, "tidings.secret"), "--tidings", url];
-  const application = new Program(process.execPath, path("../src/main.js"), ...options, ...(way === "upstream" ? ["--no-attach"] : []));
+  const options = [
+    "--port",
+    "0",
+    "--database",
+    join(folder, "chat.db"),
+    "--secret-file",
+    join(folder, "tidings.secret"),
+    "--tidings",
+    url,
+  ];
+  const application = new Program(
+    process.execPath,
+    path("../src/main.js"),
+    ...options,
+    ...(way === "upstream" ? ["--no-attach"] : []),
+  );
   let address = "";
-  const startApplication = () => application.start(async (said) => (address = /http:\/\/[\d.:]+/.exec(said())?.[0] ?? ""));
+  const startApplication = () =>
+    application.start(async (said) => (address = /http:\/\/[\d.:]+/.exec(said())?.[0] ?? ""));
   await startApplication();
-  const serve = [TIDINGS, "serve", "--config", join(folder, "tidings.toml"), "--listen", `127.0.0.1:${port}`, "--drain-window", "0s"];
+  const serve = [
+    TIDINGS,
+    "serve",
+    "--config",
+    join(folder, "tidings.toml"),
+    "--listen",
+    `127.0.0.1:${port}`,
+    "--drain-window",
+    "0s",
+  ];
   const tidings = new Program(...serve, ...(way === "upstream" ? ["--upstream", address] : []));
   await tidings.start(isReady(port));
   context.after(async () => {

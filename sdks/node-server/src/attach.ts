@@ -5,7 +5,13 @@
  * nobody can put a request of his own behind the one that was looked at.
  */
 
-import { request as plainRequest, ServerResponse, type ClientRequest, type IncomingMessage, type Server } from "node:http";
+import {
+  request as plainRequest,
+  ServerResponse,
+  type ClientRequest,
+  type IncomingMessage,
+  type Server,
+} from "node:http";
 import { request as tlsRequest, type Server as TlsServer } from "node:https";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -43,7 +49,10 @@ export interface Attached {
 }
 
 /** Hands a path of this server to Tidings: WebSockets, and the plain requests by which clients learn why they were refused. */
-export function attach(server: Server | TlsServer, { path = "/ws", url = "http://127.0.0.1:7777" }: AttachOptions = {}): Attached {
+export function attach(
+  server: Server | TlsServer,
+  { path = "/ws", url = "http://127.0.0.1:7777" }: AttachOptions = {},
+): Attached {
   const relay = new Relay(new URL(url));
   const isOurs = (request: IncomingMessage) => request.url?.split("?", 1)[0] === path;
   const application = server.listeners("request");
@@ -91,7 +100,11 @@ class Relay {
 
   upgrade(request: IncomingMessage, client: Duplex, early: Buffer): void {
     const { "content-length": _, ...headers } = headersOf(request);
-    const outgoing = this.#forwarded(request, { ...headers, connection: "Upgrade", upgrade: request.headers.upgrade ?? "websocket" });
+    const outgoing = this.#forwarded(request, {
+      ...headers,
+      connection: "Upgrade",
+      upgrade: request.headers.upgrade ?? "websocket",
+    });
     const gone = () => outgoing.destroy();
     client.once("close", gone);
     outgoing.on("upgrade", (answer, tidings, first) => {
@@ -182,7 +195,9 @@ function headersOf(request: IncomingMessage): Record<string, string[] | string> 
 }
 
 function kept({ rawHeaders }: IncomingMessage, isUpgrade: boolean): [string, string][] {
-  const pairs = rawHeaders.flatMap((name, index) => (index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]]));
+  const pairs = rawHeaders.flatMap((name, index) =>
+    index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]],
+  );
   return isUpgrade ? pairs : pairs.filter(([name]) => !HOP_BY_HOP.has(name.toLowerCase()));
 }
 

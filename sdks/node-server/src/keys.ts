@@ -46,12 +46,16 @@ export class Secret {
 
   /** A token that the server believes. Its `jti` and `iat` are what it can be revoked by. */
   mint({ user, rooms, claims, expiresIn = EXPIRES_IN_S }: TokenOptions): string {
-    if (typeof user !== "string" || user === "") throw new TypeError("a token is for a user: mintToken({ user: \"ann\" })");
+    if (typeof user !== "string" || user === "")
+      throw new TypeError('a token is for a user: mintToken({ user: "ann" })');
     if (!(expiresIn > 0)) throw new TypeError(`a token that expires in ${expiresIn} seconds is none`);
     const iat = Math.floor(Date.now() / 1000);
     const defaults = { aud: "tidings", jti: randomUUID() };
     const own = { sub: user, iat, exp: iat + Math.ceil(expiresIn), ...(rooms && { rooms }) };
-    const signed = [{ alg: "HS256", typ: "JWT" }, { ...defaults, ...claims, ...own }]
+    const signed = [
+      { alg: "HS256", typ: "JWT" },
+      { ...defaults, ...claims, ...own },
+    ]
       .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"))
       .join(".");
     return `${signed}.${createHmac("sha256", this.#bytes).update(signed).digest("base64url")}`;

@@ -181,13 +181,13 @@ function parsed({ status, body }: Answer): unknown {
 }
 
 function failure({ status, headers, body }: Answer): TidingsError {
-  const problem = json(body) as { code?: unknown; title?: string; detail?: string; fix?: string; request_id?: string } | undefined;
+  const problem = json(body) as
+    { code?: unknown; title?: string; detail?: string; fix?: string; request_id?: string } | undefined;
   const seconds = Number(headers["retry-after"] ?? NaN);
   const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : null;
   const requestId = problem?.request_id ?? headers["x-request-id"]?.toString() ?? null;
   // A proxy in between says it in its own words; what passes is worth another try all the same.
-  if (typeof problem?.code !== "string")
-    return Object.assign(notTheApi(status), { retryAfterMs, requestId });
+  if (typeof problem?.code !== "string") return Object.assign(notTheApi(status), { retryAfterMs, requestId });
   return new TidingsError(problem.code, problem.detail ?? problem.title ?? problem.code, {
     status,
     fix: problem.fix ?? null,

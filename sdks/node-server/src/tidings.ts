@@ -34,8 +34,7 @@ export interface PublishOptions {
 
 /** An event of a batch, to a room or to a user's own. `data` that is a `Uint8Array` goes as a binary frame. */
 export type BatchEvent = PublishOptions & { readonly event: string; readonly data?: unknown } & (
-    | { readonly room: string }
-    | { readonly user: string }
+    { readonly room: string } | { readonly user: string }
   );
 
 /** `event_id` is null for an ephemeral event; `duplicate` says that it was published before. */
@@ -125,12 +124,18 @@ export class Tidings {
         idempotency_key: idempotencyKey,
       })),
     };
-    const { results } = await this.#requests.send<{ results: BatchResult[] }>({ method: "POST", path: ["batch"], body });
+    const { results } = await this.#requests.send<{ results: BatchResult[] }>({
+      method: "POST",
+      path: ["batch"],
+      body,
+    });
     return results;
   }
 
   /** The rooms that have members. */
-  rooms(page: Page & { readonly prefix?: string } = {}): Promise<{ rooms: { room: string; members: number }[]; next?: string }> {
+  rooms(
+    page: Page & { readonly prefix?: string } = {},
+  ): Promise<{ rooms: { room: string; members: number }[]; next?: string }> {
     return this.#get(["rooms"], { ...page });
   }
 
@@ -145,7 +150,10 @@ export class Tidings {
   }
 
   /** What was published in a room, ascending: the newest, or what is before an event. */
-  history(room: string, page: { readonly before?: string; readonly limit?: number } = {}): Promise<{ events: StoredEvent[]; next?: string }> {
+  history(
+    room: string,
+    page: { readonly before?: string; readonly limit?: number } = {},
+  ): Promise<{ events: StoredEvent[]; next?: string }> {
     return this.#get(["rooms", room, "events"], { ...page });
   }
 
@@ -215,7 +223,10 @@ export class Tidings {
     return this.#requests.send({ method: "POST", path, body: eventOf(event, data, options), idempotencyKey });
   }
 
-  #get<Result>(path: readonly string[], query: Readonly<Record<string, string | number | undefined>> = {}): Promise<Result> {
+  #get<Result>(
+    path: readonly string[],
+    query: Readonly<Record<string, string | number | undefined>> = {},
+  ): Promise<Result> {
     return this.#requests.send({ method: "GET", path, query });
   }
 
@@ -226,6 +237,9 @@ export class Tidings {
 
 /** An event as the API takes it. */
 function eventOf(event: string, data: unknown, { excludeSession, excludeUser, ephemeral }: PublishOptions): object {
-  const payload = data instanceof Uint8Array ? { data: Buffer.from(data).toString("base64"), encoding: "base64" } : { data: data ?? null };
+  const payload =
+    data instanceof Uint8Array
+      ? { data: Buffer.from(data).toString("base64"), encoding: "base64" }
+      : { data: data ?? null };
   return { event, ...payload, exclude_session: excludeSession, exclude_user: excludeUser, ephemeral };
 }

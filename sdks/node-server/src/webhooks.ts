@@ -45,7 +45,12 @@ export type EventAnswer =
       /** What the client's request is answered with. */
       readonly ack?: unknown;
       /** What is published, in this order; `room` is that of the call, if unset. */
-      readonly broadcast?: readonly { readonly room?: string; readonly event: string; readonly data?: unknown; readonly to_others?: boolean }[];
+      readonly broadcast?: readonly {
+        readonly room?: string;
+        readonly event: string;
+        readonly data?: unknown;
+        readonly to_others?: boolean;
+      }[];
     }
   | { readonly error: { readonly code: string; readonly message: string } };
 
@@ -63,13 +68,24 @@ export interface WebhookHandlers {
   join?(call: { readonly user: string; readonly room: string; readonly claims: Claims }, about: About): Answer<boolean>;
   event?(call: EventCall, about: About): Answer<EventAnswer | void>;
   disconnect?(
-    told: { readonly user: string; readonly session: string; readonly code: number; readonly reason: string; readonly connected_ms: number },
+    told: {
+      readonly user: string;
+      readonly session: string;
+      readonly code: number;
+      readonly reason: string;
+      readonly connected_ms: number;
+    },
     about: About,
   ): unknown;
   "room.occupied"?(told: { readonly room: string }, about: About): unknown;
   "room.vacated"?(told: { readonly room: string }, about: About): unknown;
   presence?(
-    told: { readonly room: string; readonly user: string; readonly change: "join" | "update" | "leave"; readonly info: unknown },
+    told: {
+      readonly room: string;
+      readonly user: string;
+      readonly change: "join" | "update" | "leave";
+      readonly info: unknown;
+    },
     about: About,
   ): unknown;
 }
@@ -89,7 +105,11 @@ export interface WebhookAnswer {
 /** Where webhooks come in: `app.post("/tidings", webhooks.handler)`, or `createServer(webhooks.handler)`. */
 export class Webhooks {
   /** For Express, and for `node:http`. Express's own parsers of JSON may stand before it. */
-  readonly handler: (request: IncomingMessage & { body?: unknown }, response: ServerResponse, next?: (error?: unknown) => void) => void;
+  readonly handler: (
+    request: IncomingMessage & { body?: unknown },
+    response: ServerResponse,
+    next?: (error?: unknown) => void,
+  ) => void;
   readonly #handlers: WebhookHandlers;
   readonly #key: Buffer;
   /** What has come, by id, the oldest first; for what is told, what was made of it or is being made. */
@@ -121,7 +141,9 @@ export class Webhooks {
    * as it came. Rejects with what a handler has thrown: answer 500 then.
    */
   async answer(headers: IncomingHttpHeaders, body: Uint8Array): Promise<WebhookAnswer> {
-    const [id, timestamp, signatures] = ["webhook-id", "webhook-timestamp", "webhook-signature"].map((name) => String(headers[name] ?? ""));
+    const [id, timestamp, signatures] = ["webhook-id", "webhook-timestamp", "webhook-signature"].map((name) =>
+      String(headers[name] ?? ""),
+    );
     const fault = this.#fault(id!, timestamp!, signatures!, body);
     if (fault) return problem(401, "signature_invalid", fault);
     let message: { type?: unknown; time?: unknown; data?: unknown };
@@ -171,10 +193,14 @@ export class Webhooks {
     if (!handlers[kind] && ASKED.includes(kind))
       return problem(501, "not_handled", `this application has no handler for ${kind}`);
     const made = await handlers[kind]?.(data, about);
-    if (kind === "connect" || kind === "join") return { status: 200, body: typeof made === "object" && made ? made : { allow: made === true } };
+    if (kind === "connect" || kind === "join")
+      return { status: 200, body: typeof made === "object" && made ? made : { allow: made === true } };
     if (kind !== "event") return { status: 204, body: null };
     const answer = (made ?? {}) as { error?: unknown; ack?: unknown; broadcast?: unknown };
-    return { status: 200, body: answer.error ? { error: answer.error } : { ack: answer.ack ?? null, broadcast: answer.broadcast ?? [] } };
+    return {
+      status: 200,
+      body: answer.error ? { error: answer.error } : { ack: answer.ack ?? null, broadcast: answer.broadcast ?? [] },
+    };
   }
 
   async #read(request: IncomingMessage & { body?: unknown }): Promise<Uint8Array> {

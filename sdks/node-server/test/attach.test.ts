@@ -32,7 +32,9 @@ class Upstream {
       this.asked.push(request);
       this.sockets.push(socket);
       socket.on("error", () => {});
-      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Said: by Tidings\r\n\r\nfirst");
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Said: by Tidings\r\n\r\nfirst",
+      );
       if (head.length) socket.unshift(head);
       this.#arrived();
     });
@@ -53,7 +55,8 @@ async function attached(context: TestContext, application?: RequestListener) {
   return { upstream, server, relay };
 }
 
-const UPGRADE = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+const UPGRADE =
+  "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
 function client(context: TestContext, server: Server, text: string): Socket {
   const socket = connect(portOf(server), "127.0.0.1");
@@ -98,7 +101,14 @@ test("an upgrade arrives as it was sent, with who sent it, and its 101 as it was
   const [{ url, headers }] = upstream.asked as [IncomingMessage];
   assert.equal(url, "/ws?token=a%2Fb&x");
   assert.deepEqual(
-    [headers.host, headers["x-forwarded-for"], headers.cookie, headers.origin, headers.connection, headers["sec-websocket-key"]],
+    [
+      headers.host,
+      headers["x-forwarded-for"],
+      headers.cookie,
+      headers.origin,
+      headers.connection,
+      headers["sec-websocket-key"],
+    ],
     ["example.com", "9.9.9.9, 127.0.0.1", "a=1; b=2", "http://example.com", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ=="],
   );
   socket.write("up");
@@ -114,7 +124,9 @@ test("a refusal arrives unchanged, to an upgrade and to a plain request; nothing
   const upstream = await listening(context, (request, response) => {
     asked.push(`${request.method} ${request.url} ${request.headers["x-forwarded-for"]}`);
     response.sendDate = false;
-    response.writeHead(401, "Nobody", ["WWW-Authenticate", "Bearer", "X-Two", "1", "X-Two", "2", "Content-Length", "4"]).end("told");
+    response
+      .writeHead(401, "Nobody", ["WWW-Authenticate", "Bearer", "X-Two", "1", "X-Two", "2", "Content-Length", "4"])
+      .end("told");
   });
   const server = await listening(context, (_, response) => void response.end("the application"));
   attach(server, { url: `http://127.0.0.1:${portOf(upstream)}` });
@@ -131,14 +143,23 @@ test("a refusal arrives unchanged, to an upgrade and to a plain request; nothing
 });
 
 test("other paths are the application's, and so are upgrades that nobody else takes", async (context) => {
-  const { upstream, server } = await attached(context, (request, response) => void response.end(`application ${request.url}`));
+  const { upstream, server } = await attached(
+    context,
+    (request, response) => void response.end(`application ${request.url}`),
+  );
   const url = `http://127.0.0.1:${portOf(server)}`;
   assert.equal(await (await fetch(`${url}/wsx`)).text(), "application /wsx");
-  assert.match(await all(client(context, server, `GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`)), /^HTTP\/1\.1 200 OK\r\n.*application \/page/s);
+  assert.match(
+    await all(client(context, server, `GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`)),
+    /^HTTP\/1\.1 200 OK\r\n.*application \/page/s,
+  );
   server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
     if (request.url === "/other") socket.end("HTTP/1.1 101 Other\r\n\r\nother");
   });
-  assert.equal(await all(client(context, server, `GET /other HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`)), "HTTP/1.1 101 Other\r\n\r\nother");
+  assert.equal(
+    await all(client(context, server, `GET /other HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`)),
+    "HTTP/1.1 101 Other\r\n\r\nother",
+  );
   assert.equal(upstream.asked.length, 0);
 });
 
@@ -152,7 +173,10 @@ test("without Tidings the answer is 502 with what to do, for both kinds of reque
   assert.equal(code, "upstream_unreachable");
   assert.match(`${detail} ${fix}`, /ECONNREFUSED.*attach\(\)/);
   const upgrade = await all(client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`));
-  assert.match(upgrade, /^HTTP\/1\.1 502 Bad Gateway\r\ncontent-type: application\/problem\+json\r\n.*upstream_unreachable/is);
+  assert.match(
+    upgrade,
+    /^HTTP\/1\.1 502 Bad Gateway\r\ncontent-type: application\/problem\+json\r\n.*upstream_unreachable/is,
+  );
   assert.equal(await (await fetch(url)).text(), "the application");
 });
 

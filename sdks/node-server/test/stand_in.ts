@@ -63,7 +63,9 @@ export class StandIn {
     if (fault === "silence") return;
     if (fault === "lost before") return void request.socket.destroy();
     if (typeof fault === "object") {
-      const headers: Record<string, string> = { "content-type": fault.body ? "text/plain" : "application/problem+json" };
+      const headers: Record<string, string> = {
+        "content-type": fault.body ? "text/plain" : "application/problem+json",
+      };
       if (fault.retryAfter) headers["retry-after"] = fault.retryAfter;
       response.writeHead(fault.status, headers);
       const code = fault.status === 429 ? "rate_limited" : "unavailable";
@@ -90,10 +92,16 @@ export class StandIn {
       case "POST users/*/events": {
         const room = kind === "users" ? `user:${parts[0]}` : parts[0]!;
         if (!room.includes(":")) return problem(404, "unknown_room", "name it in [[rooms]]");
-        return this.#publish(room, JSON.parse(text) as Record<string, unknown>, request.headers["idempotency-key"]?.toString());
+        return this.#publish(
+          room,
+          JSON.parse(text) as Record<string, unknown>,
+          request.headers["idempotency-key"]?.toString(),
+        );
       }
       case "POST batch": {
-        const { events } = JSON.parse(text) as { events: ({ room?: string; user?: string; idempotency_key?: string } & Record<string, unknown>)[] };
+        const { events } = JSON.parse(text) as {
+          events: ({ room?: string; user?: string; idempotency_key?: string } & Record<string, unknown>)[];
+        };
         const results = events.map(({ room, user, idempotency_key, ...event }) => {
           const [status, answer] = this.#publish(room ?? `user:${user}`, event, idempotency_key);
           return status === 200 ? answer : { error: answer };
@@ -120,7 +128,8 @@ export class StandIn {
   #publish(room: string, body: Record<string, unknown>, key: string | undefined): [number, object] {
     const text = JSON.stringify(body);
     const before = key === undefined ? undefined : this.#keys.get(key);
-    if (before && before.body !== text) return [409, { status: 409, code: "idempotency_conflict", detail: "the same key, another body" }];
+    if (before && before.body !== text)
+      return [409, { status: 409, code: "idempotency_conflict", detail: "the same key, another body" }];
     if (before) return [200, { event_id: before.event_id, duplicate: true }];
     this.events.push({ room, body, key });
     const event_id = body.ephemeral ? null : `${room}@k3f9a1qz.${this.events.length}`;

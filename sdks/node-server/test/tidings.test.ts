@@ -20,13 +20,19 @@ afterEach(async () => {
 
 const fails = (about: Partial<TidingsError>) => (error: unknown) => {
   assert.ok(error instanceof TidingsError);
-  for (const [name, value] of Object.entries(about)) assert.equal(error[name as keyof TidingsError], value, `${name} of ${error}`);
+  for (const [name, value] of Object.entries(about))
+    assert.equal(error[name as keyof TidingsError], value, `${name} of ${error}`);
   return true;
 };
 
 test("a token is signed with the secret, and says what it was told to", () => {
   const part = (token: string, index: number) => Buffer.from(token.split(".")[index]!, "base64url").toString();
-  const token = tidings.mintToken({ user: "ann", rooms: ["chat:1"], claims: { role: "staff", sub: "eve", exp: 1 }, expiresIn: 60 });
+  const token = tidings.mintToken({
+    user: "ann",
+    rooms: ["chat:1"],
+    claims: { role: "staff", sub: "eve", exp: 1 },
+    expiresIn: 60,
+  });
   const { sub, aud, iat, exp, jti, rooms, role } = JSON.parse(part(token, 1));
   assert.deepEqual([sub, aud, exp - iat, rooms, role], ["ann", "tidings", 60, ["chat:1"], "staff"]);
   assert.match(jti, /^[0-9a-f-]{36}$/);
@@ -42,7 +48,10 @@ test("what can't work is said at once, with what to do, and no secret is shown",
   assert.throws(() => new Tidings({ url: "ws://127.0.0.1", secret: SECRET }), /not http/);
   assert.throws(() => tidings.mintToken({ user: "" }), /for a user/);
   assert.throws(() => tidings.mintToken({ user: "ann", expiresIn: 0 }), /expires in 0 seconds/);
-  assert.throws(() => new Tidings({ url: server.url, key: "k" }).mintToken({ user: "ann" }), fails({ code: "secret_missing" }));
+  assert.throws(
+    () => new Tidings({ url: server.url, key: "k" }).mintToken({ user: "ann" }),
+    fails({ code: "secret_missing" }),
+  );
   assert.ok(!inspect(tidings, { depth: 9, showHidden: true }).includes("canary"));
 });
 
@@ -57,7 +66,10 @@ test("every call is the request of the page", async () => {
     event_id: "chat:a/b@k3f9a1qz.1",
     duplicate: false,
   });
-  assert.deepEqual(await tidings.publishToUser("ann", "typing", undefined, { ephemeral: true }), { event_id: null, duplicate: false });
+  assert.deepEqual(await tidings.publishToUser("ann", "typing", undefined, { ephemeral: true }), {
+    event_id: null,
+    duplicate: false,
+  });
   await tidings.publish("chat:1", "image", new Uint8Array([0, 255]));
   assert.deepEqual(
     server.events.map(({ room, body }) => [room, body]),
@@ -75,7 +87,12 @@ test("every call is the request of the page", async () => {
   assert.equal((await tidings.history("chat:1", { limit: 5 })).events.length, 1);
   assert.deepEqual(await tidings.userRooms("ann@home"), ["chat:lobby"]);
   assert.deepEqual(
-    [await tidings.join("ann", "chat:1"), await tidings.leave("ann", "chat:1"), await tidings.disconnect("ann"), await tidings.revoke("ann")],
+    [
+      await tidings.join("ann", "chat:1"),
+      await tidings.leave("ann", "chat:1"),
+      await tidings.disconnect("ann"),
+      await tidings.revoke("ann"),
+    ],
     [1, 1, 2, 2],
   );
   assert.deepEqual(server.asked, [
@@ -97,7 +114,10 @@ test("a publish is one event, whatever became of its answer", async () => {
   assert.equal(server.events.length, 2, "another call is another event");
   await tidings.publish("chat:1", "order", 1, { idempotencyKey: "order-7" });
   assert.equal((await tidings.publish("chat:1", "order", 1, { idempotencyKey: "order-7" })).duplicate, true);
-  await assert.rejects(tidings.publish("chat:1", "order", 2, { idempotencyKey: "order-7" }), fails({ code: "idempotency_conflict", status: 409 }));
+  await assert.rejects(
+    tidings.publish("chat:1", "order", 2, { idempotencyKey: "order-7" }),
+    fails({ code: "idempotency_conflict", status: 409 }),
+  );
 });
 
 test("a batch that was lost is published once, and says what became of each event", async () => {
@@ -111,14 +131,24 @@ test("a batch that was lost is published once, and says what became of each even
     results.map((result) => ("error" in result ? result.error.code : result.duplicate)),
     [true, true, "idempotency_conflict"],
   );
-  assert.deepEqual(server.events.map(({ room }) => room), ["chat:1", "user:ann"]);
+  assert.deepEqual(
+    server.events.map(({ room }) => room),
+    ["chat:1", "user:ann"],
+  );
   assert.deepEqual(await tidings.batch([]), []);
 });
 
 test("an error has what the server says; what does not pass is not tried again", async () => {
   await assert.rejects(
     tidings.publish("nowhere", "news"),
-    fails({ code: "unknown_room", status: 404, fix: "name it in [[rooms]]", requestId: "req-1", message: "it is unknown_room", isPassing: false }),
+    fails({
+      code: "unknown_room",
+      status: 404,
+      fix: "name it in [[rooms]]",
+      requestId: "req-1",
+      message: "it is unknown_room",
+      isPassing: false,
+    }),
   );
   assert.equal(server.asked.length, 1);
   server.faults.push({ status: 200, body: "<h1>a page</h1>" });
@@ -130,7 +160,10 @@ test("an error has what the server says; what does not pass is not tried again",
 
 test("it gives up: after five tries, and at once if the server wants a long pause", async () => {
   server.faults.push({ status: 429, retryAfter: "60" });
-  await assert.rejects(tidings.userRooms("ann"), fails({ code: "rate_limited", retryAfterMs: 60_000, isPassing: true }));
+  await assert.rejects(
+    tidings.userRooms("ann"),
+    fails({ code: "rate_limited", retryAfterMs: 60_000, isPassing: true }),
+  );
   assert.equal(server.asked.length, 1);
   server.faults.push(...Array<"lost before">(5).fill("lost before"));
   await assert.rejects(tidings.publish("chat:1", "news"), fails({ code: "unreachable", status: null }));

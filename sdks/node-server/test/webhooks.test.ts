@@ -25,7 +25,15 @@ interface Webhook {
 /** A webhook as Tidings sends it. */
 function signed({ type, data, id = `msg_${(count += 1)}`, agoS = 0, key = DERIVED, tamper = false }: Webhook) {
   const timestamp = String(Math.floor(Date.now() / 1000) - agoS);
-  const message = { specversion: "1.0", id, source: "/tidings", type: `dev.tidings.${type}`, time: "2026-11-28T12:00:00.000Z", datacontenttype: "application/json", data };
+  const message = {
+    specversion: "1.0",
+    id,
+    source: "/tidings",
+    type: `dev.tidings.${type}`,
+    time: "2026-11-28T12:00:00.000Z",
+    datacontenttype: "application/json",
+    data,
+  };
   const body = JSON.stringify(message);
   const signature = createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64");
   return {
@@ -89,7 +97,10 @@ test("what is asked is answered in the page's shapes", async () => {
     { status: 200, body: { allow: true, rooms: ["desk:ann"] } },
     { status: 200, body: { allow: true } },
     { status: 200, body: { allow: false } },
-    { status: 200, body: { ack: { seq: 1 }, broadcast: [{ event: "say", data: { by: "ann", data: 1 }, to_others: true }] } },
+    {
+      status: 200,
+      body: { ack: { seq: 1 }, broadcast: [{ event: "say", data: { by: "ann", data: 1 }, to_others: true }] },
+    },
     { status: 200, body: { error: { code: "forbidden", message: "not you" } } },
     { status: 200, body: { ack: null, broadcast: [] } },
   ]);
@@ -109,7 +120,10 @@ test("whoever has no handler, or one that throws, lets nobody in", async () => {
     { type: "constructor", data: {} },
   );
   assert.deepEqual(answers[0], "the database is away");
-  assert.deepEqual([answers[1], answers[3]].map((answer) => (answer as { status: number }).status), [501, 204]);
+  assert.deepEqual(
+    [answers[1], answers[3]].map((answer) => (answer as { status: number }).status),
+    [501, 204],
+  );
   assert.deepEqual(answers[2], { status: 200, body: { allow: false } });
 });
 
@@ -147,7 +161,10 @@ test("what is told again is taken, and handled once; what failed is handled agai
     return hooks.answer(headers, Buffer.from(body));
   };
   await assert.rejects(tell(), /a full disk/);
-  assert.deepEqual((await Promise.all([tell(), tell()])).map(({ status }) => status), [204, 204]);
+  assert.deepEqual(
+    (await Promise.all([tell(), tell()])).map(({ status }) => status),
+    [204, 204],
+  );
   assert.equal((await tell()).status, 204);
   assert.equal(calls, 2);
 });
@@ -174,11 +191,18 @@ test("with Express, whose parser of JSON stands before it, and whose error handl
     },
   });
   app.post("/tidings", hooks.handler);
-  app.use(((error, _request, response, _next) => void response.status(500).send(`told: ${error.message}`)) as express.ErrorRequestHandler);
+  app.use(
+    ((error, _request, response, _next) =>
+      void response.status(500).send(`told: ${error.message}`)) as express.ErrorRequestHandler,
+  );
   const url = await serve(context, app);
   const join = { type: "join", data: { room: "chat:1" } };
   assert.deepEqual(await post(url, join), [200, "application/json", '{"allow":true}']);
-  assert.deepEqual((await post(url, { type: "join", data: { room: "chat:error" } })).slice(0, 3), [500, "text/html; charset=utf-8", "told: the database is away"]);
+  assert.deepEqual((await post(url, { type: "join", data: { room: "chat:error" } })).slice(0, 3), [
+    500,
+    "text/html; charset=utf-8",
+    "told: the database is away",
+  ]);
   assert.deepEqual((await post(url, { ...join, agoS: 900 })).slice(0, 2), [401, "application/problem+json"]);
 });
 
@@ -187,7 +211,10 @@ test("with Express, whose parser of raw bodies or of anything stands before it",
   const hooks = tidings.webhooks({ join: () => true });
   app.use("/tidings/raw", express.raw({ type: "*/*" }), hooks.handler);
   app.use("/tidings/any", express.json({ type: "*/*" }), hooks.handler);
-  app.use(((error, _request, response, _next) => void response.status(500).send(error.message)) as express.ErrorRequestHandler);
+  app.use(
+    ((error, _request, response, _next) =>
+      void response.status(500).send(error.message)) as express.ErrorRequestHandler,
+  );
   const url = await serve(context, app);
   const join = { type: "join", data: { room: "chat:1" } };
   assert.equal((await post(`${url}/raw`, join))[0], 200);

@@ -30,10 +30,15 @@ after(async () => {
   await dev.end();
 });
 
-const clientOf = (user: string) => new Client(`ws://127.0.0.1:${port}/ws`, { WebSocket: WebSocket as never, token: dev.devToken(user) });
+const clientOf = (user: string) =>
+  new Client(`ws://127.0.0.1:${port}/ws`, { WebSocket: WebSocket as never, token: dev.devToken(user) });
 
 /** All that is answered to a handshake, but what differs each time. */
-async function handshake(at: number, query: string, upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n") {
+async function handshake(
+  at: number,
+  query: string,
+  upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+) {
   const socket = connect(at, "127.0.0.1");
   socket.write(`GET /ws${query} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${upgrade || "Connection: close\r\n"}\r\n`);
   let text = "";

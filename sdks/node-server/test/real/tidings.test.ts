@@ -22,10 +22,16 @@ after(async () => {
 });
 
 const clientOf = (user: string) =>
-  new Client(`ws://127.0.0.1:${dev.port}/ws`, { WebSocket: WebSocket as never, token: async () => tidings.mintToken({ user }) });
+  new Client(`ws://127.0.0.1:${dev.port}/ws`, {
+    WebSocket: WebSocket as never,
+    token: async () => tidings.mintToken({ user }),
+  });
 
 /** The next so many events of a room, once they are there. */
-function heard(room: { onEvent(listener: (event: Event<unknown>) => void): unknown }, count: number): Promise<Event<unknown>[]> {
+function heard(
+  room: { onEvent(listener: (event: Event<unknown>) => void): unknown },
+  count: number,
+): Promise<Event<unknown>[]> {
   const events: Event<unknown>[] = [];
   return new Promise((resolve) =>
     room.onEvent((event) => {
@@ -43,10 +49,19 @@ test("what is published is heard, stored, and one event for one key", async () =
   const events = heard(room, 3);
   const first = await tidings.publish("chat:1", "news", { hi: 1 }, { idempotencyKey: "key-1" });
   assert.equal(first.duplicate, false);
-  assert.deepEqual(await tidings.publish("chat:1", "news", { hi: 1 }, { idempotencyKey: "key-1" }), { ...first, duplicate: true });
-  await assert.rejects(tidings.publish("chat:1", "news", 2, { idempotencyKey: "key-1" }), hasCode("idempotency_conflict"));
+  assert.deepEqual(await tidings.publish("chat:1", "news", { hi: 1 }, { idempotencyKey: "key-1" }), {
+    ...first,
+    duplicate: true,
+  });
+  await assert.rejects(
+    tidings.publish("chat:1", "news", 2, { idempotencyKey: "key-1" }),
+    hasCode("idempotency_conflict"),
+  );
   await tidings.publish("chat:1", "image", new Uint8Array([0, 255]));
-  assert.deepEqual(await tidings.publish("chat:1", "typing.start", null, { ephemeral: true }), { event_id: null, duplicate: false });
+  assert.deepEqual(await tidings.publish("chat:1", "typing.start", null, { ephemeral: true }), {
+    event_id: null,
+    duplicate: false,
+  });
   assert.deepEqual(
     (await events).map(({ event, data }) => [event, data]),
     [
@@ -58,10 +73,16 @@ test("what is published is heard, stored, and one event for one key", async () =
   const { events: stored } = await tidings.history("chat:1", { limit: 10 });
   assert.deepEqual(stored.map(({ id, event }) => [id, event])[0], [first.event_id, "news"]);
   assert.equal(stored.length, 2);
-  assert.deepEqual((await tidings.members("chat:1")).members.map(({ user }) => user), ["ann"]);
+  assert.deepEqual(
+    (await tidings.members("chat:1")).members.map(({ user }) => user),
+    ["ann"],
+  );
   assert.equal((await tidings.room("chat:1")).members, 1);
   await tidings.redact("chat:1", first.event_id!);
-  assert.deepEqual((await tidings.history("chat:1")).events.filter(({ event }) => event === "news"), []);
+  assert.deepEqual(
+    (await tidings.history("chat:1")).events.filter(({ event }) => event === "news"),
+    [],
+  );
   ann.close();
 });
 
@@ -75,8 +96,14 @@ test("a batch to rooms and users: each has its own result", async () => {
     { room: "no room's name", event: "mail", data: 2 },
     { user: "bob", event: "mail", data: 3 },
   ]);
-  assert.deepEqual(results.map((result) => "error" in result), [false, true, false]);
-  assert.deepEqual((await events).map(({ data }) => data), [1, 3]);
+  assert.deepEqual(
+    results.map((result) => "error" in result),
+    [false, true, false],
+  );
+  assert.deepEqual(
+    (await events).map(({ data }) => data),
+    [1, 3],
+  );
   assert.equal((await tidings.publishToUser("bob", "mail", 4)).duplicate, false);
   bob.close();
 });
@@ -84,21 +111,31 @@ test("a batch to rooms and users: each has its own result", async () => {
 test("users: their rooms, joined, taken out, sent away", async () => {
   const ann = clientOf("cleo");
   await ann.join("chat:3");
-  assert.deepEqual((await tidings.userRooms("cleo")).filter((room) => room !== "user:cleo"), ["chat:3"]);
+  assert.deepEqual(
+    (await tidings.userRooms("cleo")).filter((room) => room !== "user:cleo"),
+    ["chat:3"],
+  );
   assert.equal(await tidings.join("cleo", "chat:4"), 1);
   assert.equal(await tidings.leave("cleo", "chat:3"), 1);
-  assert.deepEqual((await tidings.userRooms("cleo")).filter((room) => room !== "user:cleo"), ["chat:4"]);
+  assert.deepEqual(
+    (await tidings.userRooms("cleo")).filter((room) => room !== "user:cleo"),
+    ["chat:4"],
+  );
   const { online, connections } = await tidings.presence("cleo");
   assert.deepEqual([online, connections], [true, 1]);
   assert.equal((await tidings.sessions("cleo")).length, 1);
-  const closed = new Promise<number | null>((resolve) => ann.onState((state) => state === "closed" && resolve(ann.fault!.status)));
+  const closed = new Promise<number | null>((resolve) =>
+    ann.onState((state) => state === "closed" && resolve(ann.fault!.status)),
+  );
   assert.equal(await tidings.disconnect("cleo"), 1);
   assert.equal(await closed, 4006);
   const token = tidings.mintToken({ user: "cleo" });
   await tidings.revoke("cleo");
   const refused = new WebSocket(`ws://127.0.0.1:${dev.port}/ws?token=${token}`);
   assert.match(String((await once(refused, "error"))[0]), /401/);
-  const { jti } = JSON.parse(Buffer.from(tidings.mintToken({ user: "dan" }).split(".")[1]!, "base64url").toString()) as { jti: string };
+  const { jti } = JSON.parse(
+    Buffer.from(tidings.mintToken({ user: "dan" }).split(".")[1]!, "base64url").toString(),
+  ) as { jti: string };
   await tidings.revokeToken(jti);
   assert.equal((await tidings.nodes()).length, 1);
 });
@@ -107,7 +144,10 @@ test("errors have the server's code, its fix and the request's name", async () =
   const stranger = new Tidings({ url: `http://127.0.0.1:${dev.port}`, key: "0".repeat(64) });
   await assert.rejects(stranger.userRooms("ann"), (error) => {
     assert.ok(error instanceof TidingsError);
-    assert.deepEqual([error.code, error.status, typeof error.fix, typeof error.requestId], ["key_unknown", 401, "string", "string"]);
+    assert.deepEqual(
+      [error.code, error.status, typeof error.fix, typeof error.requestId],
+      ["key_unknown", 401, "string", "string"],
+    );
     return true;
   });
   stranger.close();
