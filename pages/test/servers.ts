@@ -127,7 +127,11 @@ export class ServerProcess {
     this.#process = child;
     const ended = new Promise<never>((_, reject) => {
       child.once("error", reject);
-      child.once("exit", (code) => reject(new Error(`${program} ended with ${code}; is it built?`)));
+      child.once("exit", (code) => {
+        // Nobody is to wait for its answer any more.
+        if (this.#process === child) this.#process = null;
+        reject(new Error(`${program} ended with ${code}; is it built?`));
+      });
     });
     // That it ends later is no news to anybody.
     ended.catch(() => {});

@@ -62,6 +62,12 @@ const isReady = (port) => () =>
 /** Both, with one port for clients: the application's (`attach`), or that of Tidings in front of it (`upstream`). */
 export async function start(context, way) {
   const folder = mkdtempSync(join(tmpdir(), "express-chat-"));
+  const programs = [];
+  // Also those of a start that fails.
+  context.after(async () => {
+    await Promise.all(programs.map((program) => program.end("SIGKILL")));
+    rmSync(folder, { recursive: true });
+  });
   const port = await freePort();
   writeFileSync(join(folder, "tidings.secret"), `${SECRET}\n`);
   writeFileSync(join(folder, "tidings.toml"), readFileSync(path("../tidings.toml")));
@@ -82,6 +88,7 @@ export async function start(context, way) {
     ...options,
     ...(way === "upstream" ? ["--no-attach"] : []),
   );
+  programs.push(application);
   let address = "";
   const startApplication = () =>
     application.start(async (said) => (address = /http:\/\/[\d.:]+/.exec(said())?.[0] ?? ""));
@@ -97,11 +104,8 @@ export async function start(context, way) {
     "0s",
   ];
   const tidings = new Program(...serve, ...(way === "upstream" ? ["--upstream", address] : []));
+  programs.push(tidings);
   await tidings.start(isReady(port));
-  context.after(async () => {
-    await Promise.all([application.end("SIGKILL"), tidings.end("SIGKILL")]);
-    rmSync(folder, { recursive: true });
-  });
   return {
     address: way === "upstream" ? url : address,
     killTidings: () => tidings.end("SIGKILL"),
