@@ -18,9 +18,9 @@ const TARGET = process.env.TIDINGS_TARGET ?? fileURLToPath(new URL("../../target
 
 const KEPT = process.env.TIDINGS_TEST_LOGS;
 /** The canary in all secrets of tests is in it. */
-const SECRET = "canary-bird of the pages' tests!";
+export const SECRET = "canary-bird of the pages' tests!";
 /** As `tidings dev` has it. */
-const DEV_SECRET = Buffer.from(SECRET).toString("hex");
+export const DEV_SECRET = Buffer.from(SECRET).toString("hex");
 
 function keptFile(kind: string, of: string): string | undefined {
   return KEPT && join(KEPT, `${kind}-${of}-${process.pid}.log`);
@@ -128,7 +128,11 @@ export class ServerProcess {
     this.#process = child;
     const ended = new Promise<never>((_, reject) => {
       child.once("error", reject);
-      child.once("exit", (code) => reject(new Error(`${program} ended with ${code}; is it built?`)));
+      child.once("exit", (code) => {
+        // Nobody is to wait for its answer any more.
+        if (this.#process === child) this.#process = null;
+        reject(new Error(`${program} ended with ${code}; is it built?`));
+      });
     });
     // That it ends later is no news to anybody.
     ended.catch(() => {});

@@ -11,6 +11,7 @@ from pathlib import Path
 from server import BIN, Server, token
 
 import tidings_client
+import tidings_client.asgi
 
 
 async def talk() -> None:
@@ -27,6 +28,13 @@ if __name__ == "__main__":
     package = Path(tidings_client.__file__).parent
     assert (package / "py.typed").exists() and "site-packages" in str(package), package
     assert version("tidings-client") == "0.1.0"
+    try:
+        import tidings_client.server
+    except ModuleNotFoundError as error:
+        # What it needs is asked for by name.
+        assert "tidings-client[server]" in str(error)
+    else:
+        assert tidings_client.server.Tidings("http://127.0.0.1:7777", secret="x" * 32).mint_token("ann")
     if BIN is not None:
         asyncio.run(talk())
     print(f"Python {sys.version.split()[0]}, websockets {version('websockets')}")

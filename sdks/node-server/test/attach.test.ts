@@ -1,0 +1,274 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
+import { connect, type AddressInfo, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { test, type TestContext } from "node:test";
+
+import { attach, type Attached } from "tidings-server-sdk";
+
+const portOf = (server: Server) => (server.address() as AddressInfo).port;
+
+async function listening(context: TestContext, listener?: RequestListener): Promise<Server> {
+  const server = createServer(listener).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  context.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return server;
+}
+
+/** A stand-in for Tidings that takes every upgrade, and what it was asked. */
+class Upstream {
+  readonly asked: IncomingMessage[] = [];
+  readonly sockets: Duplex[] = [];
+  readonly server: Server;
+  #arrived = () => {};
+
+  constructor(server: Server) {
+    this.server = server;
+    server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      this.asked.push(request);
+      this.sockets.push(socket);
+      socket.on("error", () => {});
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Said: by Tidings\r\n\r\nfirst",
+      );
+      if (head.length) socket.unshift(head);
+      this.#arrived();
+    });
+  }
+
+  /** The next socket that is upgraded. */
+  async socket(): Promise<Duplex> {
+    if (!this.sockets.length) await new Promise<void>((resolve) => (this.#arrived = resolve));
+    return this.sockets.shift()!;
+  }
+}
+
+async function attached(context: TestContext, application?: RequestListener) {
+  const upstream = new Upstream(await listening(context));
+  const server = await listening(context, application ?? ((_, response) => void response.end("the application")));
+  const relay = attach(server, { url: `http://127.0.0.1:${portOf(upstream.server)}` });
+  context.after(() => relay.close());
+  return { upstream, server, relay };
+}
+
+const UPGRADE =
+  "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+
+function client(context: TestContext, server: Server, text: string): Socket {
+  const socket = connect(portOf(server), "127.0.0.1");
+  context.after(() => socket.destroy());
+  socket.on("error", () => {});
+  socket.write(text);
+  return socket;
+}
+
+/** Reads until it has these words. */
+async function reads(socket: Duplex, words: string): Promise<string> {
+  let text = "";
+  while (!text.includes(words)) {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk) text += chunk.toString("latin1");
+    else await once(socket, "readable");
+    assert.ok(!socket.readableEnded || text.includes(words), `it ended after: ${text}`);
+  }
+  return text;
+}
+
+/** Reads to the end. */
+async function all(socket: Duplex): Promise<string> {
+  let text = "";
+  for await (const chunk of socket) text += String(chunk);
+  return text;
+}
+
+test("an upgrade arrives as it was sent, with who sent it, and its 101 as it was answered; then bytes go both ways", async (context) => {
+  const { upstream, server, relay } = await attached(context);
+  const socket = client(
+    context,
+    server,
+    `GET /ws?token=a%2Fb&x HTTP/1.1\r\nHost: example.com\r\nCookie: a=1\r\nCookie: b=2\r\nX-Forwarded-For: 9.9.9.9\r\nOrigin: http://example.com\r\n${UPGRADE}\r\nearly`,
+  );
+  assert.equal(
+    await reads(socket, "first"),
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Said: by Tidings\r\n\r\nfirst",
+  );
+  const tidings = await upstream.socket();
+  await reads(tidings, "early");
+  const [{ url, headers }] = upstream.asked as [IncomingMessage];
+  assert.equal(url, "/ws?token=a%2Fb&x");
+  assert.deepEqual(
+    [
+      headers.host,
+      headers["x-forwarded-for"],
+      headers.cookie,
+      headers.origin,
+      headers.connection,
+      headers["sec-websocket-key"],
+    ],
+    ["example.com", "9.9.9.9, 127.0.0.1", "a=1; b=2", "http://example.com", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ=="],
+  );
+  socket.write("up");
+  await reads(tidings, "up");
+  tidings.write("down");
+  await reads(socket, "down");
+  assert.equal(relay.connections, 1);
+});
+
+test("a refusal arrives unchanged, to an upgrade and to a plain request; nothing gets through behind it", async (context) => {
+  const asked: string[] = [];
+  // Without a listener for upgrades Node takes each for a plain request, and goes on reading behind it.
+  const upstream = await listening(context, (request, response) => {
+    asked.push(`${request.method} ${request.url} ${request.headers["x-forwarded-for"]}`);
+    response.sendDate = false;
+    response
+      .writeHead(401, "Nobody", ["WWW-Authenticate", "Bearer", "X-Two", "1", "X-Two", "2", "Content-Length", "4"])
+      .end("told");
+  });
+  const server = await listening(context, (_, response) => void response.end("the application"));
+  attach(server, { url: `http://127.0.0.1:${portOf(upstream)}` });
+  const head = "HTTP/1.1 401 Nobody\r\nWWW-Authenticate: Bearer\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 4\r\n";
+  const behind = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+  const lengths = ["", `Content-Length: ${behind.length}\r\n`, "Transfer-Encoding: chunked\r\n"];
+  for (const length of lengths) {
+    const refused = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${length}${UPGRADE}\r\n${behind}`);
+    assert.equal(await all(refused), `${head}Connection: close\r\n\r\ntold`);
+  }
+  const plain = client(context, server, "GET /ws?x=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  assert.equal(await all(plain), `${head}Connection: close\r\n\r\ntold`);
+  assert.deepEqual(asked, [...lengths.map(() => "GET /ws 127.0.0.1"), "GET /ws?x=1 127.0.0.1"]);
+});
+
+test("other paths are the application's, and so are upgrades that nobody else takes", async (context) => {
+  const { upstream, server } = await attached(
+    context,
+    (request, response) => void response.end(`application ${request.url}`),
+  );
+  const url = `http://127.0.0.1:${portOf(server)}`;
+  assert.equal(await (await fetch(`${url}/wsx`)).text(), "application /wsx");
+  assert.match(
+    await all(client(context, server, `GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`)),
+    /^HTTP\/1\.1 200 OK\r\n.*application \/page/s,
+  );
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
+    if (request.url === "/other") socket.end("HTTP/1.1 101 Other\r\n\r\nother");
+  });
+  assert.equal(
+    await all(client(context, server, `GET /other HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`)),
+    "HTTP/1.1 101 Other\r\n\r\nother",
+  );
+  assert.equal(upstream.asked.length, 0);
+});
+
+test("without Tidings the answer is 502 with what to do, for both kinds of requests", async (context) => {
+  const { upstream, server } = await attached(context);
+  upstream.server.close();
+  const url = `http://127.0.0.1:${portOf(server)}`;
+  const plain = await fetch(`${url}/ws`);
+  assert.deepEqual([plain.status, plain.headers.get("content-type")], [502, "application/problem+json"]);
+  const { code, fix, detail } = (await plain.json()) as { code: string; fix: string; detail: string };
+  assert.equal(code, "upstream_unreachable");
+  assert.match(`${detail} ${fix}`, /ECONNREFUSED.*attach\(\)/);
+  const upgrade = await all(client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`));
+  assert.match(
+    upgrade,
+    /^HTTP\/1\.1 502 Bad Gateway\r\ncontent-type: application\/problem\+json\r\n.*upstream_unreachable/is,
+  );
+  assert.equal(await (await fetch(url)).text(), "the application");
+});
+
+async function joined(context: TestContext) {
+  const { upstream, server, relay } = await attached(context);
+  const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  await reads(socket, "first");
+  return { socket, tidings: await upstream.socket(), relay, server };
+}
+
+/** Waits until nothing is relayed any more. */
+async function none(relay: Attached): Promise<void> {
+  while (relay.connections) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test("the end of either side is the other's, after its last words", async (context) => {
+  const first = await joined(context);
+  first.tidings.end("goodbye");
+  assert.equal(await all(first.socket), "goodbye");
+  first.socket.end();
+  await none(first.relay);
+  const second = await joined(context);
+  second.socket.end("goodbye");
+  assert.equal(await all(second.tidings), "goodbye");
+  second.tidings.end();
+  await none(second.relay);
+});
+
+test("a cut of either side is the other's", async (context) => {
+  const first = await joined(context);
+  first.socket.resetAndDestroy();
+  assert.equal(await all(first.tidings), "");
+  const second = await joined(context);
+  (second.tidings as Socket).resetAndDestroy();
+  assert.equal(await all(second.socket), "");
+  await Promise.all([none(first.relay), none(second.relay)]);
+});
+
+test("a client that is gone before Tidings has answered leaves nothing behind", async (context) => {
+  const upstream = await listening(context);
+  const server = await listening(context);
+  const relay = attach(server, { url: `http://127.0.0.1:${portOf(upstream)}` });
+  const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  const [, tidings] = (await once(upstream, "upgrade")) as [IncomingMessage, Duplex];
+  tidings.on("error", () => {});
+  socket.destroy();
+  tidings.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst");
+  assert.equal(await all(tidings), "");
+  tidings.end();
+  await none(relay);
+});
+
+test("who does not read holds the other up, and nothing piles up in between", async (context) => {
+  for (const from of ["tidings", "socket"] as const) {
+    const both = await joined(context);
+    const [writer, reader] = from === "tidings" ? [both.tidings, both.socket] : [both.socket, both.tidings];
+    reader.pause();
+    const before = process.memoryUsage().arrayBuffers;
+    let sent = 0;
+    const piece = Buffer.alloc(64 * 1024);
+    // Until the kernel's own buffers are full too: it takes no more.
+    while (sent < 512 * 1024 * 1024) {
+      sent += piece.length;
+      if (writer.write(piece)) continue;
+      const drained = await Promise.race([once(writer, "drain").then(() => true), stalled(writer)]);
+      if (!drained) break;
+    }
+    assert.ok(sent < 64 * 1024 * 1024, `${sent} bytes went to nobody`);
+    assert.ok(process.memoryUsage().arrayBuffers - before < 16 * 1024 * 1024);
+    writer.end();
+    let read = 0;
+    for await (const chunk of reader) read += (chunk as Buffer).length;
+    assert.equal(read, sent);
+  }
+});
+
+/** False once this socket has taken nothing for a hundred turns of the loop in a row. */
+async function stalled(socket: Duplex): Promise<false> {
+  let last = -1;
+  for (let turns = 0; turns < 100; turns += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    if ((socket as Socket).bytesWritten - socket.writableLength === last) continue;
+    last = (socket as Socket).bytesWritten - socket.writableLength;
+    turns = 0;
+  }
+  return false;
+}
+
+test("close() gives the server back, and ends what is open", async (context) => {
+  const { socket, tidings, relay, server } = await joined(context);
+  relay.close();
+  assert.equal(await all(socket), "");
+  assert.equal(await all(tidings), "");
+  assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}/ws`)).text(), "the application");
+});

@@ -1,0 +1,191 @@
+"""Requests to the HTTP API: a bounded pool of connections that are kept, and what did not arrive tried again.
+
+A request that may have been carried out is only ever sent again as the same one: whoever publishes gives it a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from urllib.parse import quote, urlsplit
+
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("tidings_client.server needs httpx: pip install 'tidings-client[server]'") from error
+
+_TRIES_MAX = 5
+"""So many times a request is sent."""
+_FIRST_BACKOFF_S = 0.1
+"""The wait before the second try is at most this long, and twice as long before each further one."""
+_RETRY_AFTER_MAX_S = 10.0
+"""A server that wants a longer pause than this is not waited for: the error says how long."""
+_REQUESTS_MAX = 1024
+"""Requests that wait for a connection or an answer."""
+_IDLE_S = 4.0
+"""Connections that nobody uses are closed before a server, or a proxy, usually does."""
+
+
+class TidingsError(Exception):
+    """Why a request failed. `code` is for programs, the words and `fix` for people."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: Optional[int] = None,
+        fix: Optional[str] = None,
+        request_id: Optional[str] = None,
+        retry_after_s: Optional[float] = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        """The API's code (`docs/http-api.md`); or `unreachable`, `queue_full`, `closed`, `no_api`, `secret_missing`."""
+        self.message = message
+        self.status = status
+        """The HTTP status, if there was an answer."""
+        self.fix = fix
+        """What to do about it."""
+        self.request_id = request_id
+        """The request's name in the server's log."""
+        self.retry_after_s = retry_after_s
+        """How long the server wants to be left alone."""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same may work later."""
+        return self.code == "unreachable" or self.status in (429, 502, 503, 504)
+
+
+class Requests:
+    def __init__(self, url: str, key: str, timeout_s: float, connections_max: int) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url} is not http:// or https://")
+        self._base = url.rstrip("/")
+        self._under_way = 0
+        self._is_closed = False
+        self._http = httpx.AsyncClient(
+            # A backend talks to its own Tidings, and not through the proxy of its environment.
+            trust_env=False,
+            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
+            # Who waits for a connection is bounded by their number.
+            timeout=httpx.Timeout(timeout_s, pool=None),
+            limits=httpx.Limits(
+                max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=_IDLE_S
+            ),
+        )
+
+    async def close(self) -> None:
+        self._is_closed = True
+        await self._http.aclose()
+
+    async def send(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        query: Optional[Mapping[str, Union[str, int, None]]] = None,
+        body: Optional[object] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Any:
+        """The answer's JSON. `path` are the parts behind `/v1`, not encoded."""
+        if self._under_way >= _REQUESTS_MAX:
+            fix = "await what you publish, or send many events as one batch"
+            raise TidingsError("queue_full", f"{_REQUESTS_MAX} requests wait already", fix=fix)
+        headers: Dict[str, str] = {}
+        content: Optional[bytes] = None
+        if body is not None:
+            content = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+            headers["Content-Type"] = "application/json"
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        url = f"{self._base}/v1/{'/'.join(quote(part, safe='') for part in path)}"
+        self._under_way += 1
+        try:
+            return await self._tried(method, url, parameters, headers, content)
+        finally:
+            self._under_way -= 1
+
+    async def _tried(
+        self,
+        method: str,
+        url: str,
+        parameters: Mapping[str, Union[str, int]],
+        headers: Mapping[str, str],
+        content: Optional[bytes],
+    ) -> Any:
+        tries = 0
+        while True:
+            if self._is_closed:
+                raise TidingsError("closed", "this client was closed")
+            tries += 1
+            cause: Optional[Exception] = None
+            try:
+                answer = await self._http.request(
+                    method, url, params=parameters or None, headers=dict(headers), content=content
+                )
+            except httpx.TransportError as error:
+                cause, fault = error, self._unreachable(error)
+            else:
+                if answer.is_success:
+                    return _parsed(answer)
+                fault = _failure(answer)
+            pleased_s = fault.retry_after_s or 0.0
+            if not fault.is_passing or tries == _TRIES_MAX or pleased_s > _RETRY_AFTER_MAX_S:
+                raise fault from cause
+            await asyncio.sleep(max(pleased_s, random.random() * _FIRST_BACKOFF_S * 2 ** (tries - 1)))
+
+    def _unreachable(self, error: Exception) -> TidingsError:
+        return TidingsError(
+            "unreachable",
+            f"no answer from {self._base}: {str(error) or type(error).__name__}",
+            fix="see whether Tidings runs there; what was sent may have been done, and the same idempotency_key makes it one",
+        )
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _not_the_api(answer: httpx.Response, retry_after_s: Optional[float] = None) -> TidingsError:
+    return TidingsError(
+        "no_api",
+        f"the answer ({answer.status_code}) is not one of Tidings' HTTP API",
+        status=answer.status_code,
+        fix="url is where Tidings listens, without a path; its configuration has to have a key",
+        retry_after_s=retry_after_s,
+    )
+
+
+def _parsed(answer: httpx.Response) -> Any:
+    value = _json(answer)
+    if value is None:
+        raise _not_the_api(answer)
+    return value
+
+
+def _failure(answer: httpx.Response) -> TidingsError:
+    problem = _json(answer)
+    try:
+        retry_after_s: Optional[float] = float(answer.headers["retry-after"])
+    except (KeyError, ValueError):
+        retry_after_s = None
+    # A proxy in between says it in its own words; what passes is worth another try all the same.
+    if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
+        return _not_the_api(answer, retry_after_s)
+    return TidingsError(
+        problem["code"],
+        str(problem.get("detail") or problem.get("title") or problem["code"]),
+        status=answer.status_code,
+        fix=problem.get("fix"),
+        request_id=problem.get("request_id") or answer.headers.get("x-request-id"),
+        retry_after_s=retry_after_s,
+    )
