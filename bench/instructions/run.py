@@ -24,11 +24,9 @@ TIMES = {"decode": (1000, 3000), "ack": (100, 300), "publish": (4, 20)}
 
 
 def build() -> Path:
-    # The same target directory as the conformance server's: both are release builds, and share most of what they need.
-    target = ROOT / "target/conformance"
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", "--target-dir", target,
-                    "-p", "tidings-instructions"], cwd=ROOT, check=True)
-    return target / "release/tidings-instructions"
+    command = ["cargo", "build", "--quiet", "--locked", "--release", "-p", "tidings-instructions"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return ROOT / "target/release/tidings-instructions"
 
 
 def instructions(program: Path, path: str, times: int) -> int:
