@@ -83,8 +83,11 @@ async def at_once() -> bool:
 
 
 @asynccontextmanager
-async def dashboard(folder: Path, *, with_redis: bool, interval_ms: int) -> AsyncIterator[Dict[str, str]]:
-    """All of it. With Redis there are two nodes: one has the viewers, the pump publishes at the other."""
+async def dashboard(
+    folder: Path, *, with_redis: bool, interval_ms: int, upstream: bool = False
+) -> AsyncIterator[Dict[str, str]]:
+    """All of it, on the application's port, or with `upstream` on that of Tidings in front of the application. With Redis
+    there are two nodes: one has the viewers, the pump publishes at the other."""
     (folder / "tidings.secret").write_text(SECRET)
     (folder / "tidings.toml").write_text((EXAMPLE / "tidings.toml").read_text() + LIMITS)
     async with AsyncExitStack() as stack:
@@ -95,7 +98,9 @@ async def dashboard(folder: Path, *, with_redis: bool, interval_ms: int) -> Asyn
             await stack.enter_async_context(process(*redis, ready=lambda: accepts(port)))
             broker = ["--broker", f"redis://127.0.0.1:{port}"]
         urls = []
-        for _ in range(2 if with_redis else 1):
+        application = f"127.0.0.1:{free_port()}"
+        in_front = ["--upstream", f"http://{application}"] if upstream else []
+        for number in range(2 if with_redis else 1):
             node = f"127.0.0.1:{free_port()}"
             serve = (
                 "serve",
@@ -106,21 +111,22 @@ async def dashboard(folder: Path, *, with_redis: bool, interval_ms: int) -> Asyn
                 "--drain-window",
                 "0s",
                 *broker,
+                *(in_front if number == 0 else []),
             )
             level = "trace" if os.environ.get("TIDINGS_TEST_LOGS") else "warn"
             ready = partial(answers, f"http://{node}/health/ready")
             await stack.enter_async_context(process(BIN, *serve, ready=ready, TIDINGS_LOG=level))
             urls.append(f"http://{node}")
         secret_file = str(folder / "tidings.secret")
-        address = f"127.0.0.1:{free_port()}"
         uvicorn = [sys.executable, "-m", "uvicorn", "dashboard.main:app", "--workers", "4", "--log-level", "error"]
-        host, port_of_app = address.split(":")
+        host, port_of_app = application.split(":")
         settings = {"TIDINGS_URL": urls[0], "TIDINGS_SECRET_FILE": secret_file}
         workers = process(
-            *uvicorn, "--host", host, "--port", port_of_app, ready=lambda: answers(f"http://{address}/"), **settings
+            *uvicorn, "--host", host, "--port", port_of_app, ready=lambda: answers(f"http://{application}/"), **settings
         )
         await stack.enter_async_context(workers)
         pump = [sys.executable, "-m", "dashboard.pump", "--interval-ms", str(interval_ms)]
         settings = {"TIDINGS_URL": urls[-1], "TIDINGS_SECRET_FILE": secret_file}
         await stack.enter_async_context(process(*pump, ready=at_once, **settings))
+        address = urls[0].removeprefix("http://") if upstream else application
         yield {"address": address, "tidings": urls[0]}

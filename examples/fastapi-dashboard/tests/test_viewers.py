@@ -89,9 +89,12 @@ class Viewer:
 
 
 @pytest.mark.timeout(SECONDS + 180)
-@pytest.mark.parametrize("broker", ["alone", "with Redis"])
-async def test_every_viewer_gets_everything(tmp_path: Path, broker: str) -> None:
-    async with dashboard(tmp_path, with_redis=broker == "with Redis", interval_ms=INTERVAL_MS) as where:
+@pytest.mark.parametrize("way", ["alone", "with Redis", "behind Tidings"])
+async def test_every_viewer_gets_everything(tmp_path: Path, way: str) -> None:
+    made = dashboard(
+        tmp_path, with_redis=way == "with Redis", upstream=way == "behind Tidings", interval_ms=INTERVAL_MS
+    )
+    async with made as where:
         gate = asyncio.Semaphore(CONNECTING_MAX)
         limits = httpx.Limits(max_connections=CONNECTING_MAX)
         async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as http:
@@ -137,7 +140,7 @@ async def test_every_viewer_gets_everything(tmp_path: Path, broker: str) -> None
             assert set(viewer.newest) == SERIES
         samples = sum(viewer.events for viewer in viewers)
         print(
-            f"{broker}: {len(viewers)} of {VIEWERS} viewers got all {samples} samples; {conflated} were told as conflated"
+            f"{way}: {len(viewers)} of {VIEWERS} viewers got all {samples} samples; {conflated} were told as conflated"
         )
         await asyncio.gather(*(viewer.leave() for viewer in viewers))
 
