@@ -211,9 +211,14 @@ impl World {
                 (room_of(key), data.field(key, "epoch"), data.field(key, "parents"))
             {
                 let is_new = truth.epoch(&room, epoch, parents);
-                if is_new && self.split && server != self.primary {
-                    // The other master will never know of it.
-                    truth.lost(&room);
+                if self.split && server != self.primary {
+                    let [here, there] =
+                        [server, self.primary].map(|server| self.servers[server].data.position(&room));
+                    // The other master will never know of it; or this one does not know what the other has, and tells so
+                    // whoever comes from there.
+                    if is_new || here != there {
+                        truth.lost(&room);
+                    }
                 }
             }
         }
