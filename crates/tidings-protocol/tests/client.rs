@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings_protocol::client::{
     Action, CaughtUp, Client, ClientQueueLimits, ConnectUrl, Decision, GIVE_UP_AFTER, HandshakeRefusal,
-    NotAccepted, Outcome, State,
+    NotAccepted, Outcome, RoomLoss, State,
 };
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec::decode_server_text;
@@ -24,8 +24,9 @@ struct Shell {
     disconnects: Vec<CloseCode>,
     sent: Vec<Value>,
     settled: Vec<(MessageId, Outcome)>,
-    lost: Vec<(RoomId, ErrorCode)>,
+    lost: Vec<(RoomId, RoomLoss)>,
     joined: Vec<RoomId>,
+    joined_by_server: Vec<RoomId>,
     caught_up: Vec<(RoomId, CaughtUp)>,
     states: Vec<State>,
 }
@@ -47,6 +48,7 @@ impl Shell {
             settled: vec![],
             lost: vec![],
             joined: vec![],
+            joined_by_server: vec![],
             caught_up: vec![],
             states: vec![],
         };
@@ -67,7 +69,8 @@ impl Shell {
                 Action::Send(_, frame) => self.sent.push(serde_json::from_slice(&frame).unwrap()),
                 Action::Disconnect(code) => self.disconnects.push(code),
                 Action::Settled(id, outcome) => self.settled.push((id, outcome)),
-                Action::RoomLost(room, code) => self.lost.push((room, code)),
+                Action::RoomLost(room, why) => self.lost.push((room, why)),
+                Action::JoinedByServer(room) => self.joined_by_server.push(room),
                 Action::Joined(room) => self.joined.push(room),
                 Action::CaughtUp(room, caught_up) => self.caught_up.push((room, caught_up)),
                 Action::StateChanged(state) => self.states.push(state),
@@ -569,11 +572,11 @@ fn rooms_that_a_resume_refuses_or_forgets_are_lost() {
     shell.welcome("");
     let id = shell.ids_sent()[0].to_owned();
     shell.ack(&id, &json!({"rooms": {"a": {"error": "forbidden"}, "b": {"error": "unavailable"}}}));
-    assert_eq!(shell.lost, [(room("a"), ErrorCode::Forbidden), (room("c"), ErrorCode::Other)]);
+    assert_eq!(shell.lost, [(room("a"), RoomLoss::Refused(ErrorCode::Forbidden)), (room("c"), RoomLoss::Refused(ErrorCode::Other))]);
     assert_eq!((&shell.sent[1]["event"], &shell.sent[1]["room"]), (&json!("room.join"), &json!("b")));
     let rejoin = shell.ids_sent()[1].to_owned();
     shell.receive(&json!({"event": "error", "id": rejoin, "data": {"code": "unknown_room", "message": ""}}));
-    assert_eq!(shell.lost[2], (room("b"), ErrorCode::UnknownRoom));
+    assert_eq!(shell.lost[2], (room("b"), RoomLoss::Refused(ErrorCode::UnknownRoom)));
     assert_eq!(shell.event("a@k3f9a1qz.2"), Decision::Drop);
 }
 
