@@ -14,7 +14,9 @@ use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec::decode_server_text;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Position, RoomId};
-use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom, MessageId, Recovery};
+use tidings_protocol::message::{
+    ClientEvent, ClientMessage, Data, EventName, JoinFrom, LeftReason, MessageId, Recovery,
+};
 
 /// A client and the shell round it: what it sent, which rooms it lost, what settled.
 struct Shell {
@@ -745,4 +747,48 @@ fn closing_ends_everything_once() {
     assert_eq!((shell.client.state(), shell.client.next_deadline()), (&State::Closed, None));
     let resume = shell.client.request(|id| ClientMessage::List { id: Some(id) }, shell.now);
     assert_eq!(resume, Err(NotAccepted::Closed));
+}
+
+fn room_joined(name: &str, offset: u64) -> Value {
+    let position = format!("{name}@k3f9a1qz.{offset}");
+    let data = json!({"recovery": "fresh", "last_event_id": position, "top": position, "members": 2});
+    json!({"event": "room.joined", "room": name, "data": data})
+}
+
+fn room_left(name: &str, reason: &str) -> Value {
+    json!({"event": "room.left", "room": name, "data": {"reason": reason}})
+}
+
+#[test]
+fn what_the_server_joins_by_itself_is_told_and_what_it_takes_away_is_lost() {
+    let mut shell = Shell::new();
+    shell.welcome("auto@k3f9a1qz.4");
+    assert_eq!(shell.receive(&room_joined("a", 7)), Decision::Ignore);
+    assert_eq!((&shell.joined_by_server, &shell.joined), (&vec![room("auto"), room("a")], &shell.joined_by_server));
+    assert_eq!(shell.caught_up, [(room("a"), CaughtUp { events: 0, recovery: Recovery::Fresh })]);
+    assert_eq!(shell.event("a@k3f9a1qz.8"), Decision::Accept);
+    assert_eq!(shell.receive(&room_left("a", "removed")), Decision::Ignore);
+    assert_eq!(shell.event("a@k3f9a1qz.9"), Decision::Drop);
+    assert_eq!(shell.lost, [(room("a"), RoomLoss::Left(LeftReason::Removed))]);
+    assert_eq!(shell.lost[0].1.to_string(), "removed");
+    // A second one is about a room that is not followed.
+    shell.receive(&room_left("a", "removed"));
+    assert_eq!(shell.lost.len(), 1);
+    assert!(shell.sent.is_empty());
+}
+
+#[test]
+fn a_leave_that_has_no_answer_yet_decides_and_not_what_the_application_did_before() {
+    let mut shell = Shell::connected();
+    shell.join("a");
+    let leave = |id| ClientMessage::Leave { room: room("a"), id: Some(id) };
+    let id = shell.client.request(leave, shell.now).unwrap();
+    shell.act();
+    shell.receive(&room_left("a", "removed"));
+    shell.receive(&room_joined("a", 3));
+    assert_eq!(shell.event("a@k3f9a1qz.4"), Decision::Drop);
+    shell.ack(id.as_str(), &json!({}));
+    assert!(shell.lost.is_empty() && shell.joined_by_server.is_empty());
+    shell.receive(&room_joined("a", 5));
+    assert_eq!(shell.event("a@k3f9a1qz.6"), Decision::Accept);
 }

@@ -344,7 +344,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
   };
 }
 
-/** What a join or the application's own join of us has brought; undefined if it says nothing that can be read. */
+/** The result of a join, ours or the application's; undefined if it says nothing that can be read. */
 export function asJoined(value: unknown): Joined | undefined {
   const joined = fields(value);
   return text(joined?.recovery) && text(joined?.top) ? (joined as unknown as Joined) : undefined;
