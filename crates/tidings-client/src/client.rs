@@ -204,10 +204,7 @@ impl Client {
 
     /// The rooms that the server joins by itself from now on: on connect, and when the application joins the user to one.
     pub fn server_rooms(&self) -> ServerRooms {
-        ServerRooms {
-            handle: Arc::clone(&self.handle),
-            queue: self.handle.shared.listen_server_rooms(),
-        }
+        ServerRooms { handle: Arc::clone(&self.handle), queue: self.handle.shared.listen_server_rooms() }
     }
 
     /// What comes for this user or connection alone, from now on.

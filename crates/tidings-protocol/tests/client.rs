@@ -574,7 +574,13 @@ fn rooms_that_a_resume_refuses_or_forgets_are_lost() {
     shell.welcome("");
     let id = shell.ids_sent()[0].to_owned();
     shell.ack(&id, &json!({"rooms": {"a": {"error": "forbidden"}, "b": {"error": "unavailable"}}}));
-    assert_eq!(shell.lost, [(room("a"), RoomLoss::Refused(ErrorCode::Forbidden)), (room("c"), RoomLoss::Refused(ErrorCode::Other))]);
+    assert_eq!(
+        shell.lost,
+        [
+            (room("a"), RoomLoss::Refused(ErrorCode::Forbidden)),
+            (room("c"), RoomLoss::Refused(ErrorCode::Other))
+        ]
+    );
     assert_eq!((&shell.sent[1]["event"], &shell.sent[1]["room"]), (&json!("room.join"), &json!("b")));
     let rejoin = shell.ids_sent()[1].to_owned();
     shell.receive(&json!({"event": "error", "id": rejoin, "data": {"code": "unknown_room", "message": ""}}));
@@ -764,7 +770,10 @@ fn what_the_server_joins_by_itself_is_told_and_what_it_takes_away_is_lost() {
     let mut shell = Shell::new();
     shell.welcome("auto@k3f9a1qz.4");
     assert_eq!(shell.receive(&room_joined("a", 7)), Decision::Ignore);
-    assert_eq!((&shell.joined_by_server, &shell.joined), (&vec![room("auto"), room("a")], &shell.joined_by_server));
+    assert_eq!(
+        (&shell.joined_by_server, &shell.joined),
+        (&vec![room("auto"), room("a")], &shell.joined_by_server)
+    );
     assert_eq!(shell.caught_up, [(room("a"), CaughtUp { events: 0, recovery: Recovery::Fresh })]);
     assert_eq!(shell.event("a@k3f9a1qz.8"), Decision::Accept);
     assert_eq!(shell.receive(&room_left("a", "removed")), Decision::Ignore);

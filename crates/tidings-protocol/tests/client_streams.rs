@@ -116,9 +116,9 @@ impl World {
                 Action::Settled(id, _) => self.settled.push(id),
                 Action::RoomLost(room, code) => panic!("lost {room}: {code}"),
                 Action::JoinedByServer(_)
-| Action::Joined(_)
-| Action::CaughtUp(..)
-| Action::StateChanged(_) => {}
+                | Action::Joined(_)
+                | Action::CaughtUp(..)
+                | Action::StateChanged(_) => {}
             }
         }
         self.flow();

@@ -239,7 +239,7 @@ async fn rooms_users_and_what_is_done_about_them() {
     let left = admin.ask("DELETE", "/v1/users/bob/rooms/chat:a", &[], None).await;
     assert_eq!(left, (200, json!({"connections": 1, "nodes_missing": 0})));
     let told = json!({"event": "room.left", "room": "chat:a", "data": {"reason": "removed"}});
-    assert_eq!(bob.next().await.unwrap(), told);
+    assert_eq!(bob.until("room.left").await, told);
     assert_eq!(
         admin.refused("PUT", "/v1/users/bob/rooms/nowhere", None).await,
         (404, "unknown_room".to_owned())

@@ -223,9 +223,9 @@ impl Session {
             Action::Disconnect(_) => self.connection = None,
             Action::RoomLost(room, code) => panic!("{room} was lost: {code}"),
             Action::JoinedByServer(_)
-| Action::Joined(_)
-| Action::CaughtUp(..)
-| Action::StateChanged(_) => {}
+            | Action::Joined(_)
+            | Action::CaughtUp(..)
+            | Action::StateChanged(_) => {}
         }
     }
 

@@ -315,8 +315,7 @@ async fn a_connection_that_the_application_joins_is_told_so_before_anything_of_t
     let before = handle.broadcast("news", &0).await.unwrap();
     assert!(handle.join(ann.session()).await);
     let first = handle.broadcast("news", &1).await.unwrap();
-    let told =
-        json!({"recovery": "fresh", "last_event_id": before.to_string(), "top": before.to_string(), "members": 2});
+    let told = json!({"recovery": "fresh", "last_event_id": before.to_string(), "top": before.to_string(), "members": 2});
     assert_eq!(ann.next_message().await, json!({"event": "room.joined", "room": "a", "data": told}));
     assert_eq!(ann.next_message().await["id"], first.to_string());
     // Who is in the room already is told nothing, and misses nothing of what is on its way.

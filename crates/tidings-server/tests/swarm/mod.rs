@@ -171,9 +171,9 @@ impl Shell {
                 Action::Settled(id, outcome) => self.settled(id.as_str(), &outcome),
                 Action::RoomLost(room, code) => panic!("{room} is lost: {code}"),
                 Action::JoinedByServer(_)
-| Action::Joined(_)
-| Action::CaughtUp(..)
-| Action::StateChanged(_) => {}
+                | Action::Joined(_)
+                | Action::CaughtUp(..)
+                | Action::StateChanged(_) => {}
             }
         }
     }

@@ -16,8 +16,8 @@ use tidings_protocol::limits::{
     MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
-    ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, LeftReason, Members, MessageId, Refreshed,
-    Resumed, ResumedRoom, RoomList, ServerMessage,
+    ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, LeftReason, Members, MessageId,
+    Refreshed, Resumed, ResumedRoom, RoomList, ServerMessage,
 };
 use tidings_protocol::session::Received;
 use tracing::{debug, warn};
