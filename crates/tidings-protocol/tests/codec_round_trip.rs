@@ -112,11 +112,11 @@ fn server_text() -> impl Strategy<Value = String> {
                 11 => format!(
                     r#"{{"event":"presence.changes","room":"{room}","data":{{"joins":[{{"user":{user},"info":{data}}}],"leaves":[{user},"u"],"from":1,"rev":{number}}}}}"#
                 ),
+                12 => format!(r#"{{"event":"session.degraded","data":{{"degraded":{}}}}}"#, number % 2 == 0),
                 13 => format!(
                     r#"{{"event":"room.joined","room":"{room}","data":{{"recovery":"fresh","last_event_id":null,"top":"{room}@{position}","members":{number}}}}}"#
                 ),
                 14 => format!(r#"{{"event":"room.left","room":"{room}","data":{{"reason":"removed"}}}}"#),
-                12 => format!(r#"{{"event":"session.degraded","data":{{"degraded":{}}}}}"#, number % 2 == 0),
                 _ => format!(
                     r#"{{"event":"session.welcome","data":{{"session":{user},"user":{user},"rooms":["{room}"],"last_event_id":"{room}@{position}","heartbeat_ms":{number},"limits":{{"rooms":7}},"features":["x"]}}}}"#
                 ),
