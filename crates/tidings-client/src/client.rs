@@ -17,8 +17,8 @@ use crate::connection::Dialer;
 use crate::event::Event;
 use crate::listeners::{Queue, Taken};
 use crate::request::{Request, RequestError};
-use crate::room::{Join, Room, event_message};
-use crate::shared::Shared;
+use crate::room::{Join, Room, RoomEvents, event_message};
+use crate::shared::{ServerRoom, Shared};
 use crate::shell;
 #[cfg(feature = "tls")]
 use crate::tls::InvalidCertificate;
@@ -202,6 +202,11 @@ impl Client {
         Join { room, from: JoinFrom::Newest { history: 0 } }
     }
 
+    /// The rooms that the server joins by itself from now on: on connect, and when the application joins the user to one.
+    pub fn server_rooms(&self) -> ServerRooms {
+        ServerRooms { handle: Arc::clone(&self.handle), queue: self.handle.shared.listen_server_rooms() }
+    }
+
     /// What comes for this user or connection alone, from now on.
     pub fn events(&self) -> DirectEvents {
         DirectEvents { _handle: Arc::clone(&self.handle), queue: self.handle.shared.listen_direct() }
@@ -278,6 +283,30 @@ impl DirectEvents {
         loop {
             match self.queue.take().await {
                 Taken::Event(event) => return Some(event),
+                Taken::Overflowed => {}
+                Taken::Ended => return None,
+            }
+        }
+    }
+}
+
+/// The rooms that the server joins by itself. A room that is joined again after a lost connection is not told again.
+#[derive(Debug)]
+pub struct ServerRooms {
+    handle: Arc<Handle>,
+    queue: Arc<Queue<ServerRoom>>,
+}
+
+impl ServerRooms {
+    /// Waits for the next, with its events from the first on; none when the client is closed.
+    pub async fn next(&mut self) -> Option<(Room, RoomEvents)> {
+        loop {
+            match self.queue.take().await {
+                Taken::Event((name, queue)) => {
+                    let room = Room::new(Arc::clone(&self.handle), name);
+                    return Some((room.clone(), RoomEvents { room, queue }));
+                }
+                // More than a connection may be in; `Client::joined_rooms` has them all.
                 Taken::Overflowed => {}
                 Taken::Ended => return None,
             }

@@ -60,15 +60,15 @@ mod shell;
 mod tls;
 mod token;
 
-pub use client::{Client, ClientBuilder, DirectEvents, InvalidUrl};
+pub use client::{Client, ClientBuilder, DirectEvents, InvalidUrl, ServerRooms};
 pub use event::{Event, Payload, Reset};
 pub use presence::{Members, Presence};
 pub use request::{Answer, Request, RequestError};
 pub use room::{Join, MembersPage, Room, RoomEvent, RoomEvents};
-pub use tidings_protocol::client::{CaughtUp, HandshakeRefusal, State};
+pub use tidings_protocol::client::{CaughtUp, HandshakeRefusal, RoomLoss, State};
 pub use tidings_protocol::error::ErrorCode;
 pub use tidings_protocol::event_id::{EventId, RoomId};
-pub use tidings_protocol::message::{ClientLimits, Recovery, ResetReason};
+pub use tidings_protocol::message::{ClientLimits, LeftReason, Recovery, ResetReason};
 #[cfg(feature = "tls")]
 pub use tls::InvalidCertificate;
 pub use token::TokenAsk;

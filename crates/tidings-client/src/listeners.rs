@@ -108,7 +108,12 @@ impl<T: Clone> Listeners<T> {
     }
 
     pub(crate) fn tell(&mut self, event: &T) {
-        self.live(|queue| queue.push(event.clone()));
+        self.tell_each(|| event.clone());
+    }
+
+    /// Tells each of them something of its own.
+    pub(crate) fn tell_each(&mut self, mut event: impl FnMut() -> T) {
+        self.live(|queue| queue.push(event()));
     }
 
     /// Whether one of them has no place for more.

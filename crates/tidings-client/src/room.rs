@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidings_protocol::client::CaughtUp;
+use tidings_protocol::client::{CaughtUp, RoomLoss};
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{EventId, RoomId};
 use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom};
@@ -34,8 +34,9 @@ pub enum RoomEvent {
     Reset(Reset),
     /// What a join or a reconnect had to bring has come, and from here on events are live.
     CaughtUp(CaughtUp),
-    /// The room could not be joined again, for this reason: the client does not follow it any more.
-    Lost(ErrorCode),
+    /// The room could not be joined again, or the application has taken this connection out of it: the client does not
+    /// follow it any more.
+    Lost(RoomLoss),
 }
 
 /// A page of a room's members.
@@ -197,8 +198,8 @@ impl IntoFuture for Join {
 /// again, and a [`RoomEvent::Reset`] says where it is not stored any more.
 #[derive(Debug)]
 pub struct RoomEvents {
-    room: Room,
-    queue: Arc<Queue<RoomEvent>>,
+    pub(crate) room: Room,
+    pub(crate) queue: Arc<Queue<RoomEvent>>,
 }
 
 impl RoomEvents {

@@ -31,6 +31,9 @@ struct RoomState {
     is_joined: bool,
 }
 
+/// A room that the server has joined by itself, and what comes from it.
+pub(crate) type ServerRoom = (RoomId, Arc<Queue<RoomEvent>>);
+
 /// Who waits for an answer.
 enum Waiter {
     Application(oneshot::Sender<Result<Answer, RequestError>>),
@@ -50,6 +53,8 @@ pub(crate) struct Core {
     waiters: HashMap<MessageId, Waiter>,
     rooms: HashMap<RoomId, RoomState>,
     direct: Listeners<Event>,
+    /// Those who want to know which rooms the server joins by itself, each with a queue of the room's events of its own.
+    server_rooms: Listeners<ServerRoom>,
     user: Option<Box<str>>,
     limits: ClientLimits,
 }
@@ -69,6 +74,7 @@ impl Shared {
             waiters: HashMap::new(),
             rooms: HashMap::new(),
             direct: Listeners::default(),
+            server_rooms: Listeners::default(),
             user: None,
             limits: ClientLimits::default(),
         };
@@ -110,6 +116,10 @@ impl Shared {
 
     pub(crate) fn listen_direct(&self) -> Arc<Queue<Event>> {
         self.core.lock().direct.add()
+    }
+
+    pub(crate) fn listen_server_rooms(&self) -> Arc<Queue<ServerRoom>> {
+        self.core.lock().server_rooms.add()
     }
 
     /// Changes what is known of a room's members, and asks for the list if that is wanted now.
@@ -218,6 +228,11 @@ impl Shared {
                     Some(Waiter::Members(room, asked)) => core.listed(&room, asked, answer(outcome).ok()),
                     None => {}
                 },
+                Action::JoinedByServer(room) => {
+                    let Core { rooms, server_rooms, .. } = &mut *core;
+                    let listeners = &mut rooms.entry(room.clone()).or_default().listeners;
+                    server_rooms.tell_each(|| (room.clone(), listeners.add()));
+                }
                 Action::Joined(room) => {
                     core.room(&room).is_joined = true;
                     // What was known may be old.
@@ -227,11 +242,11 @@ impl Shared {
                 Action::CaughtUp(room, caught_up) => {
                     core.room(&room).listeners.tell(&RoomEvent::CaughtUp(caught_up));
                 }
-                Action::RoomLost(room, code) => {
+                Action::RoomLost(room, why) => {
                     let state = core.room(&room);
                     state.is_joined = false;
                     state.presence.detached();
-                    state.listeners.tell(&RoomEvent::Lost(code));
+                    state.listeners.tell(&RoomEvent::Lost(why));
                     core.forget_unused(&room);
                 }
                 Action::StateChanged(state) => {
@@ -329,6 +344,7 @@ impl Core {
     /// Nothing comes any more.
     fn end(&mut self) {
         self.direct.end();
+        self.server_rooms.end();
         for state in self.rooms.values_mut() {
             state.listeners.end();
             // Who watches is told that nothing changes any more.

@@ -12,8 +12,8 @@ use tidings::auth::{Jwt, mint_hs256};
 use tidings::protocol::limits::Limits;
 use tidings::{Access, AckError, Context, Hub, RoomRules};
 use tidings_client::{
-    Client, ErrorCode, EventId, Recovery, RequestError, ResetReason, RoomEvent, RoomEvents, RoomId, State,
-    TokenAsk,
+    Client, ErrorCode, EventId, LeftReason, Recovery, RequestError, ResetReason, RoomEvent, RoomEvents,
+    RoomId, RoomLoss, State, TokenAsk,
 };
 use tokio::net::TcpListener;
 
@@ -109,6 +109,40 @@ async fn the_rooms_that_the_server_joins_are_known_as_soon_as_it_is_connected() 
     assert_eq!(rooms, ["a", "b"].map(|room| RoomId::parse(room).unwrap()));
     client.join("c").await.unwrap();
     assert_eq!(client.joined_rooms().len(), 3);
+}
+
+#[tokio::test]
+async fn a_room_that_the_application_joins_comes_with_its_events_and_is_lost_when_it_takes_the_client_out() {
+    let server = Server::start().await;
+    let forwarder = Forwarder::start(server.address).await;
+    let ann = client(forwarder.address(), "ann");
+    let mut rooms = ann.server_rooms();
+    state(&ann, |state| *state == State::Connected).await;
+    let name = RoomId::parse("a").unwrap();
+    assert_eq!(server.hub.join_user("ann", &name).await.found, 1);
+    server.publish("a", 1).await;
+    let (room, mut events) = tokio::time::timeout(PATIENCE, rooms.next()).await.unwrap().unwrap();
+    assert_eq!((room.name(), room.is_joined()), ("a", true));
+    assert_eq!(next_number(&mut events).await, 1);
+    // It is resumed like a room that was joined.
+    forwarder.cut();
+    state(&ann, |state| *state == State::Reconnecting).await;
+    server.publish("a", 2).await;
+    ann.reconnect();
+    assert_eq!(next_number(&mut events).await, 2);
+    server.hub.leave_user("ann", &name).await;
+    let lost = loop {
+        match next(&mut events).await {
+            RoomEvent::CaughtUp(_) => {}
+            RoomEvent::Lost(why) => break why,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((lost, room.is_joined()), (RoomLoss::Left(LeftReason::Removed), false));
+    // Its streams go on if the application joins it again.
+    server.hub.join_user("ann", &name).await;
+    server.publish("a", 3).await;
+    assert_eq!(next_number(&mut events).await, 3);
 }
 
 #[tokio::test]

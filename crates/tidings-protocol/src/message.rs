@@ -318,6 +318,20 @@ pub enum ServerMessage<'a> {
         /// The room's state at `id`, from the rule's snapshot handler.
         state: Option<&'a RawValue>,
     },
+    /// `room.joined`: the application has joined this connection to a room, whose events follow.
+    RoomJoined {
+        /// The room.
+        room: RoomId,
+        /// As the ack of a join of the connection's own.
+        joined: Joined,
+    },
+    /// `room.left`: this connection was taken out of a room that it did not ask to leave.
+    RoomLeft {
+        /// The room.
+        room: RoomId,
+        /// Why.
+        reason: LeftReason,
+    },
     /// `session.checkpoint`: a cursor for clients that keep one string only.
     Checkpoint {
         /// Every room's position as of this message.
@@ -506,6 +520,34 @@ pub enum ResetReason {
     Other,
 }
 
+/// Why a connection was taken out of a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LeftReason {
+    /// The application took it out.
+    Removed,
+    /// The refreshed token does not allow the room.
+    Forbidden,
+    /// Whether the refreshed token allows the room could not be found out: join it again.
+    Unavailable,
+    /// A reason of a later version.
+    #[serde(other)]
+    Other,
+}
+
+impl LeftReason {
+    /// The reason as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Offsets that a reset declares lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Lost {
@@ -527,7 +569,7 @@ pub enum Recovery {
     Gap,
 }
 
-/// The ack's data of `room.join`.
+/// The ack's data of `room.join`, and the data of `room.joined`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Joined {
     /// How it went.

@@ -8,13 +8,15 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings_protocol::client::{
     Action, CaughtUp, Client, ClientQueueLimits, ConnectUrl, Decision, GIVE_UP_AFTER, HandshakeRefusal,
-    NotAccepted, Outcome, State,
+    NotAccepted, Outcome, RoomLoss, State,
 };
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec::decode_server_text;
 use tidings_protocol::error::ErrorCode;
 use tidings_protocol::event_id::{Position, RoomId};
-use tidings_protocol::message::{ClientEvent, ClientMessage, Data, EventName, JoinFrom, MessageId, Recovery};
+use tidings_protocol::message::{
+    ClientEvent, ClientMessage, Data, EventName, JoinFrom, LeftReason, MessageId, Recovery,
+};
 
 /// A client and the shell round it: what it sent, which rooms it lost, what settled.
 struct Shell {
@@ -24,8 +26,9 @@ struct Shell {
     disconnects: Vec<CloseCode>,
     sent: Vec<Value>,
     settled: Vec<(MessageId, Outcome)>,
-    lost: Vec<(RoomId, ErrorCode)>,
+    lost: Vec<(RoomId, RoomLoss)>,
     joined: Vec<RoomId>,
+    joined_by_server: Vec<RoomId>,
     caught_up: Vec<(RoomId, CaughtUp)>,
     states: Vec<State>,
 }
@@ -47,6 +50,7 @@ impl Shell {
             settled: vec![],
             lost: vec![],
             joined: vec![],
+            joined_by_server: vec![],
             caught_up: vec![],
             states: vec![],
         };
@@ -67,7 +71,8 @@ impl Shell {
                 Action::Send(_, frame) => self.sent.push(serde_json::from_slice(&frame).unwrap()),
                 Action::Disconnect(code) => self.disconnects.push(code),
                 Action::Settled(id, outcome) => self.settled.push((id, outcome)),
-                Action::RoomLost(room, code) => self.lost.push((room, code)),
+                Action::RoomLost(room, why) => self.lost.push((room, why)),
+                Action::JoinedByServer(room) => self.joined_by_server.push(room),
                 Action::Joined(room) => self.joined.push(room),
                 Action::CaughtUp(room, caught_up) => self.caught_up.push((room, caught_up)),
                 Action::StateChanged(state) => self.states.push(state),
@@ -569,11 +574,17 @@ fn rooms_that_a_resume_refuses_or_forgets_are_lost() {
     shell.welcome("");
     let id = shell.ids_sent()[0].to_owned();
     shell.ack(&id, &json!({"rooms": {"a": {"error": "forbidden"}, "b": {"error": "unavailable"}}}));
-    assert_eq!(shell.lost, [(room("a"), ErrorCode::Forbidden), (room("c"), ErrorCode::Other)]);
+    assert_eq!(
+        shell.lost,
+        [
+            (room("a"), RoomLoss::Refused(ErrorCode::Forbidden)),
+            (room("c"), RoomLoss::Refused(ErrorCode::Other))
+        ]
+    );
     assert_eq!((&shell.sent[1]["event"], &shell.sent[1]["room"]), (&json!("room.join"), &json!("b")));
     let rejoin = shell.ids_sent()[1].to_owned();
     shell.receive(&json!({"event": "error", "id": rejoin, "data": {"code": "unknown_room", "message": ""}}));
-    assert_eq!(shell.lost[2], (room("b"), ErrorCode::UnknownRoom));
+    assert_eq!(shell.lost[2], (room("b"), RoomLoss::Refused(ErrorCode::UnknownRoom)));
     assert_eq!(shell.event("a@k3f9a1qz.2"), Decision::Drop);
 }
 
@@ -742,4 +753,51 @@ fn closing_ends_everything_once() {
     assert_eq!((shell.client.state(), shell.client.next_deadline()), (&State::Closed, None));
     let resume = shell.client.request(|id| ClientMessage::List { id: Some(id) }, shell.now);
     assert_eq!(resume, Err(NotAccepted::Closed));
+}
+
+fn room_joined(name: &str, offset: u64) -> Value {
+    let position = format!("{name}@k3f9a1qz.{offset}");
+    let data = json!({"recovery": "fresh", "last_event_id": position, "top": position, "members": 2});
+    json!({"event": "room.joined", "room": name, "data": data})
+}
+
+fn room_left(name: &str, reason: &str) -> Value {
+    json!({"event": "room.left", "room": name, "data": {"reason": reason}})
+}
+
+#[test]
+fn what_the_server_joins_by_itself_is_told_and_what_it_takes_away_is_lost() {
+    let mut shell = Shell::new();
+    shell.welcome("auto@k3f9a1qz.4");
+    assert_eq!(shell.receive(&room_joined("a", 7)), Decision::Ignore);
+    assert_eq!(
+        (&shell.joined_by_server, &shell.joined),
+        (&vec![room("auto"), room("a")], &shell.joined_by_server)
+    );
+    assert_eq!(shell.caught_up, [(room("a"), CaughtUp { events: 0, recovery: Recovery::Fresh })]);
+    assert_eq!(shell.event("a@k3f9a1qz.8"), Decision::Accept);
+    assert_eq!(shell.receive(&room_left("a", "removed")), Decision::Ignore);
+    assert_eq!(shell.event("a@k3f9a1qz.9"), Decision::Drop);
+    assert_eq!(shell.lost, [(room("a"), RoomLoss::Left(LeftReason::Removed))]);
+    assert_eq!(shell.lost[0].1.to_string(), "removed");
+    // A second one is about a room that is not followed.
+    shell.receive(&room_left("a", "removed"));
+    assert_eq!(shell.lost.len(), 1);
+    assert!(shell.sent.is_empty());
+}
+
+#[test]
+fn a_leave_that_has_no_answer_yet_decides_and_not_what_the_application_did_before() {
+    let mut shell = Shell::connected();
+    shell.join("a");
+    let leave = |id| ClientMessage::Leave { room: room("a"), id: Some(id) };
+    let id = shell.client.request(leave, shell.now).unwrap();
+    shell.act();
+    shell.receive(&room_left("a", "removed"));
+    shell.receive(&room_joined("a", 3));
+    assert_eq!(shell.event("a@k3f9a1qz.4"), Decision::Drop);
+    shell.ack(id.as_str(), &json!({}));
+    assert!(shell.lost.is_empty() && shell.joined_by_server.is_empty());
+    shell.receive(&room_joined("a", 5));
+    assert_eq!(shell.event("a@k3f9a1qz.6"), Decision::Accept);
 }

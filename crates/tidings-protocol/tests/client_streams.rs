@@ -115,7 +115,10 @@ impl World {
                 Action::Disconnect(_) => self.stream = None,
                 Action::Settled(id, _) => self.settled.push(id),
                 Action::RoomLost(room, code) => panic!("lost {room}: {code}"),
-                Action::Joined(_) | Action::CaughtUp(..) | Action::StateChanged(_) => {}
+                Action::JoinedByServer(_)
+                | Action::Joined(_)
+                | Action::CaughtUp(..)
+                | Action::StateChanged(_) => {}
             }
         }
         self.flow();

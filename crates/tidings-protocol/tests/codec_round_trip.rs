@@ -89,7 +89,7 @@ fn client_text() -> impl Strategy<Value = String> {
 }
 
 fn server_text() -> impl Strategy<Value = String> {
-    (name(), room(), position(), any::<String>(), id(), any::<u64>(), json(), 0..14usize).prop_map(
+    (name(), room(), position(), any::<String>(), id(), any::<u64>(), json(), 0..16usize).prop_map(
         |(name, room, position, text, id, number, data, kind)| {
             let (user, id) = (quoted(&text), quoted(&id));
             let moving = |event: &str, data: &str| {
@@ -113,6 +113,10 @@ fn server_text() -> impl Strategy<Value = String> {
                     r#"{{"event":"presence.changes","room":"{room}","data":{{"joins":[{{"user":{user},"info":{data}}}],"leaves":[{user},"u"],"from":1,"rev":{number}}}}}"#
                 ),
                 12 => format!(r#"{{"event":"session.degraded","data":{{"degraded":{}}}}}"#, number % 2 == 0),
+                13 => format!(
+                    r#"{{"event":"room.joined","room":"{room}","data":{{"recovery":"fresh","last_event_id":null,"top":"{room}@{position}","members":{number}}}}}"#
+                ),
+                14 => format!(r#"{{"event":"room.left","room":"{room}","data":{{"reason":"removed"}}}}"#),
                 _ => format!(
                     r#"{{"event":"session.welcome","data":{{"session":{user},"user":{user},"rooms":["{room}"],"last_event_id":"{room}@{position}","heartbeat_ms":{number},"limits":{{"rooms":7}},"features":["x"]}}}}"#
                 ),

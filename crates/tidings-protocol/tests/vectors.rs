@@ -175,6 +175,10 @@ fn seen_from_server(message: &ServerMessage<'_>) -> Value {
             }
             seen
         }
+        ServerMessage::RoomJoined { room, joined } => {
+            json!({"kind": "joined", "room": room, "joined": joined})
+        }
+        ServerMessage::RoomLeft { room, reason } => json!({"kind": "left", "room": room, "reason": reason}),
         ServerMessage::Checkpoint { last_event_id } => {
             json!({"kind": "checkpoint", "last_event_id": last_event_id})
         }

@@ -230,10 +230,16 @@ async fn rooms_users_and_what_is_done_about_them() {
     let joined = admin.ask("PUT", "/v1/users/bob/rooms/chat:a", &[], None).await;
     assert_eq!(joined, (200, json!({"connections": 1, "nodes_missing": 0})));
     admin.post("/v1/rooms/chat:a/events", json!({"event": "hi", "data": 1})).await;
+    let told = bob.until("room.joined").await;
     let event = bob.until("hi").await;
+    assert_eq!((&told["room"], &told["data"]["members"]), (&json!("chat:a"), &json!(2)));
+    assert_eq!(told["data"]["last_event_id"], told["data"]["top"]);
+    let offset = |id: &Value| id.as_str().unwrap().rsplit_once('.').unwrap().1.parse::<u64>().unwrap();
+    assert_eq!(offset(&event["id"]), offset(&told["data"]["top"]) + 1);
     let left = admin.ask("DELETE", "/v1/users/bob/rooms/chat:a", &[], None).await;
     assert_eq!(left, (200, json!({"connections": 1, "nodes_missing": 0})));
-    assert_eq!(bob.until("error").await["data"]["code"], "forbidden");
+    let told = json!({"event": "room.left", "room": "chat:a", "data": {"reason": "removed"}});
+    assert_eq!(bob.until("room.left").await, told);
     assert_eq!(
         admin.refused("PUT", "/v1/users/bob/rooms/nowhere", None).await,
         (404, "unknown_room".to_owned())

@@ -177,12 +177,13 @@ impl Context {
         self.0.node.send_to_user(user, event, &Body::json(data)?, Some(self.0.peer.user()))
     }
 
-    /// Joins the calling connection to a room, whatever the room's rule says; `false` if it is gone or has too many.
+    /// Joins the calling connection to a room, whatever the room's rule says, and tells it by a `room.joined`; `false` if it is
+    /// gone or has too many.
     pub async fn join(&self, room: &RoomId) -> bool {
         self.0.node.join(self.session(), room.clone()).await
     }
 
-    /// Takes the calling connection out of a room; `false` if it was not there.
+    /// Takes the calling connection out of a room, and tells it by a `room.left`; `false` if it was not there.
     pub async fn leave(&self, room: &RoomId) -> bool {
         self.0.node.leave(self.session(), room.clone()).await
     }

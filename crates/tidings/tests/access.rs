@@ -92,6 +92,8 @@ async fn a_claim_says_who_joins_and_who_publishes_and_again_after_a_refresh() {
     assert_eq!(rooms(&mut ann).await, json!(["staff"]));
     refresh(&mut ann, &claims("guest", &["write"])).await;
     assert_eq!(taken_away(&mut ann).await, "forbidden");
+    let left = json!({"event": "room.left", "room": "staff", "data": {"reason": "forbidden"}});
+    assert_eq!(ann.next_named("room.left").await, left);
     assert_eq!(rooms(&mut ann).await, json!([]));
     assert_eq!(answer(&mut ann, "staff", "say").await, "not_joined");
     assert_eq!(answer(&mut ann, "staff", "room.join").await, "forbidden");

@@ -222,7 +222,10 @@ impl Session {
             }
             Action::Disconnect(_) => self.connection = None,
             Action::RoomLost(room, code) => panic!("{room} was lost: {code}"),
-            Action::Joined(_) | Action::CaughtUp(..) | Action::StateChanged(_) => {}
+            Action::JoinedByServer(_)
+            | Action::Joined(_)
+            | Action::CaughtUp(..)
+            | Action::StateChanged(_) => {}
         }
     }
 

@@ -306,6 +306,47 @@ async fn the_application_reaches_connections_users_and_rooms_from_outside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_the_application_joins_is_told_so_before_anything_of_the_room() {
+    let hub = TestHub::start(chat()).unwrap();
+    let (mut ann, mut bob) = (hub.connect("ann").await, hub.connect("bob").await);
+    let room = RoomId::parse("a").unwrap();
+    let handle = hub.hub().room(&room);
+    bob.join("a").await;
+    let before = handle.broadcast("news", &0).await.unwrap();
+    assert!(handle.join(ann.session()).await);
+    let first = handle.broadcast("news", &1).await.unwrap();
+    let told = json!({"recovery": "fresh", "last_event_id": before.to_string(), "top": before.to_string(), "members": 2});
+    assert_eq!(ann.next_message().await, json!({"event": "room.joined", "room": "a", "data": told}));
+    assert_eq!(ann.next_message().await["id"], first.to_string());
+    // Who is in the room already is told nothing, and misses nothing of what is on its way.
+    let publishing = async {
+        for number in 2..50 {
+            handle.broadcast("news", &number).await.unwrap();
+        }
+    };
+    let joining = async {
+        for _ in 2..50 {
+            assert!(handle.join(ann.session()).await);
+        }
+    };
+    tokio::join!(publishing, joining);
+    for number in 2..50 {
+        assert_eq!(ann.next_message().await["data"], number);
+    }
+    assert!(handle.leave(ann.session()).await && !handle.leave(ann.session()).await);
+    handle.broadcast("news", &50).await.unwrap();
+    let left = json!({"event": "room.left", "room": "a", "data": {"reason": "removed"}});
+    assert_eq!(ann.next_message().await, left);
+    ann.send(json!({"event": "room.list", "id": "l"})).await;
+    assert_eq!(ann.next_message().await["data"], json!({"rooms": []}), "and nothing else");
+    // By the user, on every connection, it is the same.
+    assert_eq!(hub.hub().join_user("ann", &room).await.found, 1);
+    assert_eq!(ann.next_message().await["event"], "room.joined");
+    assert_eq!(hub.hub().leave_user("ann", &room).await.found, 1);
+    assert_eq!(ann.next_message().await, left);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_went_away_does_not_stop_its_call() {
     let (begun, ended, gate) =
         (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));

@@ -10,7 +10,7 @@ import pytest
 from connected import EPOCH, connected, joined
 from world import Simulation, settled
 
-from tidings_client import Client, ConnectionFailed, ConnectionFault, Event, RequestError, Room
+from tidings_client import Client, ConnectionFailed, ConnectionFault, Event, RequestError, Room, RoomLost
 from tidings_client.clock import SystemClock
 from tidings_client.connection import Answer, HandshakeFailed, World
 
@@ -556,6 +556,61 @@ async def test_rooms_that_the_server_joins_by_itself_and_a_listener_that_raises(
         unsubscribe()
         it.event(6, room="ch_1")
         assert seen == [5]
+
+
+async def test_a_room_that_the_application_joins_is_told_and_one_that_it_takes_the_client_out_of_is_lost() -> None:
+    cursor = f"auto@{EPOCH}.4"
+    async with connected(welcome={"rooms": ["auto"], "last_event_id": cursor}) as it:
+        rooms: List[str] = []
+        seen: List[Any] = []
+        lost: List[str] = []
+
+        def told(room: Room) -> None:
+            rooms.append(room.name)
+            room.on("e", lambda event: seen.append(event.data))
+            room.on_lost(lost.append)
+
+        it.client.on_room(told)
+        room = it.client.room("r")
+        it.event(7)
+        it.socket.receive({"event": "room.joined", "room": "r", "data": joined("r", 7)})
+        it.event(8)
+        assert [rooms, seen, room.is_joined, room.last_event_id] == [["r"], [8], True, f"r@{EPOCH}.8"]
+        # It is resumed like another, and not told again.
+        it.socket.cut()
+        await it.simulation.next_socket()
+        it.socket.welcome(rooms=["auto"], last_event_id=cursor)
+        resume = it.sent()
+        assert sorted(resume["data"]["last_event_id"].split(",")) == [cursor, f"r@{EPOCH}.8"]
+        again = {"auto": joined("auto", 4, "complete"), "r": joined("r", 8, "complete")}
+        it.socket.ack(resume["id"], {"rooms": again})
+        it.event(9)
+        stream = room.__aiter__()
+        it.socket.receive({"event": "room.left", "room": "r", "data": {"reason": "removed"}})
+        it.event(10)
+        assert [rooms, seen, lost, room.is_joined] == [["r"], [8, 9], ["removed"], False]
+        with pytest.raises(RoomLost):
+            await stream.__anext__()
+        it.socket.receive({"event": "room.joined", "room": "r", "data": joined("r", 12)})
+        it.event(13)
+        assert [rooms, seen] == [["r", "r"], [8, 9, 13, 13]], "listeners stay, and on_room has added others"
+        assert (await room.__aiter__().__anext__()).data == 13, "a loop reads on by another stream"
+        assert it.sent() == {}
+
+
+async def test_a_leave_that_has_no_answer_yet_is_behind_what_the_application_did_before() -> None:
+    async with connected() as it:
+        room = await it.join("r")
+        leaving = asyncio.ensure_future(room.leave())
+        await it.clock.advance(0)
+        leave = it.sent()
+        it.socket.receive({"event": "room.left", "room": "r", "data": {"reason": "removed"}})
+        it.socket.receive({"event": "room.joined", "room": "r", "data": joined("r", 5)})
+        assert [leave["event"], room.is_joined] == ["room.leave", False]
+        it.socket.ack(leave["id"], {})
+        await leaving
+        it.socket.receive({"event": "room.joined", "room": "r", "data": joined("r", 6)})
+        assert [room.is_joined, room.last_event_id, it.sent()] == [True, f"r@{EPOCH}.6", {}]
 
 
 async def test_a_coroutine_is_no_listener() -> None:

@@ -93,7 +93,7 @@ class Player:
             seen = "accept"
         elif self.resets > before[1]:
             seen = "reset"
-        elif event in ("session.welcome", "ack"):
+        elif event in ("session.welcome", "ack", "room.joined", "room.left"):
             seen = "ignore"
         elif len(self.simulation.socket.sent) > before[3]:
             seen = "hole"

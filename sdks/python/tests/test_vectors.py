@@ -22,6 +22,8 @@ KINDS = {
     protocol.Skip: "skip",
     protocol.EpochChange: "epoch",
     protocol.Reset: "reset",
+    protocol.RoomJoined: "joined",
+    protocol.RoomLeft: "left",
     protocol.Checkpoint: "checkpoint",
     protocol.Reconnect: "reconnect",
     protocol.Degraded: "degraded",

@@ -15,8 +15,9 @@ import {
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
 import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
-import { Outbox, RequestError, type Entry, type Purpose, type Request } from "./outbox.ts";
+import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
+  asJoined,
   CURSOR_BYTES_MAX,
   encode,
   isRetryable,
@@ -24,14 +25,17 @@ import {
   parseEventId,
   type ClientMessage,
   type Event,
-  type Joined,
   type Refusal,
   type ServerMessage,
   type Unmapped,
   type Welcome,
 } from "./protocol.ts";
+import { isPresence } from "./presence.ts";
 import { Room, type AnyRoom, type RoomOwner } from "./room.ts";
 import type { StorageSlot } from "./storage.ts";
+
+/** What a page hears when it is worth while to try again. */
+const AWAKENING = ["online", "visibilitychange"];
 
 /** A request whose answer nobody has yet: for showing what is under way. */
 export interface Unsettled {
@@ -69,6 +73,7 @@ export class Client<Events = unknown> {
   readonly #listeners = new EventListeners();
   readonly #states = new Listeners<State>();
   readonly #degradations = new Listeners<boolean>();
+  readonly #serverRooms = new Listeners<AnyRoom>();
   readonly #alarm: Alarm;
   readonly #idPrefix: string;
   readonly #awake = ({ type }: { type: string }) => {
@@ -95,7 +100,7 @@ export class Client<Events = unknown> {
     };
     const { clock } = this.#world;
     if (!this.#world.WebSocket)
-      throw new Error("no WebSocket here: npm install ws, and give its WebSocket to new Client(url, { WebSocket })");
+      throw new Error("no WebSocket here: npm install ws, and new Client(url, { WebSocket })");
     this.#idPrefix = randomPrefix(this.#world.random);
     this.#alarm = new Alarm(clock, () => this.#tick());
     this.#outbox = new Outbox(options.outbox, clock.now());
@@ -118,8 +123,7 @@ export class Client<Events = unknown> {
     });
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
-    globalThis.addEventListener?.("online", this.#awake);
-    globalThis.addEventListener?.("visibilitychange", this.#awake);
+    for (const type of AWAKENING) globalThis.addEventListener?.(type, this.#awake);
   }
 
   get state(): State {
@@ -180,6 +184,14 @@ export class Client<Events = unknown> {
   /** Calls `listener` after each change of `isDegraded`. */
   onDegraded(listener: (isDegraded: boolean) => void): Unsubscribe {
     return this.#degradations.add(listener);
+  }
+
+  /**
+   * Calls `listener` with each room that the server joins by itself, on connect or when the application joins this user to
+   * one, before anything comes from it. One that is joined again after a reconnect is not told again.
+   */
+  onRoom(listener: (room: Room<Events>) => void): Unsubscribe {
+    return this.#serverRooms.add(listener);
   }
 
   /** Sends an event without a room and waits for its ack; it counts once, whatever the network does. */
@@ -280,11 +292,11 @@ export class Client<Events = unknown> {
 
   #tick(): void {
     let isStuck = false;
-    for (const { id, purpose, message } of this.#outbox.overdue(this.#world.clock.now())) {
-      if (purpose === "join") this.#rooms.get(message.room ?? "")?.unfollow();
+    for (const entry of this.#outbox.overdue(this.#world.clock.now())) {
+      if (entry.purpose === "join") this.#rooms.get(entry.message.room!)?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
-      isStuck ||= purpose === "rejoin" || purpose === "resume";
-      this.#outbox.take(id)?.reject(outcomeUnknown());
+      isStuck ||= !isTheApplications(entry);
+      this.#outbox.take(entry.id)?.reject(outcomeUnknown());
     }
     if (isStuck) this.#connection.restart();
     this.#flush();
@@ -292,8 +304,7 @@ export class Client<Events = unknown> {
 
   #changed(state: State): void {
     if (state === "closed") {
-      globalThis.removeEventListener?.("online", this.#awake);
-      globalThis.removeEventListener?.("visibilitychange", this.#awake);
+      for (const type of AWAKENING) globalThis.removeEventListener?.(type, this.#awake);
       for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
     }
     this.#states.tell(state);
@@ -326,10 +337,9 @@ export class Client<Events = unknown> {
         else this.#receivedInRoom(message.room, message);
         this.#settleByOwnEvent(message);
         break;
-      case "presence":
-      case "presence_changes":
-      case "presence_count":
-        this.#receivedInRoom(message.room, message);
+      case "joined":
+      case "left":
+        this.#moved(this.room(message.room), message);
         break;
       case "degraded":
         this.#setDegraded(message.degraded);
@@ -338,6 +348,9 @@ export class Client<Events = unknown> {
       case "epoch":
       case "reset":
         this.#receivedInRoom(parseEventId(message.id)!.room, message);
+        break;
+      default:
+        if (isPresence(message)) this.#receivedInRoom(message.room, message);
     }
     this.#flush();
   }
@@ -361,18 +374,21 @@ export class Client<Events = unknown> {
     const cursor = parseCursor(welcome.last_event_id, Infinity);
     for (const name of welcome.rooms) {
       const room = this.room(name);
-      if (!known.includes(room)) room.autoJoined(cursor?.get(name));
+      if (known.includes(room)) continue;
+      room.autoJoined(cursor?.get(name));
+      this.#serverRooms.tell(room);
     }
     this.#resume(known);
   }
 
   /** Asks for every room that was known before the welcome, where it is. What does not fit is joined room by room. */
   #resume(known: AnyRoom[]): void {
-    const [id, ids] = [this.#nextId(), [] as string[]];
+    const id = this.#nextId();
+    const ids: string[] = [];
     let bytes = 0;
     for (const room of known) {
       // The application's own join of the room is sent again, which does the same.
-      if (this.#outbox.joins(room.name)) continue;
+      if (this.#outbox.isMoving(room.name)) continue;
       const eventId = room.lastEventId;
       bytes += eventId === null ? 0 : eventId.length + 1;
       if (eventId !== null && bytes <= CURSOR_BYTES_MAX) {
@@ -381,6 +397,20 @@ export class Client<Events = unknown> {
       } else this.#rejoin(room);
     }
     if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
+  }
+
+  /** The application has joined this connection to a room, or taken it out of one. */
+  #moved(room: AnyRoom, message: Extract<ServerMessage, { kind: "joined" | "left" }>): void {
+    // What we have asked about the room and has no answer yet comes later, and decides.
+    if (room.awaits !== null || this.#outbox.isMoving(room.name)) return;
+    if (message.kind === "joined") {
+      const { lastEventId } = room;
+      room.awaitJoin("");
+      // One that was known before asks for what has come since.
+      if (lastEventId && lastEventId !== message.joined.last_event_id) this.#rejoin(room);
+      else room.attached(message.joined);
+      this.#serverRooms.tell(room);
+    } else if (room.isFollowed) this.#refusedRoom(room, message.reason);
   }
 
   /** Joins a followed room again, where it is. */
@@ -394,7 +424,8 @@ export class Client<Events = unknown> {
     const answer = data as { rooms?: Record<string, unknown> } | null;
     for (const room of this.#awaiting(id)) {
       const outcome = entry.purpose === "resume" ? answer?.rooms?.[room.name] : answer;
-      if (isJoined(outcome)) room.attached(outcome);
+      const joined = asJoined(outcome);
+      if (joined) room.attached(joined);
       // An answer that says nothing of a room, or nothing that can be read, has not joined it.
       else this.#refusedRoom(room, String((outcome as { error?: unknown } | null)?.error ?? "other"));
     }
@@ -429,7 +460,7 @@ export class Client<Events = unknown> {
   }
 
   #awaiting(id: string): AnyRoom[] {
-    return [...this.#rooms.values()].filter((room) => room.isAwaiting(id));
+    return [...this.#rooms.values()].filter((room) => room.awaits === id);
   }
 
   /** An event that this client caused answers its request, also in a replay after the ack was lost. */
@@ -452,11 +483,6 @@ export class Client<Events = unknown> {
 
 function outcomeUnknown(): RequestError {
   return new RequestError("outcome_unknown", "no answer came: it may have been served or not");
-}
-
-function isJoined(value: unknown): value is Joined {
-  const { recovery, top } = (value ?? {}) as Partial<Joined>;
-  return typeof recovery === "string" && typeof top === "string";
 }
 
 /** Ids of two pages, tabs or clients must never be the same: 64 random bits. */

@@ -126,7 +126,7 @@ export class Connection {
 
   /** Sends a frame over the connection; there must be one. */
   send(frame: string | Uint8Array<ArrayBuffer>): void {
-    if (this.#phase.is === "open") this.#phase.sentAt = this.#world.clock.now();
+    if (this.#phase.is === "open") this.#phase.sentAt = this.#now();
     this.#socket?.send(frame);
   }
 
@@ -137,7 +137,7 @@ export class Connection {
     this.#needsFreshToken ||= isRefused;
     // What failed while there was no network says nothing about the server.
     this.#backoff.reset();
-    this.#waitUntil(this.#world.clock.now());
+    this.#waitUntil(this.#now());
   }
 
   /** Ends it for good. */
@@ -165,7 +165,8 @@ export class Connection {
   }
 
   #tick(): void {
-    const [now, phase] = [this.#now(), this.#phase];
+    const now = this.#now();
+    const phase = this.#phase;
     if (phase.is !== "open") {
       if (phase.until <= now) phase.is === "waiting" ? void this.#open() : this.restart();
     } else if (this.#moveAt <= now) {
@@ -242,7 +243,8 @@ export class Connection {
   #closed(status: number | null, message: string): void {
     this.fault = { status, code: null, message };
     this.#settleBackoff();
-    const [moment, todo] = [this.#moveAt, reaction(status)];
+    const moment = this.#moveAt;
+    const todo = reaction(status);
     this.#needsFreshToken ||= todo === "refresh_token";
     if (todo === "stop" || (todo === "try_once" && this.#hasTriedOnce)) this.#end("closed");
     else if (todo === "reconnect_in_window" && moment < Infinity) this.#waitUntil(moment);

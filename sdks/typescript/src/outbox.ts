@@ -58,8 +58,9 @@ export interface Entry {
   reject(error: RequestError): void;
 }
 
-const isTheApplications = ({ purpose }: Entry) => purpose === "application" || purpose === "join";
-const isJoin = ({ purpose }: Entry) => purpose === "join" || purpose === "rejoin";
+export const isTheApplications = ({ purpose }: Pick<Entry, "purpose">) => purpose === "application" || purpose === "join";
+/** Joins and leaves of a room. */
+const moves = ({ purpose, message }: Entry) => purpose.endsWith("join") || message.event === "room.leave";
 
 export class Outbox {
   #entries: Entry[] = [];
@@ -112,9 +113,9 @@ export class Outbox {
     return this.#entries[0]?.purpose === "resume";
   }
 
-  /** Whether a join of this room is under way. */
-  joins(room: string): boolean {
-    return this.#entries.some((entry) => isJoin(entry) && entry.message.room === room);
+  /** Whether a join or a leave of this room is under way. */
+  isMoving(room: string): boolean {
+    return this.#entries.some((entry) => moves(entry) && entry.message.room === room);
   }
 
   /** The server refused it for now: the same goes again after a while, and nothing later to its room first. */
@@ -129,14 +130,12 @@ export class Outbox {
     const heldRooms = new Set<string | undefined>();
     const movingRooms = new Set<string | undefined>();
     for (const entry of this.#entries) {
-      const { event, room } = entry.message;
+      const { room } = entry.message;
       if (typeof entry.stage === "object" && entry.stage.retryAt <= now) entry.stage = "unsent";
       const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
-      // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect after
-      // what was asked later.
-      const moves = isJoin(entry) || event === "room.leave";
-      const isBehind = moves && movingRooms.has(room);
-      if (moves) movingRooms.add(room);
+      // They go one at a time: one that is refused for now and tried again would take effect after what was asked later.
+      const isBehind = moves(entry) && movingRooms.has(room);
+      if (moves(entry)) movingRooms.add(room);
       const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
       if (entry.stage === "unsent" && !isHeld) {
         entry.stage = "sent";
@@ -213,7 +212,7 @@ function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedA
   let settle!: Pick<Entry, "resolve" | "reject">;
   const answer = new Promise<unknown>((resolve, reject) => (settle = { resolve, reject }));
   // Nobody waits for the client's own, or for what an earlier page asked.
-  if (isRestored || purpose === "rejoin" || purpose === "resume") answer.catch(() => {});
+  if (isRestored || !isTheApplications({ purpose })) answer.catch(() => {});
   const frame = encode(message);
   return { id: message.id, purpose, message, frame, askedAt, isRestored, stage: "unsent", attempts: 0, answer, ...settle };
 }

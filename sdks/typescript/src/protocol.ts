@@ -121,6 +121,8 @@ export type ServerMessage =
   | { readonly kind: "skip"; readonly id: string; readonly from: number; readonly reason: string }
   | { readonly kind: "epoch"; readonly id: string; readonly was: string }
   | ({ readonly kind: "reset" } & Reset)
+  | { readonly kind: "joined"; readonly room: string; readonly joined: Joined }
+  | { readonly kind: "left"; readonly room: string; readonly reason: string }
   | { readonly kind: "checkpoint"; readonly last_event_id: string }
   | {
       readonly kind: "reconnect";
@@ -148,8 +150,8 @@ export const CURSOR_BYTES_MAX = 4096;
 export function parseEventId(text: string): { room: string; position: Position } | undefined {
   const [, room, epoch, digits] = EVENT_ID.exec(text) ?? [];
   const offset = Number(digits);
-  if (!room || !epoch || !Number.isSafeInteger(offset)) return undefined;
-  return { room, position: { epoch, offset } };
+  if (!Number.isSafeInteger(offset)) return undefined;
+  return { room: room!, position: { epoch: epoch!, offset } };
 }
 
 /** Writes an event id. */
@@ -189,16 +191,20 @@ type Unchecked<Message> = Message extends unknown ? { [Field in keyof Message]: 
 const INVALID = { kind: "invalid" } as const;
 const RESET_REASONS = "expired forked no_position unknown_epoch too_far".split(" ");
 const SKIP_REASONS = "excluded conflated dropped filtered".split(" ");
-const RETRYABLE = "unavailable rate_limited internal".split(" ");
-const FINAL =
-  "invalid schema too_large forbidden not_joined unknown_event unknown_room idempotency_conflict room_limit".split(" ");
+/** Error codes, and why a room is left. */
+const CODES =
+  "unavailable rate_limited internal invalid schema too_large forbidden not_joined unknown_event unknown_room idempotency_conflict room_limit removed".split(
+    " ",
+  );
+/** So many of the first of them are no final word. */
+const RETRYABLE = 3;
 const RESERVED = /^(ack$|error$|room\.|session\.|presence\.)/;
 
 /** Whether an event is the protocol's own. */
 export const isReserved = (event: string): boolean => RESERVED.test(event);
 
 /** Whether a refused request may succeed later: with the same id, so that it counts once. */
-export const isRetryable = (code: string): boolean => RETRYABLE.includes(code);
+export const isRetryable = (code: string): boolean => CODES.slice(0, RETRYABLE).includes(code);
 
 /** Reads a text frame. What no server should send is `invalid`. */
 export function decodeText(text: string): ServerMessage {
@@ -249,7 +255,8 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
   const room = text(envelope.room);
   const id = text(envelope.id);
   const body = fields(data) ?? {};
-  const [rev, from] = [number(body.rev), number(body.from)];
+  const rev = number(body.rev);
+  const from = number(body.from);
   // A place in its own room's log, or none.
   const place = id !== undefined && parseEventId(id)?.room === room ? id : undefined;
   switch (event) {
@@ -261,7 +268,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
       return {
         kind: "error",
         id: id ?? null,
-        code: known(body.code, [...RETRYABLE, ...FINAL]),
+        code: known(body.code, CODES),
         message: text(body.message) ?? "",
         retry_after_ms: number(body.retry_after_ms) ?? null,
         pointer: text(body.pointer) ?? null,
@@ -299,8 +306,8 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
         rev,
       };
     case "presence.changes": {
-      const [joins, updates] = [members(body.joins), members(body.updates)];
-      return { kind: "presence_changes", room, joins, updates, leaves: strings(body.leaves), from, rev };
+      const joins = members(body.joins);
+      return { kind: "presence_changes", room, joins, updates: members(body.updates), leaves: strings(body.leaves), from, rev };
     }
     case "presence.count":
       return { kind: "presence_count", room, members: number(body.members), rev };
@@ -308,6 +315,10 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
       return { kind: "skip", id: place, from, reason: known(body.reason, SKIP_REASONS) };
     case "room.epoch":
       return { kind: "epoch", id: place, was: text(body.was) };
+    case "room.joined":
+      return { kind: "joined", room, joined: asJoined(data) };
+    case "room.left":
+      return { kind: "left", room, reason: known(body.reason, CODES) };
     case "room.reset": {
       const lost = fields(body.lost);
       return {
@@ -333,9 +344,18 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
   };
 }
 
+/** The result of a join, ours or the application's; undefined if it says nothing that can be read. */
+export function asJoined(value: unknown): Joined | undefined {
+  const joined = fields(value);
+  return text(joined?.recovery) && text(joined?.top) ? (joined as unknown as Joined) : undefined;
+}
+
 function members(value: unknown): Member[] | undefined {
-  const members = list(value).map((item) => ({ info: null, ...fields(item) }) as Member);
-  return members.every(({ user }) => text(user) !== undefined) ? members.map(({ user, info }) => ({ user, info })) : undefined;
+  const members = list(value).map((item) => {
+    const { user, info = null } = fields(item) ?? {};
+    return { user, info } as Member;
+  });
+  return members.every(({ user }) => text(user) !== undefined) ? members : undefined;
 }
 
 /** What a client does after a close: PROTOCOL.md §6. */

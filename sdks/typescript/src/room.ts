@@ -118,7 +118,10 @@ export class Room<Events = unknown> {
     return this.#caughtUp.add(listener);
   }
 
-  /** The room could not be joined again, with the server's error code: the client does not follow it any more. */
+  /**
+   * The client does not follow the room any more: it could not be joined again, with the server's error code, or the
+   * application has taken this connection out of it (`removed`; `forbidden` by a refreshed token).
+   */
   onLost(listener: (code: string) => void): Unsubscribe {
     return this.#lost.add(listener);
   }
@@ -181,9 +184,9 @@ export class Room<Events = unknown> {
     this.#awaits = requestId;
   }
 
-  /** @internal */
-  isAwaiting(requestId: string): boolean {
-    return this.#awaits === requestId;
+  /** The join or resume of it that is under way. @internal */
+  get awaits(): string | null {
+    return this.#awaits;
   }
 
   /**
@@ -195,7 +198,8 @@ export class Room<Events = unknown> {
     this.#isJoined = true;
     const start = parseEventId(joined.last_event_id ?? "")?.position;
     const top = parseEventId(joined.top)?.position;
-    const [last, from] = [this.#position, start ?? top];
+    const last = this.#position;
+    const from = start ?? top;
     if (joined.recovery === "complete") this.#position ??= start ?? null;
     // Older events that were asked for are not applied a second time.
     else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
@@ -270,7 +274,8 @@ export class Room<Events = unknown> {
   }
 
   #checkReplay(): void {
-    const [replay, last] = [this.#replay, this.#position];
+    const replay = this.#replay;
+    const last = this.#position;
     if (!replay || this.#awaits !== null || last?.epoch !== replay.until.epoch) return;
     if (last.offset < replay.until.offset) return;
     this.#replay = null;

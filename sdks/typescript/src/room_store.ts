@@ -73,7 +73,7 @@ export class RoomStore {
       room.onEvent((event) => this.#add([event])),
       room.onReset((reset) => this.#set({ events: [], reset, error: null })),
       room.onCaughtUp(() => this.#set({ isLive: true, error: null })),
-      room.onLost((code) => this.#fail(new RequestError(code, "the room could not be joined again"))),
+      room.onLost((code) => this.#fail(new RequestError(code, "no longer in the room, and not joined again"))),
       client.onState((state) => state !== "connected" && this.#set({ isLive: false })),
       () => isOurs && void room.leave().catch(() => {}),
     ];

@@ -244,3 +244,53 @@ test("presence that nobody listens to is not kept: who listens later asks again"
   await settle();
   assert.deepEqual(seen, ["ann,bob"]);
 });
+
+test("a room that the application joins is told and delivered, and one that it takes the client out of is lost", async () => {
+  const { simulation, client, sent, ack, joined, next } = await connected({}, { rooms: ["auto"], last_event_id: "auto@k3f9a1qz.4" });
+  const rooms: string[] = [];
+  const seen: unknown[] = [];
+  const lost: string[] = [];
+  client.onRoom((room) => {
+    rooms.push(room.name);
+    room.on("e", ({ data }) => seen.push(data));
+    room.onLost((code) => lost.push(code));
+  });
+  const event = (offset: number) =>
+    simulation.socket.receive({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, data: offset });
+  const told = (event: string, data: object) => simulation.socket.receive({ event, room: "r", data });
+  event(7);
+  told("room.joined", joined("r", 7));
+  event(8);
+  assert.deepEqual([rooms, seen, client.room("r").isJoined, client.room("r").lastEventId], [["r"], [8], true, "r@k3f9a1qz.8"]);
+  // It is resumed like another, and not told again.
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome({ rooms: ["auto"], last_event_id: "auto@k3f9a1qz.4" });
+  const resume = sent();
+  assert.deepEqual(resume?.data.last_event_id.split(",").sort(), ["auto@k3f9a1qz.4", "r@k3f9a1qz.8"]);
+  const again = (room: string, offset: number) => ({ ...joined(room, offset), recovery: "complete" });
+  ack(resume?.id, { rooms: { auto: again("auto", 4), r: again("r", 8) } });
+  event(9);
+  told("room.left", { reason: "removed" });
+  event(10);
+  assert.deepEqual([rooms, seen, lost, client.room("r").isJoined], [["r"], [8, 9], ["removed"], false]);
+  told("room.joined", joined("r", 12));
+  event(13);
+  assert.deepEqual([rooms, seen], [["r", "r"], [8, 9, 13, 13]], "listeners stay, and onRoom has added others");
+  assert.equal(sent(), undefined);
+});
+
+test("a leave that has no answer yet is behind what the application did before", async () => {
+  const { simulation, client, sent, ack, joined, join } = await connected();
+  const room = await join("r");
+  const left = room.leave();
+  const leave = sent();
+  assert.equal(leave?.event, "room.leave");
+  simulation.socket.receive({ event: "room.left", room: "r", data: { reason: "removed" } });
+  simulation.socket.receive({ event: "room.joined", room: "r", data: joined("r", 5) });
+  assert.equal(room.isJoined, false);
+  ack(leave?.id, {});
+  await left;
+  simulation.socket.receive({ event: "room.joined", room: "r", data: joined("r", 6) });
+  assert.deepEqual([room.isJoined, client.room("r").lastEventId, sent()], [true, "r@k3f9a1qz.6", undefined]);
+});

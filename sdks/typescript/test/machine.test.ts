@@ -60,7 +60,7 @@ for (const { name, steps } of scenarios) {
         const seen =
           events > before.events ? "accept"
           : resets > before.resets ? "reset"
-          : message.event === "session.welcome" || message.event === "ack" ? "ignore"
+          : /^(session\.welcome|ack|room\.(joined|left))$/.test(message.event) ? "ignore"
           : simulation.socket.sent.length > before.sent ? "hole"
           : positions() !== before.positions ? "move"
           : "nothing";

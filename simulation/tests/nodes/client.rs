@@ -234,7 +234,7 @@ impl Shell {
                 }
                 Action::Settled(id, outcome) => self.settled(id.as_str(), outcome),
                 Action::RoomLost(room, code) => self.broken(&format!("{room} is lost: {code}")),
-                Action::Joined(_) | Action::CaughtUp(..) => {}
+                Action::JoinedByServer(_) | Action::Joined(_) | Action::CaughtUp(..) => {}
                 Action::StateChanged(state) => {
                     self.note(format_args!("{state:?}"));
                     let mut seen = self.seen.lock();

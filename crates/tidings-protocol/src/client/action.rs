@@ -11,7 +11,7 @@ use crate::close::CloseCode;
 use crate::codec::Encoding;
 use crate::error::{ErrorCode, Refusal};
 use crate::event_id::{EventId, RoomId};
-use crate::message::MessageId;
+use crate::message::{LeftReason, MessageId};
 
 /// How much may wait for the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,14 +41,35 @@ pub enum Action {
     Disconnect(CloseCode),
     /// The answer to a request; each has exactly one.
     Settled(MessageId, Outcome),
+    /// The server has joined a room by itself, on connect or later: [`Joined`](Self::Joined) comes with it.
+    JoinedByServer(RoomId),
     /// A room is joined, by a join, a resume or the server itself.
     Joined(RoomId),
     /// What a room's join or resume had to bring has come, and from here on events are live.
     CaughtUp(RoomId, CaughtUp),
-    /// A room that the client followed and could not join again. It is not followed any more.
-    RoomLost(RoomId, ErrorCode),
+    /// A room that the client followed is not followed any more, and that was not the application's wish.
+    RoomLost(RoomId, RoomLoss),
     /// The connection's state changed.
     StateChanged(State),
+}
+
+/// Why a room is not followed any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RoomLoss {
+    /// It could not be joined again.
+    Refused(ErrorCode),
+    /// The connection was taken out of it.
+    Left(LeftReason),
+}
+
+impl fmt::Display for RoomLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(code) => code.as_str(),
+            Self::Left(reason) => reason.as_str(),
+        })
+    }
 }
 
 /// How a request ended.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-pub use self::action::{Action, ClientQueueLimits, NotAccepted, Outcome};
+pub use self::action::{Action, ClientQueueLimits, NotAccepted, Outcome, RoomLoss};
 pub use self::backoff::Backoff;
 pub use self::link::{ConnectUrl, HandshakeRefusal, State};
 pub use self::pending::GIVE_UP_AFTER;
@@ -33,7 +33,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::event_id::{Cursor, Position, RoomId};
 use crate::limits::CURSOR_BYTES_MAX;
 use crate::message::{
-    ClientMessage, JoinFrom, Joined, MessageId, Resumed, ResumedRoom, ServerEvent, ServerMessage,
+    ClientMessage, JoinFrom, Joined, LeftReason, MessageId, Resumed, ResumedRoom, ServerEvent, ServerMessage,
 };
 
 /// The pure state of one client.
@@ -153,6 +153,7 @@ impl Client {
                 self.link.welcomed(&welcome.session, now);
                 for room in &welcome.rooms {
                     if !known.iter().any(|(known, _)| known == room) {
+                        self.actions.push_back(Action::JoinedByServer(room.clone()));
                         self.actions.push_back(Action::Joined(room.clone()));
                     }
                 }
@@ -161,6 +162,8 @@ impl Client {
             ServerMessage::Ack { id, data } => self.acked(id, data, now),
             ServerMessage::Error { id: Some(id), refusal } => self.refused_request(id, refusal, now),
             ServerMessage::Event(event) => self.settle_by_own_event(event),
+            ServerMessage::RoomJoined { room, joined } => self.joined_by_server(room, joined, now),
+            ServerMessage::RoomLeft { room, reason } => self.left_by_server(room, *reason, now),
             ServerMessage::Reconnect { after_ms, within_ms, .. } => {
                 self.link.told_to_reconnect(*after_ms, *within_ms, now);
             }
@@ -318,6 +321,39 @@ impl Client {
         }
     }
 
+    /// The application has joined this connection to a room: it is followed as if it had been in the welcome.
+    fn joined_by_server(&mut self, room: &RoomId, joined: &Joined, now: Instant) {
+        // What we have asked about the room and has no answer yet comes later, and decides.
+        if self.positions.is_awaiting(room) || self.pending.leaves(room) {
+            return;
+        }
+        let Ok(id) = self.next_id() else { return };
+        self.actions.push_back(Action::JoinedByServer(room.clone()));
+        self.positions.follow(room.clone(), None);
+        let start = joined.last_event_id.as_ref().map(|id| id.position);
+        match self.positions.get(room) {
+            // It was here before: what has come since is asked for.
+            Some(position) if Some(position) != start => self.join_again(room, now),
+            _ => {
+                self.positions.await_join(room, &id);
+                self.attached(room, &id, joined);
+            }
+        }
+    }
+
+    /// This connection was taken out of a room. A join that is under way comes later, and its answer counts.
+    fn left_by_server(&mut self, room: &RoomId, reason: LeftReason, now: Instant) {
+        if !self.positions.contains(room) || self.positions.is_awaiting(room) {
+            return;
+        }
+        if reason == LeftReason::Unavailable {
+            self.join_again(room, now);
+        } else {
+            self.positions.forget(room);
+            self.actions.push_back(Action::RoomLost(room.clone(), RoomLoss::Left(reason)));
+        }
+    }
+
     fn rejoin_after_hole(&mut self, message: &ServerMessage<'_>, now: Instant) {
         match message {
             ServerMessage::Event(ServerEvent { room: Some(room), .. }) => self.join_again(room, now),
@@ -408,7 +444,7 @@ impl Client {
             self.join_again(room, now);
         } else {
             self.positions.forget(room);
-            self.actions.push_back(Action::RoomLost(room.clone(), code));
+            self.actions.push_back(Action::RoomLost(room.clone(), RoomLoss::Refused(code)));
         }
     }
 

@@ -148,6 +148,13 @@ impl Pending {
         self.requests.iter().any(|request| is_join(request) && request.room.as_ref() == Some(room))
     }
 
+    /// Whether a leave of this room is under way.
+    pub(super) fn leaves(&self, room: &RoomId) -> bool {
+        let is_leave =
+            |request: &Request| request.purpose == Purpose::Leave && request.room.as_ref() == Some(room);
+        self.requests.iter().any(is_leave)
+    }
+
     /// The server refused a request for now: the same bytes go again after a while, and nothing later to its room first.
     pub(super) fn retry_later(&mut self, id: &MessageId, retry_after: Option<Duration>, now: Instant) {
         if let Some(request) = self.requests.iter_mut().find(|request| request.id == *id) {

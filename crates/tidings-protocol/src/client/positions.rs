@@ -102,6 +102,11 @@ impl Positions {
         }
     }
 
+    /// Whether a join or a resume of the room is under way.
+    pub fn is_awaiting(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|followed| followed.awaits.is_some())
+    }
+
     /// The rooms that await the request with this id.
     pub fn awaiting(&self, id: &MessageId) -> Vec<RoomId> {
         let awaiting = self.rooms.iter().filter(|(_, followed)| followed.awaits.as_ref() == Some(id));
@@ -222,6 +227,8 @@ impl Positions {
             ServerMessage::Ack { .. }
             | ServerMessage::Error { .. }
             | ServerMessage::Welcome(_)
+            | ServerMessage::RoomJoined { .. }
+            | ServerMessage::RoomLeft { .. }
             | ServerMessage::Checkpoint { .. }
             | ServerMessage::Reconnect { .. }
             | ServerMessage::Degraded { .. }

@@ -15,8 +15,8 @@ use super::{DecodeError, Encoding, invalid};
 use crate::error::Refusal;
 use crate::event_id::{Cursor, Epoch, EventId, Offset, RoomId};
 use crate::message::{
-    Data, EventName, Lost, Member, PresenceChange, ResetReason, ServerEvent, ServerMessage, SkipReason,
-    Welcome,
+    Data, EventName, LeftReason, Lost, Member, PresenceChange, ResetReason, ServerEvent, ServerMessage,
+    SkipReason, Welcome,
 };
 
 /// Reads a server's text message. Unknown fields are ignored, of duplicates the first counts, and null counts as absent.
@@ -102,6 +102,17 @@ impl<'a> Envelope<'a> {
                 let [reason, lost, state] = self.data_fields(["reason", "lost", "state"])?;
                 let lost = needed(Some(lost.unwrap_or(RawValue::NULL)), "lost")?;
                 ServerMessage::Reset { id: self.moving_id()?, reason: needed(reason, "reason")?, lost, state }
+            }
+            "room.joined" => ServerMessage::RoomJoined {
+                room: needed(self.room, "room")?,
+                joined: needed(Some(self.data), "data")?,
+            },
+            "room.left" => {
+                let [reason] = self.data_fields(["reason"])?;
+                ServerMessage::RoomLeft {
+                    room: needed(self.room, "room")?,
+                    reason: needed(reason, "reason")?,
+                }
             }
             "session.checkpoint" => {
                 let [cursor] = self.data_fields(["last_event_id"])?;
@@ -244,6 +255,16 @@ pub fn encode_server(message: &ServerMessage<'_>, out: &mut Vec<u8>) -> Encoding
             put_moving(out, "room.reset", id);
             put_data_of(out, &ResetData { reason: *reason, lost: *lost, state: *state });
         }
+        ServerMessage::RoomJoined { room, joined } => {
+            put_open(out, "room.joined");
+            put_room(out, room);
+            put_data_of(out, joined);
+        }
+        ServerMessage::RoomLeft { room, reason } => {
+            put_open(out, "room.left");
+            put_room(out, room);
+            put_data_of(out, &LeftData { reason: *reason });
+        }
         ServerMessage::Checkpoint { last_event_id } => {
             put_open(out, "session.checkpoint");
             put_data_of(out, &CheckpointData { last_event_id });
@@ -279,6 +300,11 @@ struct ResetData<'a> {
     lost: Option<Lost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct LeftData {
+    reason: LeftReason,
 }
 
 #[derive(Serialize)]

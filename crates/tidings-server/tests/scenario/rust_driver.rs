@@ -172,7 +172,7 @@ async fn tell(room: Room, mut events: RoomEvents, out: &Out) {
             RoomEvent::CaughtUp(caught_up) => {
                 json!({"saw": "caught_up", "events": caught_up.events, "recovery": caught_up.recovery})
             }
-            RoomEvent::Lost(code) => json!({"saw": "lost", "code": code.as_str()}),
+            RoomEvent::Lost(why) => json!({"saw": "lost", "code": why.to_string()}),
             other => panic!("{other:?}"),
         };
         line["room"] = room.name().into();

@@ -170,7 +170,10 @@ impl Shell {
                 Action::Disconnect(_) => self.socket = None,
                 Action::Settled(id, outcome) => self.settled(id.as_str(), &outcome),
                 Action::RoomLost(room, code) => panic!("{room} is lost: {code}"),
-                Action::Joined(_) | Action::CaughtUp(..) | Action::StateChanged(_) => {}
+                Action::JoinedByServer(_)
+                | Action::Joined(_)
+                | Action::CaughtUp(..)
+                | Action::StateChanged(_) => {}
             }
         }
     }

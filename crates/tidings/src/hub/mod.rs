@@ -592,13 +592,14 @@ impl Hub {
     }
 
     /// Joins every connection that a user has, on all nodes, to a room, whatever the room's rule says; how many are in it
-    /// now. A connection that he makes later is joined by what his token and the memberships say, as ever.
+    /// now. A connection that was not in it is told by a `room.joined`. One that he makes later is joined by what his token
+    /// and the memberships say, as ever.
     pub async fn join_user(&self, user: &str, room: &RoomId) -> Everywhere<u64> {
         self.node().join_user(user, room).await
     }
 
-    /// Takes every connection that a user has, on all nodes, out of a room, and tells him so by an `error` without an id;
-    /// how many were in it.
+    /// Takes every connection that a user has, on all nodes, out of a room, and tells each by a `room.left`; how many
+    /// were in it.
     pub async fn leave_user(&self, user: &str, room: &RoomId) -> Everywhere<u64> {
         self.node().leave_user(user, room).await
     }

@@ -239,12 +239,13 @@ impl RoomHandle {
         self.hub.node().redact(&self.room, event).await
     }
 
-    /// Joins a connection, whatever the room's rule says; `false` if it is gone or in as many rooms as it may be.
+    /// Joins a connection, whatever the room's rule says, and tells it by a `room.joined`; `false` if it is gone or in as many
+    /// rooms as it may be.
     pub async fn join(&self, session: SessionId) -> bool {
         self.hub.node().join(session, self.room.clone()).await
     }
 
-    /// Takes a connection out; `false` if it was not in.
+    /// Takes a connection out, and tells it by a `room.left`; `false` if it was not in.
     pub async fn leave(&self, session: SessionId) -> bool {
         self.hub.node().leave(session, self.room.clone()).await
     }

@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::{EventId, RoomId};
-use tokio::sync::oneshot;
 
 use super::Node;
 use crate::broker::{Answer, Answers, Question, Replies, Reply};
-use crate::encode;
-use crate::inbox::Command;
 use crate::session_id::SessionId;
 
 /// One connection of a user, on whichever node it is.
@@ -140,23 +136,11 @@ impl Node {
                 let Ok(room) = RoomId::parse(&room) else { return Reply::Count(0) };
                 let mut count = 0;
                 for session in self.users.sessions_of(&user) {
-                    count += u64::from(self.send_out_of(session, &room).await);
+                    count += u64::from(self.leave(session, room.clone()).await);
                 }
                 Reply::Count(count)
             }
         }
-    }
-
-    /// Takes a connection out of a room that it did not ask to leave, and tells it so.
-    async fn send_out_of(&self, session: SessionId, room: &RoomId) -> bool {
-        let (done, left) = oneshot::channel();
-        let command = Command::Leave { room: room.clone(), done };
-        let left = self.command(session, command) && left.await.unwrap_or(false);
-        if left && let Some(connection) = self.users.connection_of(session) {
-            let message = format!("the application has taken you out of {room}");
-            self.send(connection, encode::error(None, &Refusal::new(ErrorCode::Forbidden, message)));
-        }
-        left
     }
 }
 

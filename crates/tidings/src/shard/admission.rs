@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::error::{ErrorCode, Refusal};
 use tidings_protocol::event_id::RoomId;
-use tidings_protocol::message::ClientEvent;
+use tidings_protocol::message::{ClientEvent, LeftReason};
 use tracing::warn;
 
 use super::State;
@@ -142,8 +142,12 @@ impl State {
                 }
                 _ => format!("the new token does not allow {room}: left it"),
             };
-            let code = if code == ErrorCode::Unavailable { code } else { ErrorCode::Forbidden };
+            let (code, reason) = match code {
+                ErrorCode::Unavailable => (code, LeftReason::Unavailable),
+                _ => (ErrorCode::Forbidden, LeftReason::Forbidden),
+            };
             self.refuse(slot, None, &Refusal::new(code, message));
+            self.tell_left(slot, room.clone(), reason);
         }
     }
 

@@ -16,8 +16,8 @@ use tidings_protocol::limits::{
     MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX, TOKEN_BYTES_MAX,
 };
 use tidings_protocol::message::{
-    ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, Members, MessageId, Refreshed, Resumed,
-    ResumedRoom, RoomList,
+    ClientEvent, ClientMessage, Data, EventName, History, JoinFrom, LeftReason, Members, MessageId,
+    Refreshed, Resumed, ResumedRoom, RoomList, ServerMessage,
 };
 use tidings_protocol::session::Received;
 use tracing::{debug, warn};
@@ -611,21 +611,37 @@ impl State {
     pub(super) fn obey(&mut self, slot: u32, command: Command) {
         match command {
             Command::Join { room, done, held: _held } => {
-                let attached = self.prepare(slot, &room, Start::Newest { history: 0 });
-                let joined = attached.is_ok();
-                if let Ok(attach) = attached {
-                    self.commit(slot, &attach);
-                }
+                // Who is in it already reads on where he is.
+                let joined = self.joined_room(slot, &room).is_some() || self.join_on_behalf(slot, room);
                 let _ = done.send(joined);
             }
             Command::Leave { room, done } => {
-                let _ = done.send(self.leave(slot, &room));
+                let left = self.leave(slot, &room);
+                if left {
+                    self.tell_left(slot, room, LeftReason::Removed);
+                }
+                let _ = done.send(left);
             }
             Command::Rooms { done } => {
                 let _ = done.send(self.rooms_of(slot));
             }
             Command::Close { code, reason } => self.close(slot, code, reason),
         }
+    }
+
+    /// Joins a connection that has not asked for it, and tells it so before the room's events.
+    fn join_on_behalf(&mut self, slot: u32, room: RoomId) -> bool {
+        let Ok(attach) = self.prepare(slot, &room, Start::Newest { history: 0 }) else { return false };
+        let joined = attach.joined.clone();
+        self.push(slot, encode::message(&ServerMessage::RoomJoined { room, joined }));
+        self.commit(slot, &attach);
+        self.send_checkpoint(slot);
+        true
+    }
+
+    /// Tells a connection that it was taken out of a room which it did not ask to leave.
+    pub(super) fn tell_left(&mut self, slot: u32, room: RoomId, reason: LeftReason) {
+        self.push(slot, encode::message(&ServerMessage::RoomLeft { room, reason }));
     }
 }
 

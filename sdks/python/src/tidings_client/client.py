@@ -33,6 +33,8 @@ from .protocol import (
     PresenceCount,
     Refusal,
     Reset,
+    RoomJoined,
+    RoomLeft,
     ServerMessage,
     Skip,
     Welcome,
@@ -99,6 +101,7 @@ class Client:
         self._listeners: Dict[str, Listeners[Event[Any]]] = {}
         self._states: Listeners[State] = Listeners()
         self._degradations: Listeners[bool] = Listeners()
+        self._server_rooms: Listeners[Room] = Listeners()
         self._is_degraded = False
         self._is_closed_by_us = False
         self._welcome: Optional[Welcome] = None
@@ -202,6 +205,12 @@ class Client:
     def on_degraded(self, listener: Callable[[bool], object]) -> Unsubscribe:
         """Calls `listener` after each change of `is_degraded`."""
         return self._degradations.add(listener)
+
+    def on_room(self, listener: Callable[[Room], object]) -> Unsubscribe:
+        """Calls `listener` with each room that the server joins by itself, on connect or when the application joins this
+        user to one, before its first event: listeners and streams that are opened there miss nothing. One that is joined
+        again after a reconnect is not told again."""
+        return self._server_rooms.add(listener)
 
     def request(self, event: str, data: Any = None) -> Request[Any]:
         """Sends an event without a room, and waits for its ack where it is awaited: `Room.request`."""
@@ -355,6 +364,9 @@ class Client:
         elif isinstance(message, (PresenceChange, PresenceChanges, PresenceCount)):
             if message.room in self._rooms:
                 self._rooms[message.room].receive_presence(message)
+        elif isinstance(message, (RoomJoined, RoomLeft)):
+            self._moved(self.room(message.room), message)
+            self._flush()
         elif isinstance(message, Degraded):
             self._degraded(message.degraded)
         elif isinstance(message, Welcome):
@@ -384,7 +396,24 @@ class Client:
             room.follow(cursor.get(name))
             if room not in known:
                 room.auto_joined()
+                self._server_rooms.tell(room)
         self._resume(known)
+
+    def _moved(self, room: Room, message: Union[RoomJoined, RoomLeft]) -> None:
+        """The application has joined this connection to a room, or taken it out of one."""
+        # What we have asked about the room and has no answer yet comes later, and decides.
+        if room.is_being_joined or self._outbox.leaves(room.name):
+            return
+        if isinstance(message, RoomJoined):
+            room.follow(self._cursor.get(room.name))
+            if not room.joined_by_server(self._next_id(), message.joined):
+                # What has come since it was here before is asked for.
+                room.await_join(self._rejoin(room, room.position))
+            self._server_rooms.tell(room)
+        elif room.is_followed and is_retryable(message.reason):
+            room.await_join(self._rejoin(room, room.position))
+        elif room.is_followed:
+            room.forget(message.reason)
 
     def _degraded(self, degraded: bool) -> None:
         if degraded != self._is_degraded:

@@ -162,6 +162,10 @@ class Outbox:
         """Whether a join of this room is under way."""
         return any(entry.purpose in ("join", "rejoin") and entry.room == room for entry in self._entries)
 
+    def leaves(self, room: str) -> bool:
+        """Whether a leave of this room is under way."""
+        return any(entry.event == "room.leave" and entry.room == room for entry in self._entries)
+
     def retry_later(self, entry: Entry, retry_after_ms: Optional[float], now: float) -> None:
         """The server refused it for now: the same goes again after a while, and nothing later to its room first."""
         entry.attempts += 1

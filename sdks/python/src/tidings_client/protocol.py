@@ -107,6 +107,8 @@ class Joined:
     last_event_id: Optional[str]
     """The position before the first event that follows; none after a gap without a position."""
     top: str
+    members: Optional[int] = None
+    """How many users are in the room."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,23 @@ class EpochChange:
 
 
 @dataclass(frozen=True)
+class RoomJoined:
+    """The application has joined this connection to a room."""
+
+    room: str
+    joined: Joined
+
+
+@dataclass(frozen=True)
+class RoomLeft:
+    """This connection was taken out of a room."""
+
+    room: str
+    reason: str
+    """`removed` by the application; `forbidden` by a refreshed token, or `unavailable` when that could not be found out."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     last_event_id: str
 
@@ -212,7 +231,18 @@ PresenceMessage = Union[PresenceChange, PresenceChanges, PresenceCount]
 LogMessage = Union["Event[Any]", Skip, EpochChange, Reset]
 """What a room's log brings."""
 ServerMessage = Union[
-    LogMessage, PresenceMessage, Ack, Refusal, Welcome, Checkpoint, Reconnect, Degraded, Unknown, Invalid
+    LogMessage,
+    PresenceMessage,
+    Ack,
+    Refusal,
+    Welcome,
+    RoomJoined,
+    RoomLeft,
+    Checkpoint,
+    Reconnect,
+    Degraded,
+    Unknown,
+    Invalid,
 ]
 
 OFFSET_MAX = 2**53 - 1
@@ -223,6 +253,7 @@ _EVENT_ID = re.compile(r"([A-Za-z0-9_.:-]{1,128})@([a-z0-9]{8})\.(0|[1-9][0-9]{0
 _RESERVED = re.compile(r"(ack|error)\Z|(room|session|presence)\.")
 _RESET_REASONS = ("expired", "forked", "no_position", "unknown_epoch", "too_far")
 _SKIP_REASONS = ("excluded", "conflated", "dropped", "filtered")
+_LEFT_REASONS = ("removed", "forbidden", "unavailable")
 _RETRYABLE = ("unavailable", "rate_limited", "internal")
 _ERROR_CODES = _RETRYABLE + (
     "invalid",
@@ -416,6 +447,11 @@ def _own_message(event: str, room: Optional[str], id: Optional[str], place: Opti
     if event == "room.epoch":
         was = _text(body.get("was"))
         return _INVALID if place is None or was is None else EpochChange(place, was)
+    if event == "room.joined":
+        joined = read_joined(data)
+        return _INVALID if room is None or joined is None else RoomJoined(room, joined)
+    if event == "room.left":
+        return _INVALID if room is None else RoomLeft(room, _known(body.get("reason"), _LEFT_REASONS))
     if event == "room.reset":
         if place is None:
             return _INVALID
@@ -470,7 +506,7 @@ def read_joined(data: Any) -> Optional[Joined]:
     recovery, top = _text(body.get("recovery")), _text(body.get("top"))
     if recovery is None or top is None:
         return None
-    return Joined(recovery, _text(body.get("last_event_id")), top)
+    return Joined(recovery, _text(body.get("last_event_id")), top, _number(body.get("members")))
 
 
 def read_members(data: Any) -> MembersPage:

@@ -148,7 +148,8 @@ class Room:
         return self._caught_up.add(listener)
 
     def on_lost(self, listener: Callable[[str], object]) -> Unsubscribe:
-        """The room could not be joined again, with the server's error code: the client does not follow it any more."""
+        """The client does not follow the room any more: it could not be joined again, with the server's error code, or the
+        application has taken this connection out of it (`removed`; `forbidden` by a refreshed token)."""
         return self._lost.add(listener)
 
     def events(self, *, on_reset: Optional[Callable[[Reset], object]] = None) -> RoomEvents:
@@ -236,6 +237,11 @@ class Room:
         if self._is_followed:
             self._awaits = request_id
 
+    @property
+    def is_being_joined(self) -> bool:
+        """Whether a join or a resume of it has no answer yet."""
+        return self._awaits is not None or self._catches_up is not None
+
     def is_awaiting(self, request_id: str) -> bool:
         return request_id in (self._awaits, self._catches_up)
 
@@ -273,8 +279,24 @@ class Room:
 
     def auto_joined(self) -> None:
         """The room was joined by the server itself, at the connection's start."""
+        self._reopen()
         self._is_joined = True
         self.presence.attached()
+
+    def joined_by_server(self, request_id: str, joined: Joined) -> bool:
+        """The application has joined this connection to the room: takes that over as a join's result. False if the room
+        was known before and stands elsewhere."""
+        self._reopen()
+        if self.last_event_id not in (None, joined.last_event_id):
+            return False
+        self.await_join(request_id)
+        self.attached(request_id, joined)
+        return True
+
+    def _reopen(self) -> None:
+        """Who has read the room by a loop before it was lost reads on by another one."""
+        if self._own_stream is not None and self._own_stream.is_ended:
+            self._own_stream = self.events()
 
     def receive(self, message: LogMessage) -> Decision:
         """Decides about a message of this room, moves the position that it moves, and tells who listens."""

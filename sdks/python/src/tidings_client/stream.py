@@ -19,7 +19,8 @@ EVENTS_MAX = 1024
 
 
 class RoomLost(Exception):
-    """The room could not be joined again, for this reason: the client does not follow it any more."""
+    """The room could not be joined again, or the application took the client out of it (`code`): the client does not follow it
+    any more."""
 
     def __init__(self, room: str, code: str) -> None:
         super().__init__(f"{room}: {code}")
