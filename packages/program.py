@@ -27,7 +27,11 @@ class Program:
     def _readelf(self, *arguments: str) -> str:
         # Nothing, where it is no ELF file.
         return subprocess.run(
-            ["readelf", *arguments, self.path], env={**os.environ, "LC_ALL": "C"}, check=False, capture_output=True, text=True
+            ["readelf", *arguments, self.path],
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
+            capture_output=True,
+            text=True,
         ).stdout
 
     def says(self, *arguments: str) -> bytes:

@@ -30,7 +30,9 @@ FILES = {
 
 def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
     """What a command prints; it ends within two minutes, and well."""
-    done = subprocess.run(command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120
+    )
     if done.returncode != 0:
         raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout

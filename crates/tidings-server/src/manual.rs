@@ -15,12 +15,7 @@ pub(crate) struct Page {
 
 macro_rules! page {
     ($topic:literal, $path:literal, $about:literal) => {
-        Page {
-            topic: $topic,
-            about: $about,
-            path: $path,
-            text: include_str!(concat!("../../../", $path)),
-        }
+        Page { topic: $topic, about: $about, path: $path, text: include_str!(concat!("../../../", $path)) }
     };
 }
 
@@ -42,10 +37,18 @@ pub(crate) const PAGES: &[Page] = &[
     page!("go", "docs/go.md", "A client in Go, in sixty lines"),
     page!("node-server", "sdks/node-server/README.md", "The SDK for a backend in Node; attach"),
     page!("express-chat", "examples/express-chat/README.md", "A chat on an Express application"),
-    page!("fastapi-dashboard", "examples/fastapi-dashboard/README.md", "A live dashboard on a FastAPI application"),
+    page!(
+        "fastapi-dashboard",
+        "examples/fastapi-dashboard/README.md",
+        "A live dashboard on a FastAPI application"
+    ),
     page!("chat", "examples/chat/README.md", "A chat on an axum application"),
     page!("dashboard", "examples/dashboard/README.md", "A live dashboard on an axum application"),
     page!("redis-cluster", "examples/redis-cluster/README.md", "Three nodes that you may kill"),
-    page!("packages", "packages/README.md", "Archive, .deb, npm package and wheel: how they are made and installed"),
+    page!(
+        "packages",
+        "packages/README.md",
+        "Archive, .deb, npm package and wheel: how they are made and installed"
+    ),
     page!("changelog", "CHANGELOG.md", "What has changed"),
 ];

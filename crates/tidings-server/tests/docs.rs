@@ -34,13 +34,15 @@ async fn every_page_of_the_documentation_is_a_topic() {
     let carried: BTreeSet<_> =
         topics().await.iter().map(|topic| topic["path"].as_str().unwrap().to_owned()).collect();
     let pages = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let pages = pages.filter_map(|name| name.to_str().filter(|name| name.ends_with(".md")).map(str::to_owned));
+    let pages =
+        pages.filter_map(|name| name.to_str().filter(|name| name.ends_with(".md")).map(str::to_owned));
     let readmes = ["sdks", "examples"].into_iter().flat_map(|folder| {
         let entries = fs::read_dir(repository().join(folder)).unwrap();
         entries.map(move |entry| format!("{folder}/{}/README.md", entry.unwrap().file_name().display()))
     });
     // What an SDK has to live through is for whoever writes one.
-    let readmes = readmes.filter(|path| repository().join(path).exists() && path != "sdks/scenario/README.md");
+    let readmes =
+        readmes.filter(|path| repository().join(path).exists() && path != "sdks/scenario/README.md");
     let there: BTreeSet<_> = pages.map(|name| format!("docs/{name}")).chain(readmes).collect();
     let missing: Vec<_> = there.difference(&carried).collect();
     assert!(missing.is_empty(), "not in src/manual.rs: {missing:?}");
@@ -64,7 +66,10 @@ async fn topics_are_listed_a_line_each() {
     assert_eq!(lines.len(), topics.len());
     for (line, topic) in lines.iter().zip(&topics) {
         let (name, about) = line.split_once("  ").unwrap();
-        assert_eq!((name, about.trim_start()), (topic["topic"].as_str().unwrap(), topic["about"].as_str().unwrap()));
+        assert_eq!(
+            (name, about.trim_start()),
+            (topic["topic"].as_str().unwrap(), topic["about"].as_str().unwrap())
+        );
         assert!(line.chars().count() <= 100, "{line}");
     }
 }

@@ -118,7 +118,8 @@ async fn the_configuration_that_it_brings_is_right() {
     }
     fs::write(home.path().join("tidings.secret"), "canary-bird of the skill's project, 32 bytes\n").unwrap();
     let output =
-        run(tidings(&home).args(["config", "check", "--config", "tidings.toml"]).current_dir(home.path())).await;
+        run(tidings(&home).args(["config", "check", "--config", "tidings.toml"]).current_dir(home.path()))
+            .await;
     assert!(output.status.success(), "{output:?}");
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Awaitable, Callable, Dict, List, Optional
 
 from fastapi import FastAPI, HTTPException, Request, Response
+
 from tidings_client.asgi import Attach
 from tidings_client.server import Tidings
 

@@ -20,7 +20,9 @@ impl Docs {
     pub(super) fn run(self, form: Form) -> Result<(), Failure> {
         let text = match (&self.topic, form) {
             (None, Form::Text) => list(),
-            (None, Form::Json) => format!("{}\n", json!({"topics": PAGES.iter().map(entry).collect::<Vec<_>>()})),
+            (None, Form::Json) => {
+                format!("{}\n", json!({"topics": PAGES.iter().map(entry).collect::<Vec<_>>()}))
+            }
             (Some(topic), Form::Text) => page(topic)?.text.to_owned(),
             (Some(topic), Form::Json) => {
                 let page = page(topic)?;

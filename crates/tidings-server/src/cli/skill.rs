@@ -51,9 +51,12 @@ impl Install {
             Form::Json => {
                 let files: Vec<_> = files
                     .iter()
-                    .map(|(path, became)| json!({"path": path.display().to_string(), "became": became.word()}))
+                    .map(
+                        |(path, became)| json!({"path": path.display().to_string(), "became": became.word()}),
+                    )
                     .collect();
-                let told = json!({"skill": skill::NAME, "folder": folder.display().to_string(), "files": files});
+                let told =
+                    json!({"skill": skill::NAME, "folder": folder.display().to_string(), "files": files});
                 format!("{told}\n")
             }
         };
