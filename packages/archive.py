@@ -13,7 +13,7 @@ from program import Program, mtime
 
 def write(path: Path, files: dict[str, Entry]) -> Path:
     """A tar.gz of these, root's own, sorted, of one time."""
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
         with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for name, entry in sorted(files.items()):
                 member = tarfile.TarInfo(name)

@@ -25,7 +25,7 @@ Depends: libc6 (>= {major}.{minor}), libgcc-s1
 Section: net
 Priority: optional
 Description: {SUMMARY}
- It runs beside any backend: that signs tokens and publishes with a POST.
+ It runs beside any backend, which signs tokens and publishes with a POST.
  Nothing runs after the installation, because there is no secret yet:
  /etc/tidings/tidings.secret, then systemctl enable --now tidings.
 """.encode()

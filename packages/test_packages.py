@@ -29,9 +29,9 @@ FILES = {
 
 
 def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
-    """What a command prints; it ends within two minutes, and well."""
+    """What a command prints; it ends within ten minutes, and well."""
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120
+        command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=600
     )
     if done.returncode != 0:
         raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
