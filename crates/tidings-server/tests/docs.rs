@@ -92,8 +92,11 @@ async fn llms_txt_leads_to_what_is_there() {
         text.split("](").skip(1).map(|rest| rest.split_once(')').unwrap().0.to_owned()).collect();
     let broken: Vec<_> = links.iter().filter(|link| !repository().join(link).is_file()).collect();
     assert!(broken.is_empty(), "{broken:?}");
-    let unnamed: Vec<_> =
-        topics().await.iter().map(|topic| topic["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    let unnamed: Vec<_> = unnamed.iter().filter(|path| !links.contains(*path)).collect();
+    let topics = topics().await;
+    let unnamed: Vec<_> = topics
+        .iter()
+        .map(|topic| topic["path"].as_str().unwrap())
+        .filter(|path| !links.contains(*path))
+        .collect();
     assert!(unnamed.is_empty(), "{unnamed:?} are topics that llms.txt does not name");
 }
