@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod config;
 mod dev;
+mod docs;
 #[cfg(feature = "conformance")]
 mod echo;
 mod key;
@@ -12,6 +13,7 @@ mod outbox;
 mod publish;
 mod secret_argument;
 mod serve;
+mod skill;
 mod source_options;
 mod tail;
 mod token;
@@ -53,6 +55,8 @@ enum Command {
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Bench(bench::Bench),
+    Docs(docs::Docs),
+    Skill(skill::SkillCommand),
     Completions(completions::Completions),
     Man(completions::Man),
     #[cfg(feature = "conformance")]
@@ -83,6 +87,8 @@ impl Cli {
             Command::Outbox(outbox) => outbox.run(form),
             Command::OpenApi(openapi) => openapi.run(),
             Command::Bench(bench) => bench.run(form),
+            Command::Docs(docs) => docs.run(form),
+            Command::Skill(skill) => skill.run(form),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
             #[cfg(feature = "conformance")]

@@ -73,7 +73,7 @@ fn unknown_name(message: &str) -> Option<(&'static str, &str, Vec<&str>)> {
 }
 
 /// The name that is like enough to have been meant: a third of its letters may be wrong.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distances = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
     let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= name.chars().count().max(3) / 3).then_some(nearest)

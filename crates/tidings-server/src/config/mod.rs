@@ -45,6 +45,7 @@ use edge::{AddressHeader, Networks, Socket, TlsSection, UpstreamSection};
 use files::Files;
 
 pub(crate) use document::Setting;
+pub(crate) use fault::nearest;
 pub(crate) use load::Sources;
 pub(crate) use log::{Log, LogFormat};
 pub(crate) use shown::{effective, origins, toml};
