@@ -4,17 +4,22 @@ mod bench;
 mod completions;
 mod config;
 mod dev;
+mod doctor;
 #[cfg(feature = "conformance")]
 mod echo;
 mod key;
+mod link;
 mod openapi;
 mod outbox;
 mod publish;
 mod secret_argument;
 mod serve;
+mod smoke;
 mod source_options;
 mod tail;
+mod target;
 mod token;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 
@@ -52,6 +57,8 @@ enum Command {
     Outbox(outbox::OutboxCommand),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
+    Smoke(smoke::Smoke),
+    Doctor(doctor::Doctor),
     Bench(bench::Bench),
     Completions(completions::Completions),
     Man(completions::Man),
@@ -82,6 +89,8 @@ impl Cli {
             Command::Tail(tail) => tail.run(form),
             Command::Outbox(outbox) => outbox.run(form),
             Command::OpenApi(openapi) => openapi.run(),
+            Command::Smoke(smoke) => smoke.run(form),
+            Command::Doctor(doctor) => doctor.run(form),
             Command::Bench(bench) => bench.run(form),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
