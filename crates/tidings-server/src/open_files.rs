@@ -19,6 +19,12 @@ pub(crate) fn raise() -> usize {
     connections
 }
 
+/// How many connections a server of this user would have room for here, and the open files that it may have: `None` is no limit.
+pub(crate) fn allowed() -> (usize, Option<u64>) {
+    let open_files_max = getrlimit(Resource::Nofile).maximum;
+    (connections_max(open_files_max), open_files_max)
+}
+
 /// `None` is no limit at all.
 fn connections_max(open_files_max: Option<u64>) -> usize {
     let open_files_max = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);

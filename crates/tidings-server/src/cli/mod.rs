@@ -5,18 +5,23 @@ mod completions;
 mod config;
 mod dev;
 mod docs;
+mod doctor;
 #[cfg(feature = "conformance")]
 mod echo;
 mod key;
+mod link;
 mod openapi;
 mod outbox;
 mod publish;
 mod secret_argument;
 mod serve;
 mod skill;
+mod smoke;
 mod source_options;
 mod tail;
+mod target;
 mod token;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 
@@ -54,6 +59,8 @@ enum Command {
     Outbox(outbox::OutboxCommand),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
+    Smoke(smoke::Smoke),
+    Doctor(doctor::Doctor),
     Bench(bench::Bench),
     Docs(docs::Docs),
     Skill(skill::SkillCommand),
@@ -86,6 +93,8 @@ impl Cli {
             Command::Tail(tail) => tail.run(form),
             Command::Outbox(outbox) => outbox.run(form),
             Command::OpenApi(openapi) => openapi.run(),
+            Command::Smoke(smoke) => smoke.run(form),
+            Command::Doctor(doctor) => doctor.run(form),
             Command::Bench(bench) => bench.run(form),
             Command::Docs(docs) => docs.run(form),
             Command::Skill(skill) => skill.run(form),

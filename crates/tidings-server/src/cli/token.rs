@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::{dev_secret, span_of_time};
 
 /// For whom tokens of `tidings dev` are.
-const AUDIENCE: &str = "tidings";
+pub(super) const AUDIENCE: &str = "tidings";
 
 /// Print a token for `tidings dev`
 #[derive(Args, Debug)]

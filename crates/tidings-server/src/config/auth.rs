@@ -111,6 +111,11 @@ impl Authenticate for Verifier {
 }
 
 impl Auth {
+    /// What a token's `aud` has to be.
+    pub(super) fn audience(&self) -> &str {
+        &self.audience
+    }
+
     /// The secret that signs the tokens: that of `[auth]` itself, else the only one of `[[auth.keys]]`.
     ///
     /// # Errors

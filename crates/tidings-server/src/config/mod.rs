@@ -328,6 +328,11 @@ impl Config {
         }
     }
 
+    /// For whom its tokens are.
+    pub(crate) fn audience(&self) -> &str {
+        self.auth.audience()
+    }
+
     /// The secret that signs the tokens, where there is one.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub(crate) async fn run(command: &mut Command) -> Output {
 pub(crate) fn tidings(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.env("TIDINGS_HOME", home.path()).env("TIDINGS_LOG", "trace").env_remove("RUST_LOG");
-    command.env_remove("TIDINGS_KEY").env_remove("TIDINGS_TOKEN");
+    command.env_remove("TIDINGS_KEY").env_remove("TIDINGS_TOKEN").env_remove("TIDINGS_SECRET");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
