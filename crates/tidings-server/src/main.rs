@@ -25,6 +25,7 @@ mod pending;
 mod run;
 mod service;
 mod span_of_time;
+mod template;
 mod timestamp;
 mod tls;
 mod upstream;

@@ -7,6 +7,7 @@ mod dev;
 #[cfg(feature = "conformance")]
 mod echo;
 mod key;
+mod new;
 mod openapi;
 mod outbox;
 mod publish;
@@ -44,6 +45,7 @@ pub(crate) struct Cli {
 enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
+    New(new::New),
     Config(config::Config),
     Token(token::Token),
     Key(key::KeyCommand),
@@ -75,6 +77,7 @@ impl Cli {
         match self.command {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
+            Command::New(new) => new.run(form),
             Command::Config(config) => config.run(form),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
