@@ -143,7 +143,7 @@ impl Template {
                 (sdk.key, asked_for)
             })
             .collect();
-        let nodes: &[&str] = if wishes.redis { &["-1", "-2"] } else { &[""] };
+        let nodes = if wishes.redis { vec!["-1", "-2"] } else { vec![""] };
         context! {
             name => wishes.name,
             redis => wishes.redis,
@@ -168,7 +168,6 @@ pub(crate) fn without_remark(command: &str) -> &str {
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_keep_trailing_newline(true);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // A name has no character that would need it.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -181,7 +180,10 @@ fn filled_in(
     text: &str,
     values: &minijinja::Value,
 ) -> Result<String, String> {
-    environment.render_named_str(path, text, values).map_err(|error| format!("{path}: {error}"))
+    let filled =
+        environment.render_named_str(path, text, values).map_err(|error| format!("{path}: {error}"))?;
+    // What is filled in has lost the end of its last line.
+    Ok(filled + "\n")
 }
 
 #[cfg(test)]
