@@ -83,7 +83,7 @@ async fn a_program_is_told_in_json_and_redis_and_packages_go_with_it() {
             .contains("./sdks/tidings_client-0.1.0-py3-none-any.whl[server]")
     );
     assert!(read(&folder, "a b/.env.example").contains("\nREDIS_URL="));
-    assert!(read(&folder, "a b/tests/test_two_nodes.py").contains("two nodes"));
+    assert!(read(&folder, "a b/tests/test_two_nodes.py").contains("Two nodes"));
 
     std::fs::write(packages.join("tidings_client-0.2.0-py3-none-any.whl"), "another").unwrap();
     let unclear = new(&folder, &["b", "--template", "fastapi-dashboard", "--sdk-from", "packed"]).await;
