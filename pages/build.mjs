@@ -1,5 +1,5 @@
 /**
- * Builds the pages of `tidings dev` and of the examples: `node build.mjs` writes them where they are embedded from, `node build.mjs --check` fails if
+ * Builds the pages of `tidings dev`, of the examples and of the templates: `node build.mjs` writes them where they are embedded from, `node build.mjs --check` fails if
  * what is there is not what the sources make. The results are in the repository, so that a build of the server needs
  * no Node.
  */
@@ -47,6 +47,8 @@ const PAGES = [
     files: { "index.html": read(`${NODES}src/nodes.html`), "nodes.css": read(`${NODES}src/nodes.css`) },
     out: NODES,
   },
+  // For a Python application, which has no npm to take it from.
+  { main: "sdks/typescript/src/index.ts", script: "tidings-client.js", files: {}, out: "templates/fastapi-dashboard/page/" },
 ];
 
 let stale = 0;

@@ -27,6 +27,7 @@ mod run;
 mod service;
 mod skill;
 mod span_of_time;
+mod template;
 mod timestamp;
 mod tls;
 mod upstream;

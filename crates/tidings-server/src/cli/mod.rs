@@ -10,6 +10,7 @@ mod doctor;
 mod echo;
 mod key;
 mod link;
+mod new;
 mod openapi;
 mod outbox;
 mod publish;
@@ -51,6 +52,7 @@ pub(crate) struct Cli {
 enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
+    New(new::New),
     Config(config::Config),
     Token(token::Token),
     Key(key::KeyCommand),
@@ -86,6 +88,7 @@ impl Cli {
         match self.command {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
+            Command::New(new) => new.run(form),
             Command::Config(config) => config.run(form),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),

@@ -1,0 +1,19 @@
+/** What pages send, by its name: one file an event. Tidings has checked its schema, and that its sender is in the room. */
+
+import type { EventAnswer, EventCall } from "tidings-server-sdk";
+
+import type { Database } from "../../src/database.ts";
+import { messageEdit } from "./message_edit.ts";
+import { messageSend } from "./message_send.ts";
+import { presenceHeartbeat } from "./presence_heartbeat.ts";
+import { typingStart } from "./typing_start.ts";
+
+/** Returns the ack, and what is published in the room. */
+export type EventHandler = (call: EventCall, database: Database) => EventAnswer;
+
+export const eventHandlers: Readonly<Record<string, EventHandler>> = {
+  "message.send": messageSend,
+  "message.edit": messageEdit,
+  "typing.start": typingStart,
+  "presence.heartbeat": presenceHeartbeat,
+};
