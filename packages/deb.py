@@ -19,7 +19,7 @@ def control(program: Program, size: int) -> bytes:
 Package: tidings
 Version: {program.version}
 Architecture: {program.debian_machine}
-Maintainer: The Tidings authors <tidings@localhost>
+Maintainer: The Tidings authors <authors@tidings.invalid>
 Installed-Size: {-(-size // 1024)}
 Depends: libc6 (>= {major}.{minor}), libgcc-s1
 Section: net
