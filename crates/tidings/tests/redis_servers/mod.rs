@@ -241,9 +241,14 @@ impl RedisServer {
         let () = self.run(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
+    /// Whether it answers, and not one of another test's that has taken its port meanwhile.
     async fn answers(&self) -> bool {
-        let Ok(mut connection) = connect_to(self.address()).await else { return false };
-        redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok_and(|pong| pong == "PONG")
+        let (Some(process), Ok(mut connection)) = (&self.process, connect_to(self.address()).await) else {
+            return false;
+        };
+        let own = format!("process_id:{}\r\n", process.id());
+        let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
+        info.is_ok_and(|info| info.contains(&own))
     }
 
     fn log(&self) -> String {
