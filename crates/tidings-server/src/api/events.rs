@@ -60,6 +60,7 @@ pub(super) struct Published {
 }
 
 /// One event of a batch: to a `room` or to a `user`.
+// It has the fields of `Event` once more, because flattened into this raw JSON would not come through.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchEvent {
