@@ -1,0 +1,1 @@
+"""The application that was there before: users, channels and messages."""

@@ -1,0 +1,1 @@
+"""What is real-time: the application with its routes, its rooms, what pages send, and what publishes."""
