@@ -179,6 +179,26 @@ async fn a_place_that_was_taken_too_late_is_given_back() {
 
 // What is done everywhere.
 
+/// The last connection ends together with its node, so that its place is being given back while the node ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_node_that_ends_gives_back_also_what_was_on_its_way() {
+    let server = RedisServer::start().await;
+    for round in 0..40 {
+        let user = format!("ann-{round}");
+        let hub = node(open(), redis(&server));
+        let ann = until("the node has its Redis", EVERYWHERE_MAX, async || {
+            connect(&hub, identity(&user)).await.ok()
+        })
+        .await;
+        assert_eq!(places(&server, &user).await, 1);
+        drop((hub, ann));
+        until("the place is given back", EVERYWHERE_MAX, async || {
+            (places(&server, &user).await == 0).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn an_order_is_about_the_connections_of_before_it() {
     let server = RedisServer::start().await;

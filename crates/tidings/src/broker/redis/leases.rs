@@ -59,6 +59,10 @@ struct State {
     given_back: Vec<(UserId, SessionId)>,
     /// Of those, what could not be sent, until the next time that the leases are looked through.
     put_off: Vec<(UserId, SessionId)>,
+    /// How many leases there are, those included that are only about to be taken.
+    count: usize,
+    /// The node ends.
+    is_ending: bool,
 }
 
 struct Held {
@@ -95,6 +99,7 @@ impl Leases {
 
     /// A place that is about to be taken: whatever becomes of the call, it is given back when this is dropped.
     pub(super) fn lease(self: &Arc<Self>, user: &UserId, session: SessionId) -> Lease {
+        self.state.lock().count += 1;
         Lease { leases: Arc::clone(self), user: user.clone(), session, may_be_held: true }
     }
 
@@ -140,8 +145,18 @@ impl Leases {
         }
     }
 
-    fn give_back(&self, user: &UserId, session: SessionId) {
-        let mut state = self.state.lock();
+    /// The node ends: what it has is given back as its connections end, and then nothing is left to be kept.
+    pub(super) fn end(&self) {
+        self.state.lock().is_ending = true;
+        self.given_back.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        let state = self.state.lock();
+        state.is_ending && state.count == 0 && state.given_back.is_empty() && state.put_off.is_empty()
+    }
+
+    fn give_back(&self, state: &mut State, user: &UserId, session: SessionId) {
         if let Some(held) = state.by_user.get_mut(user) {
             let before = held.sessions.len();
             held.sessions.retain(|(held, _)| *held != session);
@@ -158,8 +173,6 @@ impl Leases {
         if state.given_back.len() < GIVEN_BACK_MAX {
             state.given_back.push((user.clone(), session));
         }
-        drop(state);
-        self.given_back.notify_one();
     }
 
     /// What was given back is not known to be: it is sent again, and not at once.
@@ -207,13 +220,17 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let mut state = self.leases.state.lock();
+        state.count -= 1;
         if self.may_be_held {
-            self.leases.give_back(&self.user, self.session);
+            self.leases.give_back(&mut state, &self.user, self.session);
         }
+        drop(state);
+        self.leases.given_back.notify_one();
     }
 }
 
-/// Renews and gives back for as long as the node lives.
+/// Renews and gives back for as long as the node lives, and until its last place is given back.
 pub(super) async fn keep(routes: Arc<Routes>) {
     let leases = &routes.shared.leases;
     let mut ticks = tokio::time::interval((leases.lease / TICKS_PER_LEASE).max(Duration::from_millis(10)));
@@ -225,6 +242,9 @@ pub(super) async fn keep(routes: Arc<Routes>) {
             () = leases.given_back.notified() => {}
         }
         while send(&routes).await {}
+        if leases.has_ended() {
+            break;
+        }
     }
 }
 
@@ -342,6 +362,25 @@ mod tests {
         assert_eq!(leases.work(now).remove(0).sessions, [(two, None)]);
         assert!(leases.work(now + LEASE_DEFAULT).is_empty());
         assert_eq!(leases.metrics.leases.get(), 0);
+    }
+
+    #[test]
+    fn it_has_ended_when_what_was_about_to_be_taken_is_given_back_too() {
+        let env = crate::env::SystemEnv::inline();
+        let leases = Leases::new(LEASE_DEFAULT, Arc::default());
+        let (held, about_to_be) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        let held = leases.lease(&held, SessionId::first(&env));
+        held.held_since(7, Instant::now());
+        let about_to_be = leases.lease(&about_to_be, SessionId::first(&env));
+        assert!(!leases.has_ended());
+        leases.end();
+        drop(held);
+        assert_eq!(leases.work(Instant::now()).len(), 1);
+        assert!(!leases.has_ended(), "one may still be held");
+        drop(about_to_be);
+        assert!(!leases.has_ended(), "it is not sent yet");
+        assert_eq!(leases.work(Instant::now()).len(), 1);
+        assert!(leases.has_ended());
     }
 
     #[test]

@@ -78,6 +78,8 @@ use script::{Channels, Lineage, Scripts};
 
 /// Connections of a node to each master, each with its share of the rooms.
 const CONNECTIONS_DEFAULT: usize = 2;
+/// For so long a node that has ended gives back the places of its connections.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(2);
 
 /// How a hub reaches Redis.
 ///
@@ -244,6 +246,8 @@ pub(crate) struct RedisBroker {
     shared: Arc<Shared>,
     routes: Arc<Routes>,
     tasks: Vec<JoinHandle<()>>,
+    /// Keeps the leases, and ends by itself after the broker: what it has taken to give back is never dropped half-way.
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl RedisBroker {
@@ -292,9 +296,9 @@ impl RedisBroker {
                 routes
             }
         };
-        tasks.push(shared.runtime.spawn(leases::keep(Arc::clone(&routes))));
+        let keeper = Some(shared.runtime.spawn(leases::keep(Arc::clone(&routes))));
         tasks.push(shared.runtime.spawn(orders::follow(Arc::clone(&routes.control))));
-        Self { shared, routes, tasks }
+        Self { shared, routes, tasks, keeper }
     }
 
     fn id(room: &Room, key: &PublishKey) -> [u8; 16] {
@@ -429,11 +433,16 @@ impl Drop for RedisBroker {
         for task in &self.tasks {
             task.abort();
         }
-        // Its places and its entry would end with their time.
-        let routes = Arc::clone(&self.routes);
+        // Its places and its entry would end with their time. Connections may end after the broker.
+        let (routes, keeper) = (Arc::clone(&self.routes), self.keeper.take());
         drop(self.shared.runtime.spawn(async move {
+            routes.shared.leases.end();
             routes.shared.nodes.leave(&routes.control).await;
-            while leases::send(&routes).await {}
+            if let Some(mut keeper) = keeper
+                && tokio::time::timeout(GIVING_BACK_MAX, &mut keeper).await.is_err()
+            {
+                keeper.abort();
+            }
             routes.stop();
         }));
     }
