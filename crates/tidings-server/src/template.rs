@@ -21,8 +21,16 @@ const DOTTED: [(&str, &str); 2] = [("gitignore", ".gitignore"), ("env.example", 
 /// Which application.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub(crate) enum Template {
+    /// A chat on axum, with Tidings in its process
+    AxumChat,
+    /// A live dashboard on axum, with Tidings in its process
+    AxumDashboard,
     /// A chat on Express, in TypeScript
     ExpressChat,
+    /// A live dashboard on Express, in TypeScript
+    ExpressDashboard,
+    /// A chat on FastAPI
+    FastapiChat,
     /// A live dashboard on FastAPI
     FastapiDashboard,
 }
@@ -70,6 +78,28 @@ const FASTAPI_SDKS: [Sdk; 1] = [Sdk {
     packed_by: "pip wheel --no-deps --wheel-dir FOLDER sdks/python",
 }];
 
+const AXUM_SDKS: [Sdk; 2] = [
+    Sdk {
+        key: "crate",
+        file_begins: "tidings-",
+        file_ends: ".crate",
+        published: "",
+        from_file: ("", ""),
+        packed_by: CRATES_PACKED_BY,
+    },
+    Sdk {
+        key: "protocol",
+        file_begins: "tidings-protocol-",
+        file_ends: ".crate",
+        published: "",
+        from_file: ("", ""),
+        packed_by: CRATES_PACKED_BY,
+    },
+];
+
+const CRATES_PACKED_BY: &str =
+    "cargo package --no-verify -p tidings-protocol -p tidings && cp target/package/*.crate FOLDER";
+
 /// The folder of an application that has the packages of its SDKs.
 pub(crate) const SDK_FOLDER: &str = "sdks";
 
@@ -85,15 +115,20 @@ impl Template {
     /// As the command line has it, and its folder.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::AxumChat => "axum-chat",
+            Self::AxumDashboard => "axum-dashboard",
             Self::ExpressChat => "express-chat",
+            Self::ExpressDashboard => "express-dashboard",
+            Self::FastapiChat => "fastapi-chat",
             Self::FastapiDashboard => "fastapi-dashboard",
         }
     }
 
     pub(crate) fn sdks(self) -> &'static [Sdk] {
         match self {
-            Self::ExpressChat => &EXPRESS_SDKS,
-            Self::FastapiDashboard => &FASTAPI_SDKS,
+            Self::AxumChat | Self::AxumDashboard => &AXUM_SDKS,
+            Self::ExpressChat | Self::ExpressDashboard => &EXPRESS_SDKS,
+            Self::FastapiChat | Self::FastapiDashboard => &FASTAPI_SDKS,
         }
     }
 
@@ -202,7 +237,9 @@ mod tests {
                 template.sdks().iter().map(|sdk| format!("{}0{}", sdk.file_begins, sdk.file_ends)).collect();
             for (redis, packages) in [(false, None), (true, None), (false, Some(packages.as_slice()))] {
                 let files = texts(*template, redis, packages);
-                for path in [".gitignore", ".env.example", "README.md", "compose.yaml", "tidings.toml"] {
+                // An axum application has its server in itself, and no configuration of another.
+                let config = if template.name().starts_with("axum") { "Cargo.toml" } else { "tidings.toml" };
+                for path in [".gitignore", ".env.example", "README.md", "compose.yaml", config] {
                     assert!(files.contains_key(path), "{} has no {path}", template.name());
                 }
                 for (path, text) in &files {
