@@ -96,6 +96,11 @@ async fn a_configured_server_passes_all_and_a_room_for_the_backend_is_published_
     let of = |check: &str| told.iter().find(|line| line["check"] == check).unwrap();
     assert!(of("delivery")["told"].as_str().unwrap().contains("HTTP API"));
     assert_eq!((&of("ack")["result"], &of("presence")["result"]), (&json!("skipped"), &json!("skipped")));
+    // A room that keeps its newest event and gives it to whoever joins: who resumes has it once.
+    let (serve, config) = served("[[rooms]]\npattern = 'board:*'\nkey = '/series'\nretain = true\n").await;
+    let url = format!("ws://{}/ws", serve.address);
+    let output = smoke(&[&url, "--config", &config, "--room", "board:a", "--quick", "--json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{:#?}", lines(&output));
 }
 
 #[tokio::test]
@@ -179,9 +184,11 @@ async fn each_check_fails_where_its_promise_is_broken() {
         (
             "resume",
             "\"complete\" is due",
-            middle().up_json(|mut message| {
-                if message["data"]["last_event_id"].is_string() {
-                    message["data"] = json!({});
+            middle().down_json(|mut message| {
+                if message["event"] == "ack"
+                    && let Some(rooms) = message["data"]["rooms"].as_object_mut()
+                {
+                    rooms.values_mut().for_each(|room| room["recovery"] = json!("fresh"));
                 }
                 vec![message]
             }),
