@@ -1,6 +1,7 @@
 //! Starts the chat, and ends it. Where everything is, the environment says: `.env.example`.
 
 use std::error::Error;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fs};
@@ -22,7 +23,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     dotenvy::dotenv().ok();
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy());
-    log.with_writer(std::io::stderr).init();
+    log.with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
 
     let secret_file = setting("TIDINGS_SECRET_FILE", "tidings.secret");
     let secret = fs::read_to_string(&secret_file)
