@@ -3,14 +3,16 @@
 
     tests/templates/run.py TIDINGS [TEMPLATE…]
 
-The SDKs of this repository are packed as they would be published (`npm pack`, `pip wheel`), and `--sdk-from` takes them. Then the first
-console block of the README is run: what ends has to end well, what serves is started on a free port, and the page has to be there. The second
-block is the application's own tests. Redis is a server of this run's own. The last line counts.
+The SDKs of this repository are packed as they would be published (`npm pack`, `pip wheel`, `cargo package`), and `--sdk-from` takes them. Then the
+first console block of the README is run: what ends has to end well, what serves is started on free ports, with `--redis` as two instances. Two
+browsers talk there, and `tidings smoke` is green. The second block is the application's own tests. Redis is a server of this run's own. Every command
+that the README has is in one of the two blocks. The last line counts.
 """
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,10 +23,16 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = ("express-chat", "fastapi-dashboard")
+TEMPLATES = ("axum-chat", "axum-dashboard", "express-chat", "express-dashboard", "fastapi-chat", "fastapi-dashboard")
 # What serves, by what its command begins with.
-SERVING = ("tidings serve", "npm start", "uvicorn", "python -m dashboard.pump")
+SERVING = ("tidings serve", "npm start", "uvicorn", "cargo run", "python -m dashboard.pump")
+# Of these there is one, however many instances there are.
+ONCE = ("python -m dashboard.pump",)
+# The rooms that `tidings smoke` plays in: that of everybody, and another.
+ROOMS = {"chat": ("ch_1", "ch_2"), "dashboard": ("board:machine", "board:secret")}
 READY_S = 60
+# What is compiled first.
+COMPILED_S = 1200
 
 
 def free_port():
@@ -52,30 +60,52 @@ def accepts(port):
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Made:
-    """An application that `tidings new` has written, and what runs of it."""
+class Instance:
+    """An application and its Tidings, by their ports: the README's may be another's on this machine."""
 
-    def __init__(self, folder, tidings):
-        self.folder = folder
-        self.servers = []
-        self.prelude = ""
-        self.tidings, self.port, self.redis = free_port(), free_port(), free_port()
-        # In the place of the ports that the README names, which may be another's on this machine.
+    def __init__(self, number):
+        self.number = number
+        self.tidings, self.port = free_port(), free_port()
+        self.page = f"http://127.0.0.1:{self.port}/"
+        self.ready = f"http://127.0.0.1:{self.tidings}/health/ready"
         self.environment = {
-            **os.environ,
-            "PATH": f"{tidings.parent}:{os.environ['PATH']}",
-            "TIDINGS_BIN": str(tidings),
             "TIDINGS_LISTEN": f"127.0.0.1:{self.tidings}",
             "TIDINGS_URL": f"http://127.0.0.1:{self.tidings}",
             "PORT": str(self.port),
             "UVICORN_PORT": str(self.port),
+            # One of them measures.
+            **({"PUMP": "off"} if number else {}),
+        }
+
+    def environment_of_tidings(self, config):
+        if "[webhooks]" not in config:
+            return self.environment
+        webhooks = {"URL": f"{self.page}tidings", "OUTBOX": f"tidings-outbox-{self.number}"}
+        return {**self.environment, **{f"TIDINGS_WEBHOOKS__{name}": value for name, value in webhooks.items()}}
+
+
+class Made:
+    """An application that `tidings new` has written, and what runs of it."""
+
+    def __init__(self, folder, tidings, cache):
+        self.folder = folder
+        self.servers = []
+        self.prelude = ""
+        self.redis = free_port()
+        self.environment = {
+            **os.environ,
+            "PATH": f"{tidings.parent}:{os.environ['PATH']}",
+            "TIDINGS_BIN": str(tidings),
+            # What two applications have in common is compiled once.
+            "CARGO_TARGET_DIR": str(cache / "cargo"),
+            "CARGO_PROFILE_DEV_DEBUG": "0",
         }
 
     def asked_for(self, command):
-        """The command, at the ports of this run."""
+        """The command, at the Redis of this run."""
         return command.replace("redis://127.0.0.1:6379", f"redis://127.0.0.1:{self.redis}")
 
-    def start(self, command, is_ready, **environment):
+    def start(self, command, is_ready, environment):
         server = subprocess.Popen(
             ["bash", "-c", f"{self.prelude}exec {command}"],
             cwd=self.folder,
@@ -84,27 +114,28 @@ class Made:
             start_new_session=True,
         )
         self.servers.append(server)
-        until = time.monotonic() + READY_S
+        until = time.monotonic() + (COMPILED_S if command.startswith("cargo") else READY_S)
         while not is_ready():
             assert server.poll() is None, f"{command} has ended"
-            assert time.monotonic() < until, f"{command} is not ready after {READY_S} s"
+            assert time.monotonic() < until, f"{command} is not ready in time"
             time.sleep(0.05)
 
-    def serve(self, command):
-        command = self.asked_for(command)
-        print(f"$ {command} &", flush=True)
-        if command.startswith("tidings serve"):
-            self.serve_tidings(command)
-        elif command.startswith("python"):
-            self.start(command, lambda: True)
-        else:
-            self.start(command, lambda: answers(f"http://127.0.0.1:{self.port}/"))
+    def start_redis(self):
+        command = f"redis-server --port {self.redis} --bind 127.0.0.1 --save ''"
+        self.start(command, lambda: accepts(self.redis), {})
 
-    def serve_tidings(self, command):
-        environment = {}
-        if "[webhooks]" in (self.folder / "tidings.toml").read_text():
-            environment["TIDINGS_WEBHOOKS__URL"] = f"http://127.0.0.1:{self.port}/tidings"
-        self.start(command, lambda: answers(f"http://127.0.0.1:{self.tidings}/health/ready"), **environment)
+    def serve(self, command, instances):
+        command = self.asked_for(command)
+        for instance in instances[:1] if command.startswith(ONCE) else instances:
+            print(f"$ {command} & # instance {instance.number}", flush=True)
+            if command.startswith("tidings serve"):
+                config = (self.folder / "tidings.toml").read_text()
+                environment = instance.environment_of_tidings(config)
+                self.start(command, lambda instance=instance: answers(instance.ready), environment)
+            elif command.startswith(ONCE):
+                self.start(command, lambda: True, instance.environment)
+            else:
+                self.start(command, lambda instance=instance: answers(instance.page), instance.environment)
 
     def run(self, command):
         print(f"$ {command}", flush=True)
@@ -119,19 +150,32 @@ class Made:
             # Its Redis is this run's.
             env = self.folder / ".env"
             env.write_text(self.asked_for(env.read_text()))
-            self.read_env(env)
 
-    def read_env(self, env):
-        for line in env.read_text().splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name == "REDIS_URL":
-                self.environment[name] = value
+    def from_env(self, name):
+        """What .env says, for the processes that don't read it."""
+        lines = (self.folder / ".env").read_text().splitlines()
+        return {name: line.partition("=")[2] for line in lines if line.startswith(f"{name}=")}
 
     def end(self):
         for server in reversed(self.servers):
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)
             server.wait(timeout=READY_S)
+        self.servers = []
+
+
+def two_browsers(kind, pages):
+    command = ["node", "--import", "tsx", "test/two_browsers.ts", kind, *pages]
+    subprocess.run(command, cwd=ROOT / "pages", check=True)
+
+
+def smoke(application, tidings, kind, instance, options):
+    """At Tidings' own address, which for an axum application is that of the application."""
+    is_beside = (application.folder / "tidings.toml").exists()
+    address = f"http://127.0.0.1:{instance.tidings}" if is_beside else instance.page
+    room, foreign = ROOMS[kind]
+    command = f"tidings smoke {address} --secret-file tidings.secret --room {room} --foreign-room {foreign} --users ann,bob"
+    application.run(" ".join([command, *options]))
 
 
 def pack(folder):
@@ -139,26 +183,37 @@ def pack(folder):
         subprocess.run(["npm", "pack", "--silent", "--pack-destination", folder], cwd=ROOT / "sdks" / sdk, check=True)
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, "sdks/python"]
     subprocess.run(wheel, cwd=ROOT, check=True)
+    crates = ["cargo", "package", "--quiet", "--no-verify", "--allow-dirty", "-p", "tidings-protocol", "-p", "tidings"]
+    subprocess.run(crates, cwd=ROOT, check=True)
+    for crate in (ROOT / "target" / "package").glob("*.crate"):
+        shutil.copy(crate, folder)
 
 
-def try_template(tidings, template, with_redis, sdks, folder):
+def try_template(tidings, template, with_redis, sdks, cache, folder):
     options = ["--template", template, "--sdk-from", sdks, "--dir", folder, *(["--redis"] if with_redis else [])]
     made = subprocess.run([tidings, "new", "my-app", *options, "--json"], check=True, capture_output=True, text=True)
     told = json.loads(made.stdout)
     first, second = blocks((folder / "README.md").read_text())
     assert told["next"][1:] == first, told["next"]
-    application = Made(folder, tidings)
+    kind = template.partition("-")[2]
+    application = Made(folder, tidings, cache)
+    instances = [Instance(number) for number in range(2 if with_redis else 1)]
     try:
         if with_redis:
-            redis = f"redis-server --port {application.redis} --bind 127.0.0.1 --save ''"
-            application.start(redis, lambda: accepts(application.redis))
+            application.start_redis()
         for command in first:
-            application.serve(command) if command.startswith(SERVING) else application.run(command)
-        assert answers(f"http://127.0.0.1:{application.port}/"), "the page is not there"
+            if command.startswith(SERVING):
+                application.environment.update(application.from_env("REDIS_URL"))
+                application.serve(command, instances)
+            else:
+                application.run(command)
+        two_browsers(kind, [instance.page for instance in instances])
+        # The heartbeat takes half a minute to be judged.
+        for instance in instances:
+            smoke(application, tidings, kind, instance, ["--quick"] if with_redis else [])
     finally:
         application.end()
-    for name in ("PORT", "UVICORN_PORT", "TIDINGS_LISTEN", "TIDINGS_URL", "REDIS_URL"):
-        application.environment.pop(name, None)
+    application.environment.pop("REDIS_URL", None)
     for command in second:
         application.run(command)
 
@@ -167,7 +222,8 @@ def main(tidings, *templates):
     tidings = Path(tidings).resolve()
     passed = failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        sdks = Path(folder) / "sdks"
+        folder = Path(folder)
+        sdks = folder / "sdks"
         sdks.mkdir()
         pack(sdks)
         for template in templates or TEMPLATES:
@@ -175,7 +231,7 @@ def main(tidings, *templates):
                 what = f"{template}{' --redis' if with_redis else ''}"
                 print(f"== {what}", flush=True)
                 try:
-                    try_template(tidings, template, with_redis, sdks, Path(folder) / what.replace(" ", ""))
+                    try_template(tidings, template, with_redis, sdks, folder, folder / what.replace(" ", ""))
                     passed += 1
                     print(f"== {what}: ok", flush=True)
                 except (AssertionError, subprocess.SubprocessError, ValueError) as error:
