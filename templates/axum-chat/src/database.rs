@@ -1,7 +1,7 @@
 //! The database: users and their sessions, channels, who is in them, and what was said. Every query is here.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
@@ -29,7 +29,9 @@ const GENERAL: i64 = 1;
 /// Messages that a page begins with.
 const MESSAGES_MAX: i64 = 200;
 const CONNECTIONS_MAX: u32 = 4;
+/// How long a statement waits for another process.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A pool of connections. Cloning shares it.
 #[derive(Clone)]
@@ -61,8 +63,7 @@ impl Database {
             .foreign_keys(true)
             .busy_timeout(BUSY_WAIT_MAX)
             .journal_mode(SqliteJournalMode::Wal);
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX);
-        let pool = pool.connect_with(options).await?;
+        let pool = connect(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
         Ok(Self(pool))
     }
@@ -238,6 +239,25 @@ impl Database {
         messages.reverse();
         Ok(messages)
     }
+}
+
+/// Of several processes that open a new file at once SQLite refuses some, and does not wait there by itself.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool> {
+    let until = Instant::now() + BUSY_WAIT_MAX;
+    loop {
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX);
+        match pool.connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                tokio::time::sleep(BUSY_PAUSE).await
+            }
+            connected => return connected,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| error.message() == "database is locked")
 }
 
 fn now_ms() -> i64 {

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use chat::database::Database;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::connect_async;
@@ -269,5 +270,32 @@ async fn the_page_asks_for_nothing_that_is_not_there() {
             .ask("GET", &format!("/{name}"), "", Value::Null)
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_is_opened_by_several_at_once() {
+    for _ in 0..20 {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("chat.db");
+        let open = || {
+            let file = file.clone();
+            tokio::spawn(async move { Database::open(&file).await.map(drop) })
+        };
+        let opening = [
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+            open(),
+        ];
+        for opened in opening {
+            opened.await.unwrap().unwrap();
+        }
     }
 }
