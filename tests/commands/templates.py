@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes each template of `tidings new`, with and without `--redis`, and does what its README says.
 
-    tests/templates/run.py TIDINGS [TEMPLATE…]
+    tests/commands/templates.py TIDINGS [TEMPLATE…]
 
 The SDKs of this repository are packed as they would be published (`npm pack`, `pip wheel`, `cargo package`), and `--sdk-from` takes them. Then the
 first console block of the README is run: what ends has to end well, what serves is started on free ports, with `--redis` as two instances. Two
@@ -19,10 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from place import ROOT, blocks, commands, free_port, is_answered
+
 TEMPLATES = ("axum-chat", "axum-dashboard", "express-chat", "express-dashboard", "fastapi-chat", "fastapi-dashboard")
 # What serves, by what its command begins with.
 SERVING = ("tidings serve", "npm start", "uvicorn", "cargo run", "python -m dashboard.pump")
@@ -33,26 +33,6 @@ ROOMS = {"chat": ("ch_1", "ch_2"), "dashboard": ("board:machine", "board:secret"
 READY_S = 60
 # What is compiled first.
 COMPILED_S = 1200
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def blocks(readme):
-    """The commands of each console block, without their remarks."""
-    for block in re.findall(r"```console\n(.*?)```", readme, re.DOTALL):
-        yield [line[2:].split(" # ")[0].rstrip() for line in block.splitlines() if line.startswith("$ ")]
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
 
 
 def accepts(port):
@@ -131,11 +111,11 @@ class Made:
             if command.startswith("tidings serve"):
                 config = (self.folder / "tidings.toml").read_text()
                 environment = instance.environment_of_tidings(config)
-                self.start(command, lambda instance=instance: answers(instance.ready), environment)
+                self.start(command, lambda instance=instance: is_answered(instance.ready), environment)
             elif command.startswith(ONCE):
                 self.start(command, lambda: True, instance.environment)
             else:
-                self.start(command, lambda instance=instance: answers(instance.page), instance.environment)
+                self.start(command, lambda instance=instance: is_answered(instance.page), instance.environment)
 
     def run(self, command):
         print(f"$ {command}", flush=True)
@@ -193,7 +173,8 @@ def try_template(tidings, template, with_redis, sdks, cache, folder):
     options = ["--template", template, "--sdk-from", sdks, "--dir", folder, *(["--redis"] if with_redis else [])]
     made = subprocess.run([tidings, "new", "my-app", *options, "--json"], check=True, capture_output=True, text=True)
     told = json.loads(made.stdout)
-    first, second = blocks((folder / "README.md").read_text())
+    readme = (folder / "README.md").read_text()
+    first, second = ([command for command, _ in commands(block)] for block in blocks(readme))
     assert told["next"][1:] == first, told["next"]
     kind = template.partition("-")[2]
     application = Made(folder, tidings, cache)
@@ -206,6 +187,10 @@ def try_template(tidings, template, with_redis, sdks, cache, folder):
                 application.environment.update(application.from_env("REDIS_URL"))
                 application.serve(command, instances)
             else:
+                application.run(command)
+        # What it says in passing.
+        for command in re.findall(r"`(python -m [^`]+)`", readme):
+            if not command.startswith(SERVING):
                 application.run(command)
         two_browsers(kind, [instance.page for instance in instances])
         # The heartbeat takes half a minute to be judged.
