@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let secret = fs::read_to_string(&secret_file)
         .map_err(|error| format!("{secret_file}: {error}: openssl rand -hex 32 > {secret_file}"))?;
     let database = Database::open(setting("DATABASE", "dashboard.db").as_ref()).await?;
-    let redis_url = env::var("REDIS_URL").ok();
+    let redis_url = env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
     let realtime = Realtime::start(&database, secret.trim(), redis_url.as_deref())?;
     let app = App { database, realtime };
 
