@@ -282,18 +282,7 @@ async fn a_new_database_is_opened_by_several_at_once() {
             let file = file.clone();
             tokio::spawn(async move { Database::open(&file).await.map(drop) })
         };
-        let opening = [
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-            open(),
-        ];
+        let opening: Vec<_> = (0..10).map(|_| open()).collect();
         for opened in opening {
             opened.await.unwrap().unwrap();
         }
