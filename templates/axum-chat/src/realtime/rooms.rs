@@ -3,8 +3,9 @@
 //! A user is in a room with all his sockets, so that his devices show the same: `join` and `leave` of one are those of all.
 //! Members are told by Tidings' presence.
 
+use axum::http::StatusCode;
 use serde_json::json;
-use tidings::{Broadcast, Context, Hub, RoomId, SessionId};
+use tidings::{Broadcast, Hub, RoomId, SessionId};
 
 use crate::app::Failure;
 use crate::database::Database;
@@ -32,15 +33,6 @@ pub fn room_of_user(user: &str) -> Option<RoomId> {
 pub struct SocketId {
     pub user: String,
     pub session: SessionId,
-}
-
-impl From<&Context> for SocketId {
-    fn from(ctx: &Context) -> Self {
-        Self {
-            user: ctx.user().to_owned(),
-            session: ctx.session(),
-        }
-    }
 }
 
 /// Cloning shares it.
@@ -100,6 +92,7 @@ impl RoomManager {
     pub async fn add_user(&self, user: &str, room_id: &RoomId) -> Result<(), Failure> {
         let channel = channel_of(room_id).ok_or("no channel has this room")?;
         self.database.add_member(channel, user).await?;
+        // At a node that does not answer he is in it when he connects again.
         self.hub.join_user(user, room_id).await;
         self.tell(user, room_id).await
     }
@@ -109,7 +102,10 @@ impl RoomManager {
         let channel = channel_of(room_id).ok_or("no channel has this room")?;
         // The database first: he can't join again.
         self.database.remove_member(channel, user).await?;
-        self.hub.leave_user(user, room_id).await;
+        if self.hub.leave_user(user, room_id).await.nodes_missing > 0 {
+            let words = "a node did not answer, and he may still hear there: try again";
+            return Err(Failure::told(StatusCode::SERVICE_UNAVAILABLE, words));
+        }
         self.tell(user, room_id).await
     }
 

@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 
 use crate::line::Line;
 
-pub const SECRET: &str = "canary-bird of the tests of this chat";
+const SECRET: &str = "canary-bird of the tests of this chat";
 
 pub struct Server {
     pub app: App,

@@ -2,6 +2,7 @@
 //!
 //! A user watches with all his sockets: `join` and `leave` of one are those of all.
 
+use axum::http::StatusCode;
 use serde::Serialize;
 use tidings::protocol::event_id::InvalidId;
 use tidings::{Broadcast, Hub, RoomId, SessionId};
@@ -101,6 +102,7 @@ impl RoomManager {
     pub async fn add_user(&self, user: &str, room_id: &RoomId) -> Result<(), Failure> {
         let board = board_of(room_id).ok_or("no board has this room")?;
         self.database.add_watcher(board, user).await?;
+        // At a node that does not answer he is in it when he connects again.
         self.hub.join_user(user, room_id).await;
         Ok(())
     }
@@ -110,7 +112,10 @@ impl RoomManager {
         let board = board_of(room_id).ok_or("no board has this room")?;
         // The database first: he can't join again.
         self.database.remove_watcher(board, user).await?;
-        self.hub.leave_user(user, room_id).await;
+        if self.hub.leave_user(user, room_id).await.nodes_missing > 0 {
+            let words = "a node did not answer, and he may still watch there: try again";
+            return Err(Failure::told(StatusCode::SERVICE_UNAVAILABLE, words));
+        }
         Ok(())
     }
 }

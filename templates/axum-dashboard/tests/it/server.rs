@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::line::Line;
 
-pub const SECRET: &str = "canary-bird of the tests of this dashboard";
+const SECRET: &str = "canary-bird of the tests of this dashboard";
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
