@@ -19,35 +19,38 @@ test("viewers at two nodes see the same once, and a node that dies loses nothing
   const server = new Program(["redis-server", "--port", String(redis), "--bind", "127.0.0.1", "--save", "", "--dir", folder]);
   context.after(() => server.end("SIGKILL"));
   await server.start(accepts(redis));
-  const nodes = await Promise.all(
-    ["on", "off"].map(async (pump) => {
-      const port = await freePort();
-      const url = `http://127.0.0.1:${port}`;
-      const address = await application(context, folder, url, pump);
-      const node = tidings(port, folder, address, ["--broker", `redis://127.0.0.1:${redis}`]);
-      context.after(() => node.end("SIGKILL"));
-      await node.start(isReady(url));
-      const line = new Line(Number(new URL(address).port));
-      context.after(() => line.close());
-      return { address: await line.open(), node, url, line };
-    }),
-  );
-  const [ann, bob] = nodes.map(({ address }, index) => new Viewer(address, ["ann", "bob"][index]!)) as [Viewer, Viewer];
-  for (const viewer of [ann, bob]) {
+  const start = async (name: string, pump: string) => {
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const direct = await application(context, folder, url, pump);
+    const node = tidings(port, folder, direct, ["--broker", `redis://127.0.0.1:${redis}`]);
+    context.after(() => node.end("SIGKILL"));
+    await node.start(isReady(url));
+    const line = new Line(Number(new URL(direct).port));
+    context.after(() => line.close());
+    const viewer = new Viewer(await line.open(), name);
     await viewer.logIn();
     await viewer.connect();
     context.after(() => viewer.client.close());
-  }
+    return { viewer, line, end: () => node.end("SIGKILL"), begin: () => node.start(isReady(url)) };
+  };
+  const quiet = await start("bob", "off");
+  const { viewer: bob } = quiet;
+  const since = Date.now() / 1000;
+  const { viewer: ann } = await start("ann", "on");
   await Promise.all([ann, bob].map((viewer) => viewer.until(() => viewer.seen.length >= 9)));
   // Sampled while Bob's node is away: when it is back, he has it.
-  await nodes[1]!.node.end("SIGKILL");
+  await quiet.end();
   const { length } = ann.seen;
   await ann.until(() => ann.seen.length >= length + 6);
-  await nodes[1]!.node.start(isReady(nodes[1]!.url));
-  nodes[1]!.line.cut();
+  await quiet.begin();
+  quiet.line.cut();
   const newest = ann.seen.at(-1)!;
   await bob.until(() => bob.seen.some(({ at }) => at > newest.at));
-  const live = (viewer: Viewer) => viewer.seen.filter(({ at }) => at > bob.seen[2]!.at && at <= newest.at);
+  const first = Math.max(ann.seen[2]!.at, bob.seen[2]!.at);
+  const live = (viewer: Viewer) => viewer.seen.filter(({ at }) => at > first && at <= newest.at);
   assert.deepEqual(live(bob), live(ann));
   assert.equal(bob.resets, 0);
+  // His application has sampled nothing.
+  assert.ok((await bob.stored()).every(({ at }) => at > since));
 });
