@@ -72,7 +72,7 @@ class Place:
     def here(self, command):
         return command.replace("127.0.0.1:7777", f"127.0.0.1:{self.port}")
 
-    def run(self, command, **options):
+    def run(self, command, timeout=WAIT_S):
         """Ends well, and what it has printed."""
         print(f"$ {self.here(command)}", flush=True)
         ran = subprocess.run(
@@ -82,8 +82,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=WAIT_S,
-            **options,
+            timeout=timeout,
         )
         assert ran.returncode == 0, f"{command}: {ran.returncode}: {ran.stdout}{ran.stderr}"
         return ran.stdout
