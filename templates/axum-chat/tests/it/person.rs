@@ -70,12 +70,8 @@ impl<'a> Person<'a> {
     /// What the database has of the first channel.
     pub async fn stored(&self) -> Vec<String> {
         let answer = self.ask("GET", "/channels/1/messages", Value::Null).await;
-        answer.body["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(words)
-            .collect()
+        let messages = answer.body["messages"].as_array().unwrap();
+        messages.iter().map(words).collect()
     }
 
     /// His connection's name.
@@ -209,11 +205,8 @@ impl<'a> Person<'a> {
             return;
         }
         if event == "session.welcome" {
-            for id in data["last_event_id"]
-                .as_str()
-                .unwrap_or_default()
-                .split(',')
-            {
+            let cursor = data["last_event_id"].as_str().unwrap_or_default();
+            for id in cursor.split(',') {
                 if let Ok(EventId { room, position }) = EventId::parse(id) {
                     self.positions.insert(room.to_string(), position);
                 }
@@ -258,9 +251,6 @@ impl<'a> Person<'a> {
 }
 
 fn words(message: &Value) -> String {
-    format!(
-        "{}: {}",
-        message["user"].as_str().unwrap(),
-        message["content"].as_str().unwrap()
-    )
+    let text = |field: &str| message[field].as_str().unwrap().to_owned();
+    format!("{}: {}", text("user"), text("content"))
 }

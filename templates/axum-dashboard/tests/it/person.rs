@@ -202,11 +202,8 @@ impl<'a> Person<'a> {
             return;
         }
         if event == "session.welcome" {
-            for id in data["last_event_id"]
-                .as_str()
-                .unwrap_or_default()
-                .split(',')
-            {
+            let cursor = data["last_event_id"].as_str().unwrap_or_default();
+            for id in cursor.split(',') {
                 if let Ok(EventId { room, position }) = EventId::parse(id) {
                     self.positions.insert(room.to_string(), position);
                 }
