@@ -1,0 +1,146 @@
+//! One more entry in an application's list of packages, with all that stands there as it is.
+
+use crate::detect::Unclear;
+
+use super::insertions::Insertions;
+
+/// Entries of `"dependencies"` in a `package.json`, each a name and a version, in their places by the alphabet.
+///
+/// # Errors
+/// It has no such object that can be read.
+pub(crate) fn in_package_json(text: &str, entries: &[(&str, &str)]) -> Result<String, Unclear> {
+    let unread = |what: &str| {
+        let by_hand: Vec<_> =
+            entries.iter().map(|(name, version)| format!("\"{name}\": \"{version}\"")).collect();
+        Unclear::new(
+            format!("package.json {what}"),
+            format!("add {} by hand, and try again", by_hand.join(", ")),
+        )
+    };
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|_| unread("is no JSON"))?;
+    if !json["dependencies"].is_object() {
+        return Err(unread("has no dependencies"));
+    }
+    let open = top_level_object(text, "dependencies").ok_or_else(|| unread("has no dependencies"))?;
+    let keys = keys_of_object(text, open);
+    let mut insertions = Insertions::of(text);
+    let mut at_the_end = Vec::new();
+    for (name, version) in entries {
+        let entry = format!("\"{name}\": \"{version}\"");
+        match keys.iter().find(|(_, _, key)| *key > *name) {
+            Some((begin, _, _)) => {
+                // As the line begins on which the next one stands.
+                let line = text[..*begin].rfind('\n').map_or("", |newline| &text[newline + 1..*begin]);
+                let between = if line.trim().is_empty() { format!(",\n{line}") } else { ", ".to_owned() };
+                insertions.at(*begin, format!("{entry}{between}"));
+            }
+            None => at_the_end.push(entry),
+        }
+    }
+    if !at_the_end.is_empty() {
+        let (last_begin, last_end) =
+            keys.last().map_or((open + 1, open + 1), |(begin, end, _)| (*begin, *end));
+        let line = text[..last_begin].rfind('\n').map_or("", |newline| &text[newline + 1..last_begin]);
+        let begins_line = !keys.is_empty() && line.trim().is_empty();
+        let between = if begins_line { format!(",\n{line}") } else { ", ".to_owned() };
+        let begin = if keys.is_empty() { "" } else { between.as_str() };
+        insertions.at(last_end, format!("{begin}{}", at_the_end.join(&between)));
+    }
+    Ok(insertions.applied())
+}
+
+/// Where the object of a key of the outermost object opens.
+fn top_level_object(text: &str, wanted: &str) -> Option<usize> {
+    let open = text.find('{')?;
+    let keys = keys_of_object(text, open);
+    let (begin, end, _) = keys.into_iter().find(|(_, _, key)| *key == wanted)?;
+    text[begin..end].find('{').map(|at| begin + at)
+}
+
+/// Each entry of an object: where its key begins, where its value ends, and the key.
+fn keys_of_object(text: &str, open: usize) -> Vec<(usize, usize, &str)> {
+    let mut found = Vec::new();
+    let (mut depth, mut key, mut end) = (0_usize, None, open);
+    let mut at = open;
+    let bytes = text.as_bytes();
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                let close = end_of_text(bytes, at);
+                if depth == 1 && key.is_none() {
+                    key = Some((at, &text[at + 1..close]));
+                }
+                at = close;
+                end = at + 1;
+            }
+            b'{' | b'[' => depth += 1,
+            b',' if depth == 1 => {
+                found.extend(key.take().map(|(begin, key)| (begin, end, key)));
+            }
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    found.extend(key.take().map(|(begin, key)| (begin, end, key)));
+                    break;
+                }
+                end = at + 1;
+            }
+            byte if !byte.is_ascii_whitespace() => end = at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Where the quote stands that ends a text of JSON.
+fn end_of_text(bytes: &[u8], begin: usize) -> usize {
+    let mut at = begin + 1;
+    while at < bytes.len() && bytes[at] != b'"' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at.min(bytes.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: [(&str, &str); 2] = [("tidings-client", "^1"), ("tidings-server-sdk", "^2")];
+
+    fn added(text: &str) -> String {
+        in_package_json(text, &OURS).unwrap()
+    }
+
+    #[test]
+    fn entries_of_package_json_stand_in_their_order_and_form() {
+        assert_eq!(
+            added(
+                "{\n\t\"a\": {\"dependencies\": {}},\n\t\"dependencies\": {\n\t\t\"express\": \"^4\",\n\t\t\"zod\": \"1\"\n\t}\n}\n"
+            ),
+            "{\n\t\"a\": {\"dependencies\": {}},\n\t\"dependencies\": {\n\t\t\"express\": \"^4\",\n\t\t\"tidings-client\": \"^1\",\n\t\t\"tidings-server-sdk\": \"^2\",\n\t\t\"zod\": \"1\"\n\t}\n}\n"
+        );
+        assert_eq!(
+            added("{\n  \"dependencies\": {\n    \"express\": \"^4\"\n  }\n}"),
+            "{\n  \"dependencies\": {\n    \"express\": \"^4\",\n    \"tidings-client\": \"^1\",\n    \"tidings-server-sdk\": \"^2\"\n  }\n}"
+        );
+        assert_eq!(
+            added("{\"dependencies\":{\"express\":\"^4\"},\"b\":1}"),
+            "{\"dependencies\":{\"express\":\"^4\", \"tidings-client\": \"^1\", \"tidings-server-sdk\": \"^2\"},\"b\":1}"
+        );
+        assert_eq!(
+            added("{\"dependencies\":{}}"),
+            "{\"dependencies\":{\"tidings-client\": \"^1\", \"tidings-server-sdk\": \"^2\"}}"
+        );
+    }
+
+    #[test]
+    fn a_list_of_packages_that_is_none_is_told_with_what_to_write() {
+        for text in ["{", "{}", "{\"dependencies\":1}", "[]"] {
+            assert!(
+                in_package_json(text, &OURS).unwrap_err().fix.contains("\"tidings-client\": \"^1\""),
+                "{text}"
+            );
+        }
+    }
+}
