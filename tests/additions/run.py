@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -89,7 +90,37 @@ EXPRESS = {
     "user": "1",
 }
 
-APPLICATIONS = {"express-sessions": EXPRESS}
+
+def by_bearer(port):
+    form = urllib.parse.urlencode({"username": "johndoe", "password": "canary-bird of john"})
+    status, _, text = request(port, "POST", "/token", form, {"content-type": "application/x-www-form-urlencoded"})
+    assert status == 200, f"login: {status} {text}"
+    return {"authorization": f"Bearer {json.loads(text)['access_token']}"}
+
+
+FASTAPI = {
+    "install": [
+        "python3 -m venv --clear .venv",
+        ".venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt",
+    ],
+    "install_again": [".venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt"],
+    "test": ".venv/bin/python -m pytest -q -p no:cacheprovider",
+    "start": "exec .venv/bin/uvicorn app.main:app --log-level warning --port $PORT",
+    "detected": {
+        "framework": {"name": "fastapi", "version": ">=0.115", "supported": True, "file": "requirements.txt", "line": 1},
+        "language": "python",
+        "modules": None,
+        "entry": {"file": "app/main.py", "line": 20},
+        "listens": None,
+        "auth": {"kind": "oauth2", "user": "user.username", "file": "app/security.py", "line": 48},
+        "workers": [{"kind": "workers", "told": "4", "file": "Dockerfile", "line": 6}],
+    },
+    "new": ["app/realtime/server.py", "app/realtime/broadcaster.py", "app/realtime/rooms.py", "tidings.toml"],
+    "login": by_bearer,
+    "user": "johndoe",
+}
+
+APPLICATIONS = {"express-sessions": EXPRESS, "fastapi-oauth2": FASTAPI}
 
 
 def tree(folder):
@@ -122,7 +153,6 @@ class Running:
             "TIDINGS_LISTEN": f"127.0.0.1:{self.tidings}",
             "TIDINGS_URL": f"http://127.0.0.1:{self.tidings}",
             "TIDINGS_WEBHOOKS__URL": f"http://127.0.0.1:{self.port}/tidings",
-            "TIDINGS_LIMITS__HEARTBEAT_SECONDS": "2",
             "TIDINGS_LOG": "warn",
         }
 

@@ -1,6 +1,7 @@
 //! One more entry in an application's list of packages, with all that stands there as it is.
 
 use crate::detect::Unclear;
+use crate::detect::manifest::python_requirement;
 
 use super::insertions::Insertions;
 
@@ -47,6 +48,64 @@ pub(crate) fn in_package_json(text: &str, entries: &[(&str, &str)]) -> Result<St
         insertions.at(last_end, format!("{begin}{}", at_the_end.join(&between)));
     }
     Ok(insertions.applied())
+}
+
+/// The SDK in a `requirements.txt`, or in a `pyproject.toml`, where a file can't be asked for but by Poetry: there the version is.
+///
+/// # Errors
+/// Nothing shows where it belongs.
+pub(crate) fn in_python(
+    path: &str,
+    text: &str,
+    asked_for: &str,
+    wheel: Option<&str>,
+) -> Result<String, Unclear> {
+    let mut insertions = Insertions::of(text);
+    if path != "pyproject.toml" {
+        if text.contains("--hash=") {
+            return Err(Unclear::new(
+                format!("{path} has the hashes of its packages"),
+                format!("add {asked_for} with what makes that file, and try again"),
+            ));
+        }
+        insertions.at_the_end(&format!("{asked_for}\n"));
+        return Ok(insertions.applied());
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if python_requirement(line, "fastapi").is_some() {
+            let quote = line.find(['"', '\'']);
+            let is_key = line.trim_start().starts_with("fastapi");
+            if is_key {
+                let source = wheel.map_or_else(
+                    || format!("version = \"{version}\""),
+                    |wheel| format!("path = \"{wheel}\""),
+                );
+                let end = at + line.trim_end().len();
+                insertions.at(end, format!("\ntidings-client = {{ {source}, extras = [\"server\"] }}"));
+                return Ok(insertions.applied());
+            }
+            let quoted = quote.and_then(|quote| {
+                let mark = line[quote..].chars().next()?;
+                let begin = line.to_lowercase().find(&format!("{mark}fastapi"))?;
+                let end = begin + 1 + line[begin + 1..].find(mark)? + 1;
+                Some((begin, end))
+            });
+            if let Some((begin, end)) = quoted {
+                let indentation = &line[..begin];
+                let between =
+                    if indentation.trim().is_empty() { format!(",\n{indentation}") } else { ", ".to_owned() };
+                insertions.at(at + end, format!("{between}\"tidings-client[server]=={version}\""));
+                return Ok(insertions.applied());
+            }
+        }
+        at += line.len();
+    }
+    Err(Unclear::new(
+        format!("{path}: nothing shows where a dependency belongs"),
+        format!("add {asked_for} by hand, and try again"),
+    ))
 }
 
 /// Where the object of a key of the outermost object opens.
@@ -132,6 +191,28 @@ mod tests {
             added("{\"dependencies\":{}}"),
             "{\"dependencies\":{\"tidings-client\": \"^1\", \"tidings-server-sdk\": \"^2\"}}"
         );
+    }
+
+    #[test]
+    fn the_sdk_for_python_is_asked_for_as_the_list_does_it() {
+        let version = env!("CARGO_PKG_VERSION");
+        let asked_for = format!("tidings-client[server]=={version}");
+        let added = |path: &str, text: &str, wheel| in_python(path, text, &asked_for, wheel).unwrap();
+        assert_eq!(added("requirements.txt", "fastapi", None), format!("fastapi\n{asked_for}\n"));
+        let list = "[project]\ndependencies = [\n    \"fastapi>=0.1\",\n    \"x\",\n]\n";
+        let expected = list.replace("0.1\",", &format!("0.1\",\n    \"{asked_for}\","));
+        assert_eq!(added("pyproject.toml", list, Some("sdks/a.whl")), expected);
+        let inline = "dependencies = [\"fastapi\"]\n";
+        assert_eq!(
+            added("pyproject.toml", inline, None),
+            format!("dependencies = [\"fastapi\", \"{asked_for}\"]\n")
+        );
+        let poetry = "[tool.poetry.dependencies]\nfastapi = \"^0.115\"\nx = \"1\"\n";
+        let expected = poetry
+            .replace("115\"\n", "115\"\ntidings-client = { path = \"sdks/a.whl\", extras = [\"server\"] }\n");
+        assert_eq!(added("pyproject.toml", poetry, Some("sdks/a.whl")), expected);
+        assert!(in_python("requirements.txt", "fastapi==1 --hash=sha256:1", &asked_for, None).is_err());
+        assert!(in_python("pyproject.toml", "[project]\n", &asked_for, None).is_err());
     }
 
     #[test]

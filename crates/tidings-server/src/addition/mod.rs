@@ -13,7 +13,7 @@ pub(crate) mod write;
 use std::collections::BTreeMap;
 
 use crate::detect::project::Project;
-use crate::detect::{Detected, SUPPORTED, Unclear};
+use crate::detect::{Detected, Framework, SUPPORTED, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk::{self, Sdk};
 
@@ -56,16 +56,16 @@ pub(crate) fn sdks(framework: &str) -> &'static [Sdk] {
 ///
 /// # Errors
 /// There is none that is known here, or more than one.
-pub(crate) fn framework(detected: &Detected) -> Result<&'static str, Failure> {
-    let known: Vec<_> = detected.frameworks.iter().map(|framework| framework.name).collect();
-    match known.as_slice() {
-        [name] if SUPPORTED.contains(name) => Ok(name),
+pub(crate) fn framework(detected: &Detected) -> Result<&Framework, Failure> {
+    let names = || detected.frameworks.iter().map(|framework| framework.name).collect::<Vec<_>>().join(", ");
+    match detected.frameworks.as_slice() {
+        [framework] if SUPPORTED.contains(&framework.name) => Ok(framework),
         [] => Err(Failure::failed("no framework was found").fix(
             "name the folder that has package.json, requirements.txt, pyproject.toml or Cargo.toml; `tidings new` begins an application",
         )),
-        [name] => Err(Failure::failed(format_args!("{name} is none of {}: nothing is added", SUPPORTED.join(", ")))
+        [_] => Err(Failure::failed(format_args!("{} is none of {}: nothing is added", names(), SUPPORTED.join(", ")))
             .fix("`tidings docs http-api` and `tidings docs webhooks` have what any backend needs: a JWT and a POST")),
-        names => Err(Failure::failed(format_args!("more than one framework: {}", names.join(", ")))
+        _ => Err(Failure::failed(format_args!("more than one framework: {}", names()))
             .fix("name the folder of the one that is meant")),
     }
 }
@@ -75,9 +75,10 @@ pub(crate) fn framework(detected: &Detected) -> Result<&'static str, Failure> {
 /// # Errors
 /// All that stands in its way, each with what decides it.
 pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) -> Result<Addition, Failure> {
-    let mut addition = match framework(detected)? {
+    let framework = framework(detected)?;
+    let mut addition = match framework.name {
         "express" => express::plan(project, wishes),
-        "fastapi" => fastapi::plan(project, wishes),
+        "fastapi" => fastapi::plan(project, framework, wishes),
         _ => axum::plan(project, wishes),
     }?;
     ignore(project, &mut addition);

@@ -51,7 +51,7 @@ impl Add {
         if !detected.tidings.is_empty() {
             return already(&detected.tidings, form);
         }
-        let sdks = addition::sdks(addition::framework(&detected)?);
+        let sdks = addition::sdks(addition::framework(&detected)?.name);
         let packages = self.sdk_from.as_deref().map(|folder| sdk::packages_in(folder, sdks)).transpose()?;
         let names: Option<Vec<String>> =
             packages.as_ref().map(|packages| packages.iter().map(|(name, _)| name.clone()).collect());

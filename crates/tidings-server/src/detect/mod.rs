@@ -6,6 +6,7 @@ pub(crate) mod fastapi;
 pub(crate) mod javascript;
 pub(crate) mod manifest;
 pub(crate) mod project;
+pub(crate) mod python;
 pub(crate) mod source;
 pub(crate) mod surroundings;
 
