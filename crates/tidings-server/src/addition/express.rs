@@ -6,7 +6,8 @@ use super::dependencies;
 use super::insertions::Insertions;
 use super::{Addition, Wishes, next, refused, sources};
 use crate::detect::Unclear;
-use crate::detect::express::{self, Entry, Known, Listens, Server};
+use crate::detect::express::login::{self, Known};
+use crate::detect::express::{self, Entry, Listens, Server};
 use crate::detect::javascript::{self, Modules};
 use crate::detect::project::{Project, folder_of};
 use crate::detect::source::Source;
@@ -16,8 +17,10 @@ use crate::sdk;
 
 /// Where an application listens that does not say it.
 const PORT_DEFAULT: u16 = 3000;
-/// What the insertions call what they import, and a name for a server that has none is not needed.
+/// What the insertions call what they import.
 const NAME: &str = "realtime";
+/// What they call a server that has no name.
+const SERVER: &str = "server";
 
 pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, Failure> {
     let entry = express::entry(project, wishes.entry).map_err(refused)?;
@@ -59,7 +62,7 @@ enum MountAt {
 }
 
 fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(String, Mount), Unclear> {
-    let known = express::known(project, entry);
+    let known = login::known(project, entry);
     let (user, behind, middleware) = match (known, wishes.user) {
         (Some(Known { behind, middleware, .. }), Some(user)) => (user.to_owned(), behind, middleware),
         (Some(Known { login, behind, middleware }), None) => {
@@ -167,6 +170,7 @@ fn entries(wishes: &Wishes<'_>) -> [(&'static str, String); 2] {
 }
 
 /// How files of this application are written.
+#[derive(Clone)]
 struct Style {
     modules: Modules,
     is_typescript: bool,
@@ -174,6 +178,9 @@ struct Style {
     ending: String,
     /// What an import of the application's own ends with: `.js`, or nothing.
     import_ending: String,
+    /// Of lines that are inserted.
+    quote: char,
+    has_semicolons: bool,
 }
 
 impl Style {
@@ -197,7 +204,16 @@ impl Style {
             (_, Modules::Esm) if is_typescript => ".js".replace("js", &ending.replace('t', "j")),
             (_, Modules::Esm) => format!(".{ending}"),
         };
-        Self { modules, is_typescript, ending, import_ending }
+        let first = javascript::imports(source).into_iter().next().map_or(0, |import| import.at);
+        let quote = source.code[first..].chars().find(|next| matches!(next, '"' | '\'')).unwrap_or('"');
+        let has_semicolons = source.code[..javascript::statement_end(source, first)].ends_with(';');
+        Self { modules, is_typescript, ending, import_ending, quote, has_semicolons }
+    }
+
+    /// A line as the application would write it.
+    fn line(&self, line: &str) -> String {
+        let line = line.replace('"', &self.quote.to_string());
+        if self.has_semicolons { line } else { line.trim_end_matches(';').to_owned() }
     }
 
     /// What stands in the place of an import of `names`.
@@ -229,7 +245,7 @@ impl Style {
         let folder = folder_of(entry.source.path);
         let is_module = self.modules == Modules::Esm || self.is_typescript;
         let mut environment = sources::environment()?;
-        let style = Self { ending: self.ending.clone(), import_ending: self.import_ending.clone(), ..*self };
+        let style = self.clone();
         environment.add_function("take", move |names: &str, from: &str| style.take(names, from));
         let is_typescript = self.is_typescript;
         environment
@@ -266,37 +282,35 @@ fn insert(addition: &mut Addition, style: &Style, entry: &Entry<'_>, mount: &Mou
     import(&mut insertions, style, source, "./ws/server", entry.at);
     let mut lines = Vec::new();
     if let Some(middleware) = &mount.middleware {
-        lines.push(format!("{}.use(\"/realtime/token\", {middleware});", entry.name));
+        lines.push(style.line(&format!("{}.use(\"/realtime/token\", {middleware});", entry.name)));
     }
-    lines.push(format!("{}.use({NAME}.router);", entry.name));
+    lines.push(style.line(&format!("{}.use({NAME}.router);", entry.name)));
     match mount.place {
-        MountAt::Behind(end) => {
-            insertions.behind(source, javascript::statement_start(source, end.saturating_sub(1)), end, &lines)
-        }
+        MountAt::Behind(end) => behind(&mut insertions, source, end, &lines),
         MountAt::Before(at) => insertions.before_line(source, at, &[lines, vec![String::new()]].concat()),
     }
     if listens.source.path == source.path {
-        attach(&mut insertions, listens);
+        attach(&mut insertions, style, listens);
     } else {
         let mut of_server = Insertions::of(listens.source.text);
         let folder = relative(folder_of(listens.source.path), folder_of(source.path));
         import(&mut of_server, style, &listens.source, &format!("{folder}ws/server"), listens.at);
-        attach(&mut of_server, listens);
+        attach(&mut of_server, style, listens);
         addition.changed.insert(listens.source.path.to_owned(), of_server.applied());
     }
     addition.changed.insert(source.path.to_owned(), insertions.applied());
 }
 
+fn behind(insertions: &mut Insertions<'_>, source: &Source<'_>, end: usize, lines: &[String]) {
+    let start = javascript::statement_start(source, end.saturating_sub(1));
+    insertions.behind(source, start, end, lines);
+}
+
 /// Behind those that are there before a byte, else before its statement.
 fn import(insertions: &mut Insertions<'_>, style: &Style, source: &Source<'_>, from: &str, before: usize) {
-    let line = style.take_all(from);
+    let line = style.line(&style.take_all(from));
     match javascript::behind_imports(source, before) {
-        Some(end) => insertions.behind(
-            source,
-            javascript::statement_start(source, end.saturating_sub(1)),
-            end,
-            &[line],
-        ),
+        Some(end) => behind(insertions, source, end, &[line]),
         None => {
             let start = javascript::statement_start(source, before);
             insertions.before_line(source, start, &[line, String::new()]);
@@ -304,18 +318,29 @@ fn import(insertions: &mut Insertions<'_>, style: &Style, source: &Source<'_>, f
     }
 }
 
-fn attach(insertions: &mut Insertions<'_>, listens: &Listens<'_>) {
+fn attach(insertions: &mut Insertions<'_>, style: &Style, listens: &Listens<'_>) {
     let source = &listens.source;
+    let line = |name: &str| style.line(&format!("{NAME}.attachTo({name});"));
     match &listens.server {
-        Server::Named { name, behind } => {
-            let start = javascript::statement_start(source, listens.at);
-            insertions.behind(source, start, *behind, &[format!("{NAME}.attachTo({name});")]);
+        Server::Named { name, behind: end } => behind(insertions, source, *end, &[line(name)]),
+        Server::Expression { begin, end }
+            if is_statement(source, *begin, *end) && source.all(SERVER).next().is_none() =>
+        {
+            insertions.at(*begin, format!("const {SERVER} = "));
+            behind(insertions, source, javascript::statement_end(source, *end), &[line(SERVER)]);
         }
         Server::Expression { begin, end } => {
             insertions.at(*begin, format!("{NAME}.attachTo("));
             insertions.at(*end, ")");
         }
     }
+}
+
+/// Whether an expression is all of a statement, in a place where there can be two: not behind `if (…)` or `=>`.
+fn is_statement(source: &Source<'_>, begin: usize, end: usize) -> bool {
+    let before = source.code[..begin].trim_end();
+    let is_whole = javascript::statement_end(source, end) <= source.skip_blanks(end) + 1;
+    is_whole && source.begins_line(begin) && (before.is_empty() || before.ends_with([';', '{', '}']))
 }
 
 /// From one folder to another, as an import begins.

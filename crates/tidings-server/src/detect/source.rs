@@ -47,7 +47,9 @@ impl<'a> Source<'a> {
         let ends_as_name = wanted.bytes().last().is_some_and(is_of_name);
         self.code.match_indices(wanted).map(|(at, _)| at).filter(move |at| {
             let before = at.checked_sub(1).and_then(|before| bytes.get(before));
-            !(begins_as_name && is_name(before)) && !(ends_as_name && is_name(bytes.get(at + wanted.len())))
+            let is_part =
+                begins_as_name && is_name(before) || ends_as_name && is_name(bytes.get(at + wanted.len()));
+            !is_part
         })
     }
 
