@@ -33,6 +33,8 @@ SECRET = "canary-bird of the applications that tidings is added to"
 # What is made, and not the application's own.
 MADE = ("node_modules", ".venv", "target", "__pycache__", ".pytest_cache")
 ROOM = "room:lobby"
+# What is compiled is kept for the next run.
+ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target" / "additions")}
 
 
 def free_port():
@@ -120,7 +122,30 @@ FASTAPI = {
     "user": "johndoe",
 }
 
-APPLICATIONS = {"express-sessions": EXPRESS, "fastapi-oauth2": FASTAPI}
+AXUM = {
+    "install": [],
+    "install_again": ['for crate in sdks/*.crate; do tar -xzf "$crate" -C sdks; done'],
+    "test": "cargo test --quiet",
+    "start": "exec cargo run --quiet",
+    "detected": {
+        "framework": {"name": "axum", "version": "0.8.9", "supported": True, "file": "Cargo.toml", "line": 8},
+        "language": "rust",
+        "modules": None,
+        "entry": {"file": "src/lib.rs", "line": 30},
+        "listens": {"port": None, "file": "src/main.rs", "line": 6},
+        "auth": {
+            "kind": "tower-sessions",
+            "user": 'session.get::<i64>("user_id").await?',
+            "file": "src/lib.rs",
+            "line": 19,
+        },
+    },
+    "new": ["src/realtime/mod.rs", "src/realtime/auth.rs", "src/realtime/rooms.rs", "src/realtime/handlers/mod.rs"],
+    "login": by_cookie("/login", json.dumps({"name": "ann", "password": "canary-bird of ann"}), "application/json"),
+    "user": "1",
+}
+
+APPLICATIONS = {"express-sessions": EXPRESS, "fastapi-oauth2": FASTAPI, "axum-tower-sessions": AXUM}
 
 
 def tree(folder):
@@ -147,7 +172,7 @@ class Running:
         self.servers = []
         self.tidings, self.port = free_port(), free_port()
         self.environment = {
-            **os.environ,
+            **ENVIRONMENT,
             "PATH": f"{tidings.parent}:{os.environ['PATH']}",
             "PORT": str(self.port),
             "TIDINGS_LISTEN": f"127.0.0.1:{self.tidings}",
@@ -180,7 +205,7 @@ class Running:
             server.wait(timeout=READY_S)
 
 
-def run(command, folder, environment=None):
+def run(command, folder, environment=ENVIRONMENT):
     print(f"$ {command}", flush=True)
     subprocess.run(["bash", "-c", command], cwd=folder, check=True, env=environment)
 

@@ -4,6 +4,7 @@ use crate::detect::Unclear;
 use crate::detect::manifest::python_requirement;
 
 use super::insertions::Insertions;
+use crate::sdk::SDK_FOLDER;
 
 /// Entries of `"dependencies"` in a `package.json`, each a name and a version, in their places by the alphabet.
 ///
@@ -31,7 +32,7 @@ pub(crate) fn in_package_json(text: &str, entries: &[(&str, &str)]) -> Result<St
         match keys.iter().find(|(_, _, key)| *key > *name) {
             Some((begin, _, _)) => {
                 // As the line begins on which the next one stands.
-                let line = text[..*begin].rfind('\n').map_or("", |newline| &text[newline + 1..*begin]);
+                let line = &text[text[..*begin].rfind('\n').map_or(0, |newline| newline + 1)..*begin];
                 let between = if line.trim().is_empty() { format!(",\n{line}") } else { ", ".to_owned() };
                 insertions.at(*begin, format!("{entry}{between}"));
             }
@@ -41,7 +42,7 @@ pub(crate) fn in_package_json(text: &str, entries: &[(&str, &str)]) -> Result<St
     if !at_the_end.is_empty() {
         let (last_begin, last_end) =
             keys.last().map_or((open + 1, open + 1), |(begin, end, _)| (*begin, *end));
-        let line = text[..last_begin].rfind('\n').map_or("", |newline| &text[newline + 1..last_begin]);
+        let line = &text[text[..last_begin].rfind('\n').map_or(0, |newline| newline + 1)..last_begin];
         let begins_line = !keys.is_empty() && line.trim().is_empty();
         let between = if begins_line { format!(",\n{line}") } else { ", ".to_owned() };
         let begin = if keys.is_empty() { "" } else { between.as_str() };
@@ -106,6 +107,81 @@ pub(crate) fn in_python(
         format!("{path}: nothing shows where a dependency belongs"),
         format!("add {asked_for} by hand, and try again"),
     ))
+}
+
+/// Entries of `[dependencies]` in a `Cargo.toml`, in their places by the alphabet, but those that are there; with the packages that are
+/// unpacked in the application's folder, if there are some.
+///
+/// # Errors
+/// It has no such table that can be read.
+pub(crate) fn in_cargo(
+    text: &str,
+    entries: &[(&str, String)],
+    packages: Option<&[String]>,
+) -> Result<String, Unclear> {
+    let by_hand: Vec<_> = entries.iter().map(|(name, version)| format!("{name} = {version}")).collect();
+    let unread = || {
+        let fix = format!("add {} by hand, and try again", by_hand.join(", "));
+        Unclear::new("Cargo.toml has no [dependencies] that can be read", fix)
+    };
+    let there = table_entries(text, "[dependencies]").ok_or_else(unread)?;
+    let mut insertions = Insertions::of(text);
+    for (name, version) in entries.iter().filter(|(name, _)| !there.keys.iter().any(|(_, key)| key == name)) {
+        let at = there.keys.iter().find(|(_, key)| key > name).map_or(there.end, |(at, _)| *at);
+        insertions.at(at, format!("{name} = {version}\n"));
+    }
+    let patches: String = packages
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|package| package.strip_suffix(".crate"))
+        .filter_map(|package| Some((package.rsplit_once('-')?.0, package)))
+        .map(|(name, package)| format!("{name} = {{ path = \"{SDK_FOLDER}/{package}\" }}\n"))
+        .collect();
+    if !patches.is_empty() {
+        match table_entries(text, "[patch.crates-io]") {
+            Some(patch) => insertions.at(patch.end, patches),
+            None => insertions.at_the_end(&format!(
+                "\n# As they were packed from a clone of Tidings, and unpacked in {SDK_FOLDER}/.\n[patch.crates-io]\n{patches}"
+            )),
+        }
+    }
+    let added = insertions.applied();
+    added.parse::<toml::Table>().map_err(|_| unread())?;
+    Ok(added)
+}
+
+/// The entries of a table: where each begins, and its name; and behind the last one.
+struct Entries<'a> {
+    keys: Vec<(usize, &'a str)>,
+    end: usize,
+}
+
+fn table_entries<'a>(text: &'a str, header: &str) -> Option<Entries<'a>> {
+    let mut found: Option<Entries<'a>> = None;
+    // A value of several lines goes on until its brackets are closed.
+    let (mut at, mut open) = (0, 0_usize);
+    for line in text.split_inclusive('\n') {
+        let word = line.trim();
+        let is_header = open == 0 && word.starts_with('[');
+        if is_header && found.is_some() {
+            break;
+        }
+        if is_header && word.split('#').next().is_some_and(|word| word.trim() == header) {
+            found = Some(Entries { keys: Vec::new(), end: at + line.len() });
+        } else if let Some(entries) = &mut found
+            && !word.is_empty()
+        {
+            if open == 0 && !word.starts_with('#') {
+                let key = word.split(['=', '.', ' ']).next().unwrap_or(word).trim_matches('"');
+                entries.keys.push((at, key));
+            }
+            entries.end = at + line.len();
+        }
+        let count = |marks: [char; 2]| line.chars().filter(|next| marks.contains(next)).count();
+        open = if is_header { 0 } else { (open + count(['[', '{'])).saturating_sub(count([']', '}'])) };
+        at += line.len();
+    }
+    found
 }
 
 /// Where the object of a key of the outermost object opens.
@@ -213,6 +289,34 @@ mod tests {
         assert_eq!(added("pyproject.toml", poetry, Some("sdks/a.whl")), expected);
         assert!(in_python("requirements.txt", "fastapi==1 --hash=sha256:1", &asked_for, None).is_err());
         assert!(in_python("pyproject.toml", "[project]\n", &asked_for, None).is_err());
+    }
+
+    #[test]
+    fn crates_stand_in_their_order_and_those_of_a_folder_are_patched() {
+        let entries = [("serde_json", "\"1\"".to_owned()), ("tidings", "\"0\"".to_owned())];
+        let added = |text: &str, packages: Option<&[String]>| in_cargo(text, &entries, packages).unwrap();
+        assert_eq!(
+            added(
+                "[dependencies]\naxum = \"0.8\"\ntokio = { features = [\n  \"a\",\n] }\n\n[dev-dependencies]\nx = \"1\"\n",
+                None
+            ),
+            "[dependencies]\naxum = \"0.8\"\nserde_json = \"1\"\ntidings = \"0\"\ntokio = { features = [\n  \"a\",\n] }\n\n[dev-dependencies]\nx = \"1\"\n"
+        );
+        let packages = ["tidings-0.1.0.crate".to_owned(), "tidings-protocol-0.1.0.crate".to_owned()];
+        let patches = "tidings = { path = \"sdks/tidings-0.1.0\" }\ntidings-protocol = { path = \"sdks/tidings-protocol-0.1.0\" }\n";
+        let text = "[dependencies]\nserde_json.workspace = true\n\n[features]\na = []\n";
+        let expected = text.replace("true\n", "true\ntidings = \"0\"\n");
+        let told =
+            "\n# As they were packed from a clone of Tidings, and unpacked in sdks/.\n[patch.crates-io]\n";
+        assert_eq!(added(text, Some(&packages)), format!("{expected}{told}{patches}"));
+        let patched = "[patch.crates-io]\na = { path = \"a\" }\n[dependencies]\nserde_json = \"1\"";
+        assert_eq!(
+            added(&format!("{patched}\n"), Some(&packages)),
+            format!(
+                "[patch.crates-io]\na = {{ path = \"a\" }}\n{patches}[dependencies]\nserde_json = \"1\"\ntidings = \"0\"\n"
+            )
+        );
+        assert!(in_cargo("[package]\n", &entries, None).unwrap_err().fix.contains("tidings = \"0\""));
     }
 
     #[test]

@@ -79,9 +79,14 @@ pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) 
     let mut addition = match framework.name {
         "express" => express::plan(project, wishes),
         "fastapi" => fastapi::plan(project, framework, wishes),
-        _ => axum::plan(project, wishes),
+        _ => {
+            let port = detected.listens.as_ref().and_then(|(_, port)| *port);
+            axum::plan(project, framework, port, wishes)
+        }
     }?;
-    ignore(project, &mut addition);
+    // In the process of an axum application nothing waits to be told.
+    let not_kept = if framework.name == "axum" { &NOT_KEPT[..1] } else { &NOT_KEPT[..] };
+    ignore(project, not_kept, &mut addition);
     let mut failures = Failures::default();
     for path in addition.new.keys().filter(|path| project.has(path)) {
         failures.add(
@@ -94,13 +99,13 @@ pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) 
 }
 
 /// Keeps the secret out of version control.
-fn ignore(project: &Project, addition: &mut Addition) {
+fn ignore(project: &Project, not_kept: &[&str], addition: &mut Addition) {
     let there = project.get(".gitignore");
     let is_there = |wanted: &&&str| {
         there.unwrap_or_default().lines().any(|line| line.trim().trim_start_matches('/') == **wanted)
     };
     let lines: String =
-        NOT_KEPT.iter().filter(|line| !is_there(line)).map(|line| format!("{line}\n")).collect();
+        not_kept.iter().filter(|line| !is_there(line)).map(|line| format!("{line}\n")).collect();
     match there {
         _ if lines.is_empty() => {}
         Some(text) => {

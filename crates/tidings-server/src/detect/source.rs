@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(code("a.js", "a('b') // c\nd"), "a(' ')     \nd");
         assert_eq!(code("a.js", "/* ( */x(\"\\\"(\")"), "       x(\"   \")");
         assert_eq!(code("a.ts", "`a${b(`c}`)}(`; d"), "`            `; d");
-        assert_eq!(code("a.js", "x(/[/(]\\/'/g) / 2"), "x(        g) / 2");
+        assert_eq!(code("a.js", "x(/[/(]\\/'/g) / 2"), "x(         g) / 2");
         assert_eq!(code("a.py", "'''a\n(''' # (\nb = \"(\""), "''' \n '''    \nb = \" \"");
         assert_eq!(
             code("a.rs", "f('(', &'a x, r#\"\"(\"#) /* /* */ ( */"),
