@@ -145,7 +145,7 @@ fn module(insertions: &mut Insertions<'_>, root: &Source<'_>) {
                 .starts_with(';')
         })
         .collect();
-    let behind = modules.iter().filter(|(_, name)| *name < NAME).next_back();
+    let behind = modules.iter().rfind(|(_, name)| *name < NAME);
     match (behind, modules.first()) {
         (Some((at, _)), _) => {
             let end = at + root.code[*at..].find(';').map_or(0, |end| end + 1);

@@ -99,6 +99,23 @@ impl<'a> Source<'a> {
         None
     }
 
+    /// Where the bracket opens that is closed at `close`.
+    pub(crate) fn open_of(&self, close: usize) -> Option<usize> {
+        let mut depth = 0_usize;
+        for (at, byte) in self.code.bytes().enumerate().take(close + 1).collect::<Vec<_>>().into_iter().rev()
+        {
+            match byte {
+                b')' | b']' | b'}' => depth += 1,
+                b'(' | b'[' | b'{' => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+        None
+    }
+
     /// The block that a byte is in: from behind its brace to the one that closes it, or the whole text.
     pub(crate) fn block(&self, at: usize) -> Range<usize> {
         let mut closed = 0_usize;
@@ -386,6 +403,7 @@ mod tests {
         let at = found[0];
         assert_eq!((source.line(at), source.indentation(at), source.depth(at)), (3, "  ", 1));
         assert_eq!(&text[source.close_of(at + 7).unwrap()..][..3], ");\n");
+        assert_eq!(source.open_of(source.close_of(at + 7).unwrap()), Some(at + 7));
         assert_eq!(&text[source.block(at)], "\n  app.use(a({ b: [1] }));\n  myapp.use(c);\n");
         assert!(source.begins_line(at) && !source.begins_line(at + 1));
         assert_eq!((source.name_at(at), source.name_before(at + 3)), ("app", "app"));

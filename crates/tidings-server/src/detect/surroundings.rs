@@ -107,7 +107,7 @@ pub(crate) fn tidings(project: &Project) -> Vec<Finding> {
         let name = path.rsplit('/').next().unwrap_or(path);
         let is_package = |line: &str| match name {
             "package.json" => {
-                line.starts_with("\"tidings-client\"") || line.starts_with("\"tidings-server-sdk\"")
+                line.contains("\"tidings-client\":") || line.contains("\"tidings-server-sdk\":")
             }
             "Cargo.toml" => {
                 word(line, "tidings").is_some()

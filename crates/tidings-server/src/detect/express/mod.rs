@@ -180,10 +180,8 @@ fn servers<'a>(source: &Source<'a>, name: &str) -> Vec<Listens<'a>> {
         if arguments.rsplit(',').next().map(str::trim) != Some(name) {
             continue;
         }
-        // `http.` belongs to it.
-        let before = source.code[..at].trim_end_matches('.');
-        let begin =
-            if before.len() == at { at } else { before.len() - source.name_before(before.len()).len() };
+        // `http.` belongs to it, and so does `require("http").`.
+        let begin = receiver_start(source, at);
         let server = server(source, begin, close + 1);
         let port = match &server {
             Server::Named { name, .. } => port_of_listen(source, &format!("{name}.listen(")),
@@ -201,6 +199,22 @@ fn servers<'a>(source: &Source<'a>, name: &str) -> Vec<Listens<'a>> {
         found.push(Listens { source: source.clone(), at, server, port: port(source, open) });
     }
     found
+}
+
+/// Where the expression begins of which a byte is behind the dot.
+fn receiver_start(source: &Source<'_>, at: usize) -> usize {
+    let mut begin = at;
+    while let Some(before) = source.code[..begin].strip_suffix('.') {
+        let end = match before.strip_suffix(')') {
+            Some(_) => source.open_of(before.len() - 1).unwrap_or(before.len()),
+            None => before.len(),
+        };
+        begin = end - source.name_before(end).len();
+        if begin == before.len() {
+            break;
+        }
+    }
+    begin
 }
 
 /// What becomes of an expression's value.
