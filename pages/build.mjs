@@ -47,8 +47,13 @@ const PAGES = [
     files: { "index.html": read(`${NODES}src/nodes.html`), "nodes.css": read(`${NODES}src/nodes.css`) },
     out: NODES,
   },
-  // For a Python application, which has no npm to take it from.
-  { main: "sdks/typescript/src/index.ts", script: "tidings-client.js", files: {}, out: "templates/fastapi-dashboard/page/" },
+  // For an application in Python or Rust, which has no npm to take it from.
+  ...["axum-chat", "axum-dashboard", "fastapi-chat", "fastapi-dashboard"].map((template) => ({
+    main: "sdks/typescript/src/index.ts",
+    script: "tidings-client.js",
+    files: {},
+    out: `templates/${template}/page/`,
+  })),
 ];
 
 let stale = 0;

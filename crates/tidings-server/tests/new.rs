@@ -90,6 +90,41 @@ async fn a_program_is_told_in_json_and_redis_and_packages_go_with_it() {
     assert!(stderr(&unclear).contains("more than one"), "{}", stderr(&unclear));
 }
 
+/// What is real-time is where its readers look for it, in every language.
+#[tokio::test]
+async fn each_template_has_its_parts_where_they_are_looked_for() {
+    const EXPRESS: [&str; 4] =
+        ["ws/server.ts", "ws/middleware/auth.ts", "ws/rooms.ts", "ws/handlers/presence_heartbeat.ts"];
+    const FASTAPI: [&str; 3] = ["realtime/server.py", "realtime/broadcaster.py", "realtime/redis_pubsub.py"];
+    const AXUM: [&str; 3] = ["src/realtime/mod.rs", "src/realtime/auth.rs", "src/realtime/rooms.rs"];
+    let folder = tempfile::tempdir().unwrap();
+    for (framework, parts) in [("express", &EXPRESS[..]), ("fastapi", &FASTAPI), ("axum", &AXUM)] {
+        for kind in ["chat", "dashboard"] {
+            let template = format!("{framework}-{kind}");
+            let made = new(&folder, &[&template, "--template", &template, "--redis"]).await;
+            assert!(made.status.success(), "{}", stderr(&made));
+            for part in parts {
+                assert!(!read(&folder, &format!("{template}/{part}")).is_empty(), "{template} {part}");
+            }
+            if kind == "chat" {
+                let handlers = ["message_send", "message_edit", "typing_start", "presence_heartbeat"];
+                let found = walk(&folder.path().join(&template));
+                for handler in handlers {
+                    assert!(found.iter().any(|path| path.contains(handler)), "{template}: {handler}");
+                }
+            }
+        }
+    }
+}
+
+/// The paths of all files in a folder.
+fn walk(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
+        .collect()
+}
+
 #[tokio::test]
 async fn a_template_that_is_none_is_told_with_those_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +132,10 @@ async fn a_template_that_is_none_is_told_with_those_that_there_are() {
         let refused = new(&folder, arguments).await;
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
         let told = stderr(&refused);
-        assert!(told.contains("express-chat") && told.contains("fastapi-dashboard"), "{told}");
+        for framework in ["axum", "express", "fastapi"] {
+            assert!(told.contains(&format!("{framework}-chat")), "{told}");
+            assert!(told.contains(&format!("{framework}-dashboard")), "{told}");
+        }
     }
     for name in ["", "Chat", "1a", "../a", "a b", &"a".repeat(65)] {
         let refused = new(&folder, &[name, "--template", "express-chat"]).await;

@@ -9,6 +9,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use middle::{Middle, signed_anew, with};
 use serde_json::{Value, json};
@@ -96,6 +97,26 @@ async fn a_configured_server_passes_all_and_a_room_for_the_backend_is_published_
     let of = |check: &str| told.iter().find(|line| line["check"] == check).unwrap();
     assert!(of("delivery")["told"].as_str().unwrap().contains("HTTP API"));
     assert_eq!((&of("ack")["result"], &of("presence")["result"]), (&json!("skipped"), &json!("skipped")));
+    // A room that keeps its newest event and gives it to whoever joins: who resumes has it once.
+    let (serve, config) = served("[[rooms]]\npattern = 'board:*'\nkey = '/series'\nretain = true\n").await;
+    let url = format!("ws://{}/ws", serve.address);
+    let output = smoke(&[&url, "--config", &config, "--room", "board:a", "--quick", "--json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{:#?}", lines(&output));
+}
+
+#[tokio::test]
+async fn somebody_who_is_there_already_can_not_be_seen_to_come() {
+    let (serve, config) = served(CHAT).await;
+    let token = json!({"sub": "ben", "aud": "app", "exp": 9_999_999_999_u64, "rooms": ["chat:a"]});
+    let token = tidings::auth::mint_hs256(SECRET.as_bytes(), &token).unwrap();
+    let url = format!("ws://{}/ws", serve.address);
+    let (mut page, _) = tokio_tungstenite::connect_async(format!("{url}?token={token}")).await.unwrap();
+    page.next().await.unwrap().unwrap();
+    let named = [&url, "--config", &config, "--room", "chat:a", "--users", "ann,ben", "--quick", "--json"];
+    let told = lines(&smoke(&named).await);
+    let presence = told.iter().find(|line| line["check"] == "presence").unwrap();
+    assert_eq!(presence["result"], "skipped", "{told:#?}");
+    assert!(presence["told"].as_str().unwrap().contains("by another connection"), "{presence}");
 }
 
 #[tokio::test]
@@ -179,9 +200,11 @@ async fn each_check_fails_where_its_promise_is_broken() {
         (
             "resume",
             "\"complete\" is due",
-            middle().up_json(|mut message| {
-                if message["data"]["last_event_id"].is_string() {
-                    message["data"] = json!({});
+            middle().down_json(|mut message| {
+                if message["event"] == "ack"
+                    && let Some(rooms) = message["data"]["rooms"].as_object_mut()
+                {
+                    rooms.values_mut().for_each(|room| room["recovery"] = json!("fresh"));
                 }
                 vec![message]
             }),

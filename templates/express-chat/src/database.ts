@@ -19,6 +19,8 @@ INSERT OR IGNORE INTO channels VALUES (1, 'General');
 
 /** The channel that everyone is in. */
 const GENERAL = 1;
+/** For so long a statement waits for another process. */
+const BUSY_MS = 5000;
 const MESSAGE = "SELECT seq, channel, user, content, at, edited_at FROM messages";
 
 export interface Message {
@@ -34,10 +36,25 @@ export class Database {
   readonly #sqlite: Sqlite.Database;
 
   constructor(file: string) {
-    this.#sqlite = new Sqlite(file);
-    this.#sqlite.pragma("journal_mode = WAL");
+    this.#sqlite = new Sqlite(file, { timeout: BUSY_MS });
+    this.#turnToWal();
     this.#sqlite.pragma("foreign_keys = ON");
     this.#sqlite.exec(SCHEMA);
+  }
+
+  /** Of several processes that open a new file at once SQLite refuses some, and does not wait there by itself. */
+  #turnToWal(): void {
+    const until = Date.now() + BUSY_MS;
+    for (;;) {
+      try {
+        this.#sqlite.pragma("journal_mode = WAL");
+        return;
+      } catch (error) {
+        const isBusy = error instanceof Sqlite.SqliteError && error.code.startsWith("SQLITE_BUSY");
+        if (!isBusy || Date.now() > until) throw error;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+      }
+    }
   }
 
   close(): void {

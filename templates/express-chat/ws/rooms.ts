@@ -79,7 +79,7 @@ export class RoomManager {
     await this.#tidings.publishToUser(user, "channels.changed", { room: roomId });
   }
 
-  /** Whoever is taken out hears nothing more at once, whatever his page does. */
+  /** Whoever is taken out hears nothing more. A token that he has already names the room until it ends: ten minutes at most. */
   async removeUser(user: string, roomId: string): Promise<void> {
     this.#database.removeMember(channelOf(roomId), user);
     await this.#tidings.leave(user, roomId);

@@ -24,6 +24,7 @@ async function ask(path, method = "GET", body = undefined) {
 function begin({ user, channels }) {
   byId("sign-in").hidden = true;
   byId("chat").hidden = false;
+  if (channels.length === 0) return void (byId("state").textContent = "you are in no channel");
   const client = new Client("/ws", {
     token: async () => {
       const answer = await fetch("/token");

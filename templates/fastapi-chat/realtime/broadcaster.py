@@ -47,8 +47,8 @@ class Broadcaster:
 
     async def broadcast(self, room: str, event: str, data: Any, but: Optional[Socket] = None) -> None:
         """Publishes one event, for all in a room but for one socket: once, however often it has to be sent."""
-        excluded = {"exclude_session": but.id, "exclude_user": but.user} if but else {}
-        await self._tidings.publish(room, event, data, **excluded)
+        session, user = (but.id, but.user) if but else (None, None)
+        await self._tidings.publish(room, event, data, exclude_session=session, exclude_user=user)
 
     async def broadcast_to_user(self, user: str, event: str, data: Any) -> None:
         """For all of a user's devices, those that are away too."""

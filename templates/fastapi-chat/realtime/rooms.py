@@ -64,7 +64,7 @@ class RoomManager:
         await self._broadcaster.broadcast_to_user(user, "channels.changed", {"room": room_id})
 
     async def remove_user(self, user: str, room_id: str) -> None:
-        """Whoever is taken out hears nothing more at once, whatever his page does."""
+        """Whoever is taken out hears nothing more at once, and his next token does not name the room."""
         self._database.remove_member(channel_of(room_id), user)
         await self._broadcaster.remove(user, room_id)
         await self._broadcaster.broadcast_to_user(user, "channels.changed", {"room": room_id})

@@ -153,7 +153,8 @@ async def chat(folder: Path, *, redis: Optional[int] = None, workers: int = 1) -
         "DATABASE": str(folder / "chat.db"),
         "TIDINGS_URL": f"http://{node}",
         "TIDINGS_SECRET_FILE": str(folder / "tidings.secret"),
-        "REDIS_URL": f"redis://127.0.0.1:{redis}",
+        # Where there is none, the application goes on asking.
+        "REDIS_URL": f"redis://127.0.0.1:{redis or free_port()}",
     }
     ready = partial(answers, f"http://127.0.0.1:{port}/")
     uvicorn = [sys.executable, "-m", "uvicorn", "realtime.server:app", "--log-level", "error", "--port", str(port)]

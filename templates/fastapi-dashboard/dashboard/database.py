@@ -22,6 +22,8 @@ CREATE INDEX IF NOT EXISTS samples_of_board ON samples (board, at);
 KEPT_S = 3600
 SAMPLES_MAX = 1000
 """That a page begins with."""
+BUSY_S = 5.0
+"""For so long a statement waits for another process."""
 
 
 class Database:
@@ -29,11 +31,23 @@ class Database:
 
     def __init__(self, file: str) -> None:
         self._lock = threading.Lock()
-        self._sqlite = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        self._sqlite = sqlite3.connect(file, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
         self._sqlite.row_factory = sqlite3.Row
-        self._sqlite.execute("PRAGMA journal_mode = WAL")
+        self._turn_to_wal()
         self._sqlite.execute("PRAGMA foreign_keys = ON")
         self._sqlite.executescript(SCHEMA)
+
+    def _turn_to_wal(self) -> None:
+        """Of several processes that open a new file at once SQLite refuses some, and does not wait there by itself."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._sqlite.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def close(self) -> None:
         with self._lock:

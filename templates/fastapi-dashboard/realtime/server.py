@@ -141,7 +141,7 @@ async def remove_watcher(
     database: Database = Depends(database_of),
     broadcaster: Broadcaster = Depends(broadcaster_of),
 ) -> None:
-    """Whoever is taken out sees nothing more at once."""
+    """Whoever is taken out sees nothing more. A token that he has already names the board until it ends: ten minutes at most."""
     database.remove_watcher(board, user)
     await broadcaster.remove(user, room_of(board))
 

@@ -16,8 +16,9 @@ const NAME_CHARS_MAX: usize = 64;
 /// Write a small application with Tidings in it: login, database, tests, compose file
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The SDKs come from npm or PyPI. Those of a clone of Tidings go with the application, packed in one folder that --sdk-from names:
-npm ci && npm pack --pack-destination FOLDER (in sdks/typescript and in sdks/node-server), pip wheel --no-deps --wheel-dir FOLDER sdks/python.")]
+The SDKs come from npm, PyPI or crates.io. Those of a clone of Tidings go with the application, packed in one folder that --sdk-from names:
+npm ci && npm pack --pack-destination FOLDER (in sdks/typescript and in sdks/node-server), pip wheel --no-deps --wheel-dir FOLDER sdks/python,
+cargo package --no-verify -p tidings-protocol -p tidings && cp target/package/*.crate FOLDER.")]
 pub(crate) struct New {
     /// What it is called: a-z, 0-9, - and _, with a letter first
     name: String,

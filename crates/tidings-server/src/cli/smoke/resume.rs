@@ -15,16 +15,16 @@ pub(super) async fn resume(stage: &mut Stage) -> Checked {
     ben.cut();
     let first = stage.publish(&mut ann, &first).await?;
     let second = stage.publish(&mut ann, &second).await?;
-    let mut ben = stage.link(Who::Ben).await?;
+    let mut ben = stage.link_to_resume(Who::Ben).await?;
     let id = stage.id();
-    let back = json!({"event": "room.join", "room": stage.room, "id": id, "data": {"last_event_id": before.event_id}});
+    let back = json!({"event": "session.resume", "id": id, "data": {"last_event_id": before.event_id}});
     let ack = stage.join_with(&mut ben, &back).await?;
-    if recovery(&ack) != "complete" {
+    let resumed = &ack["rooms"][&stage.room];
+    if recovery(resumed) != "complete" {
         return Err(Fault::new(
             format!(
-                "who comes back at {} is told recovery {:?}, where \"complete\" is due",
-                before.event_id,
-                recovery(&ack)
+                "who comes back at {} is told {resumed}, where recovery \"complete\" is due",
+                before.event_id
             ),
             "does the room keep history (history_events, history_seconds), and do all nodes share a broker?",
         ));

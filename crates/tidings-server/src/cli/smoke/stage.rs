@@ -107,8 +107,17 @@ impl Stage {
     }
 
     pub(super) async fn link(&self, who: Who) -> Result<Link, Fault> {
+        self.link_at(&self.target, who).await
+    }
+
+    /// One that is in no room before its first message, `session.resume`, says where it was.
+    pub(super) async fn link_to_resume(&self, who: Who) -> Result<Link, Fault> {
+        self.link_at(&self.target.at(&format!("{}?resume=wait", self.target.path())), who).await
+    }
+
+    async fn link_at(&self, target: &Target, who: Who) -> Result<Link, Fault> {
         let user = self.user(who);
-        let link = self.try_link(user).await?;
+        let link = Link::open(target, &self.token(user).await?).await;
         let Err(refusal) = link else { return link.map_err(|never| Fault::new(never.to_string(), UNLINKED)) };
         let NoLink::Refused(_) = refusal else { return Err(Fault::new(refusal.to_string(), UNLINKED)) };
         // The answer to another handshake says more than the status of the first one.

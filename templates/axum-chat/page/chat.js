@@ -1,0 +1,150 @@
+/** The page: what was said comes from the application's database, and what is said now through Tidings; one message by its `seq`. */
+
+// Built from the TypeScript SDK of Tidings; with a bundler it is the package `tidings-client`.
+import { Client } from "./tidings-client.js";
+
+const HEARTBEAT_MS = 30_000;
+const TYPING_SHOWN_MS = 3_000;
+
+const byId = (id) => document.getElementById(id);
+
+async function ask(path, method = "GET", body = undefined) {
+  const answer = await fetch(path, {
+    method,
+    headers: { "content-type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.status === 204 ? null : answer.json();
+}
+
+function begin({ user, channels }) {
+  byId("sign-in").hidden = true;
+  byId("chat").hidden = false;
+  if (channels.length === 0) return void (byId("state").textContent = "you are in no channel");
+  const client = new Client("/ws", {
+    token: async () => {
+      const answer = await fetch("/token");
+      return answer.status === 401 ? null : (await answer.json()).token;
+    },
+    // What has no answer when the page is reloaded is sent again, under its id.
+    outbox: { storage: sessionStorage, key: `outbox:${user}` },
+  });
+  const heartbeat = () => void client.room(channels[0].room).request("presence.heartbeat").catch(() => {});
+  client.onState((state) => {
+    byId("state").textContent = state === "connected" ? "" : state;
+    if (state === "connected") heartbeat();
+  });
+  setInterval(heartbeat, HEARTBEAT_MS);
+  client.room(`user:${user}`).on("channels.changed", () => location.reload());
+
+  const messages = new Map();
+  let current = null;
+  const show = () => {
+    const list = byId("messages");
+    list.replaceChildren(
+      ...[...messages.values()]
+        .sort((a, b) => a.seq - b.seq)
+        .map((message) => {
+          const [item, name] = [document.createElement("li"), document.createElement("b")];
+          name.textContent = message.user;
+          item.append(name, message.content, message.edited_at ? " (edited)" : "");
+          if (message.user === user) {
+            item.title = "Double-click to edit";
+            item.addEventListener("dblclick", () => edit(message));
+          }
+          return item;
+        }),
+    );
+    list.scrollTop = list.scrollHeight;
+  };
+  /** The newer of two: an edit may come before what the database said earlier. */
+  const take = (message) => {
+    const known = messages.get(message.seq);
+    if (!known || (message.edited_at ?? 0) >= (known.edited_at ?? 0)) messages.set(message.seq, message);
+  };
+  const send = async (event, data) => {
+    try {
+      await client.room(current.room).request(event, data);
+    } catch (error) {
+      byId("state").textContent = error.message;
+    }
+  };
+  const edit = ({ seq, content }) => {
+    const changed = prompt("Edit", content);
+    if (changed) void send("message.edit", { seq, content: changed });
+  };
+  /** From the database: what was said before. */
+  const load = async () => {
+    const channel = current;
+    const stored = (await ask(`/channels/${channel.id}/messages`)).messages;
+    if (channel !== current) return;
+    stored.forEach(take);
+    show();
+  };
+  let typingEnds;
+  for (const channel of channels) {
+    byId("channels").append(new Option(channel.name, channel.id));
+    // The server joins them by itself, as the token says.
+    const room = client.room(channel.room);
+    for (const event of ["message.send", "message.edit"])
+      room.on(event, ({ data }) => {
+        if (channel !== current) return;
+        take(data);
+        show();
+      });
+    room.on("typing.start", ({ data }) => {
+      if (channel !== current) return;
+      byId("typing").textContent = `${data.user} is typing`;
+      clearTimeout(typingEnds);
+      typingEnds = setTimeout(() => (byId("typing").textContent = ""), TYPING_SHOWN_MS);
+    });
+    // What Tidings can't tell any more comes from the database, with the reset itself.
+    room.onReset(({ state }) => {
+      if (channel !== current) return;
+      if (!state) return void load();
+      state.messages.forEach(take);
+      show();
+    });
+    room.presence.onChange((people) => {
+      if (channel === current) byId("people").textContent = [...people.keys()].join(", ");
+    });
+  }
+  const open = (id) => {
+    current = channels.find((channel) => String(channel.id) === id);
+    messages.clear();
+    show();
+    void load();
+  };
+  byId("channels").addEventListener("change", ({ target }) => open(target.value));
+  open(String(channels[0].id));
+
+  let typedAt = 0;
+  byId("content").addEventListener("input", () => {
+    if (Date.now() - typedAt < TYPING_SHOWN_MS / 2) return;
+    typedAt = Date.now();
+    client.room(current.room).send("typing.start");
+  });
+  byId("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const input = byId("content");
+    void send("message.send", { content: input.value });
+    input.value = "";
+  });
+  byId("sign-out").addEventListener("click", async () => {
+    client.close();
+    await ask("/logout", "POST");
+    location.reload();
+  });
+}
+
+byId("sign-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await ask("/login", "POST", { name: byId("name").value, password: byId("password").value });
+    begin(await ask("/me"));
+  } catch (error) {
+    byId("fault").textContent = error.message;
+  }
+});
+ask("/me").then(begin, () => {});
