@@ -4,13 +4,16 @@
 //! refused it, 78 the configuration is wrong.
 //! stdout is data and stderr is progress. Nothing here knows rooms or frames: that is the library's.
 
+mod addition;
 mod api;
 mod app;
 mod broker;
 mod cli;
 mod config;
+mod detect;
 mod dev_secret;
 mod failure;
+mod filled;
 mod forwarded;
 mod http_client;
 mod listen;
@@ -24,6 +27,7 @@ mod pace;
 mod page;
 mod pending;
 mod run;
+mod sdk;
 mod service;
 mod skill;
 mod span_of_time;

@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use minijinja::context;
 use rust_embed::RustEmbed;
+
+use crate::filled::{self, FILLED_IN};
+use crate::sdk::{self, Sdk};
 
 #[derive(RustEmbed)]
 #[folder = "../../templates"]
 struct Embedded;
 
-const FILLED_IN: &str = ".jinja";
 const OVER_THE_REST: &str = "redis/";
 /// What a tool would take for its own in this repository, and what it is called in an application.
 const DOTTED: [(&str, &str); 2] = [("gitignore", ".gitignore"), ("env.example", ".env.example")];
@@ -34,74 +36,6 @@ pub(crate) enum Template {
     /// A live dashboard on FastAPI
     FastapiDashboard,
 }
-
-/// A package of an SDK, as its template asks for it.
-pub(crate) struct Sdk {
-    /// What templates call it: `{{ sdk.client }}`.
-    key: &'static str,
-    /// A package's file is this, the version, and the end.
-    pub(crate) file_begins: &'static str,
-    pub(crate) file_ends: &'static str,
-    /// What stands in the application's list of packages, without the version.
-    published: &'static str,
-    /// What stands before and behind the path of a package that goes with the application.
-    from_file: (&'static str, &'static str),
-    /// How it is packed, in a clone of Tidings.
-    pub(crate) packed_by: &'static str,
-}
-
-const EXPRESS_SDKS: [Sdk; 2] = [
-    Sdk {
-        key: "client",
-        file_begins: "tidings-client-",
-        file_ends: ".tgz",
-        published: "^",
-        from_file: ("file:", ""),
-        packed_by: "npm ci && npm pack --pack-destination FOLDER, in sdks/typescript",
-    },
-    Sdk {
-        key: "server",
-        file_begins: "tidings-server-sdk-",
-        file_ends: ".tgz",
-        published: "^",
-        from_file: ("file:", ""),
-        packed_by: "npm ci && npm pack --pack-destination FOLDER, in sdks/node-server",
-    },
-];
-
-const FASTAPI_SDKS: [Sdk; 1] = [Sdk {
-    key: "python",
-    file_begins: "tidings_client-",
-    file_ends: ".whl",
-    published: "tidings-client[server]==",
-    from_file: ("./", "[server]"),
-    packed_by: "pip wheel --no-deps --wheel-dir FOLDER sdks/python",
-}];
-
-const AXUM_SDKS: [Sdk; 2] = [
-    Sdk {
-        key: "crate",
-        file_begins: "tidings-",
-        file_ends: ".crate",
-        published: "",
-        from_file: ("", ""),
-        packed_by: CRATES_PACKED_BY,
-    },
-    Sdk {
-        key: "protocol",
-        file_begins: "tidings-protocol-",
-        file_ends: ".crate",
-        published: "",
-        from_file: ("", ""),
-        packed_by: CRATES_PACKED_BY,
-    },
-];
-
-const CRATES_PACKED_BY: &str =
-    "cargo package --no-verify -p tidings-protocol -p tidings && cp target/package/*.crate FOLDER";
-
-/// The folder of an application that has the packages of its SDKs.
-pub(crate) const SDK_FOLDER: &str = "sdks";
 
 /// What is asked for, beside the template.
 pub(crate) struct Wishes<'a> {
@@ -126,9 +60,9 @@ impl Template {
 
     pub(crate) fn sdks(self) -> &'static [Sdk] {
         match self {
-            Self::AxumChat | Self::AxumDashboard => &AXUM_SDKS,
-            Self::ExpressChat | Self::ExpressDashboard => &EXPRESS_SDKS,
-            Self::FastapiChat | Self::FastapiDashboard => &FASTAPI_SDKS,
+            Self::AxumChat | Self::AxumDashboard => &sdk::AXUM,
+            Self::ExpressChat | Self::ExpressDashboard => &sdk::EXPRESS,
+            Self::FastapiChat | Self::FastapiDashboard => &sdk::FASTAPI,
         }
     }
 
@@ -142,7 +76,7 @@ impl Template {
             Embedded::iter().filter_map(|path| path.strip_prefix(&folder).map(str::to_owned)).collect();
         let (over, plain): (Vec<_>, Vec<_>) =
             paths.into_iter().partition(|path| path.starts_with(OVER_THE_REST));
-        let environment = environment();
+        let environment = filled::environment();
         let values = self.values(wishes);
         let mut files = BTreeMap::new();
         for path in plain.iter().chain(over.iter().filter(|_| wishes.redis)) {
@@ -152,7 +86,7 @@ impl Template {
                 Some(path) => {
                     let filled = std::str::from_utf8(&embedded.data)
                         .map_err(|error| format!("{path}: {error}"))
-                        .and_then(|text| filled_in(&environment, path, text, &values))?;
+                        .and_then(|text| filled::in_with(&environment, path, text, &values))?;
                     (path, filled.into_bytes())
                 }
                 None => (path, embedded.data.into_owned()),
@@ -165,19 +99,7 @@ impl Template {
 
     fn values(self, wishes: &Wishes<'_>) -> minijinja::Value {
         let version = env!("CARGO_PKG_VERSION");
-        let sdk: BTreeMap<&str, String> = self
-            .sdks()
-            .iter()
-            .enumerate()
-            .map(|(index, sdk)| {
-                let package = wishes.packages.and_then(|packages| packages.get(index));
-                let asked_for = match package {
-                    Some(file) => format!("{}{SDK_FOLDER}/{file}{}", sdk.from_file.0, sdk.from_file.1),
-                    None => format!("{}{version}", sdk.published),
-                };
-                (sdk.key, asked_for)
-            })
-            .collect();
+        let sdk = sdk::asked_for(self.sdks(), wishes.packages);
         let nodes = if wishes.redis { vec!["-1", "-2"] } else { vec![""] };
         context! {
             name => wishes.name,
@@ -199,26 +121,6 @@ pub(crate) fn first_commands(readme: &str) -> Vec<&str> {
 /// A command alone, for whoever runs it.
 pub(crate) fn without_remark(command: &str) -> &str {
     command.split(" # ").next().unwrap_or(command).trim_end()
-}
-
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // A name has no character that would need it.
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment
-}
-
-fn filled_in(
-    environment: &Environment<'_>,
-    path: &str,
-    text: &str,
-    values: &minijinja::Value,
-) -> Result<String, String> {
-    let filled =
-        environment.render_named_str(path, text, values).map_err(|error| format!("{path}: {error}"))?;
-    // What is filled in has lost the end of its last line.
-    Ok(filled + "\n")
 }
 
 #[cfg(test)]

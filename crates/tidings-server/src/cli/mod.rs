@@ -1,8 +1,10 @@
 //! The command line: one file a command.
 
+mod add;
 mod bench;
 mod completions;
 mod config;
+mod detect;
 mod dev;
 mod docs;
 mod doctor;
@@ -53,6 +55,8 @@ enum Command {
     Dev(dev::Dev),
     Serve(serve::Serve),
     New(new::New),
+    Detect(detect::Detect),
+    Add(add::Add),
     Config(config::Config),
     Token(token::Token),
     Key(key::KeyCommand),
@@ -89,6 +93,8 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::Serve(serve) => serve.run(),
             Command::New(new) => new.run(form),
+            Command::Detect(detect) => detect.run(form),
+            Command::Add(add) => add.run(form),
             Command::Config(config) => config.run(form),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),

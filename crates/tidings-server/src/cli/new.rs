@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum as _};
 use serde_json::json;
 
 use crate::failure::{Failure, Form};
-use crate::template::{self, SDK_FOLDER, Template, Wishes};
+use crate::sdk::{self, SDK_FOLDER};
+use crate::template::{self, Template, Wishes};
 
 const NAME_CHARS_MAX: usize = 64;
 
@@ -45,7 +46,8 @@ impl New {
         check_name(&self.name)?;
         let dir = self.dir.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         check_empty(&dir)?;
-        let packages = self.sdk_from.as_deref().map(|folder| packages_in(folder, template)).transpose()?;
+        let packages =
+            self.sdk_from.as_deref().map(|folder| sdk::packages_in(folder, template.sdks())).transpose()?;
         let names: Option<Vec<String>> =
             packages.as_ref().map(|packages| packages.iter().map(|(name, _)| name.clone()).collect());
         let wishes = Wishes { name: &self.name, redis: self.redis, packages: names.as_deref() };
@@ -105,40 +107,6 @@ fn check_empty(dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(told(&error).fix("--dir names another folder")),
     }
-}
-
-/// The packages that this template needs, each by its file's name.
-fn packages_in(folder: &Path, template: Template) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let told = |path: &Path, error: &dyn std::fmt::Display| {
-        Failure::usage(format_args!("--sdk-from {}: {error}", path.display()))
-    };
-    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(|error| told(folder, &error))?;
-    let names: Vec<String> =
-        entries.iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let mut packages = Vec::new();
-    for sdk in template.sdks() {
-        let mut found = names.iter().filter(|name| {
-            let version =
-                name.strip_prefix(sdk.file_begins).and_then(|rest| rest.strip_suffix(sdk.file_ends));
-            version.is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()))
-        });
-        let what = format!("{}…{}", sdk.file_begins, sdk.file_ends);
-        match (found.next(), found.next()) {
-            (Some(name), None) => {
-                let path = folder.join(name);
-                packages.push((name.clone(), fs::read(&path).map_err(|error| told(&path, &error))?));
-            }
-            (None, _) => {
-                return Err(told(folder, &format_args!("there is no {what}")).fix(sdk.packed_by));
-            }
-            (Some(_), Some(_)) => {
-                return Err(told(folder, &format_args!("there is more than one {what}"))
-                    .fix("leave the one that is meant"));
-            }
-        }
-    }
-    Ok(packages)
 }
 
 fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {

@@ -1,0 +1,217 @@
+//! How an Express application knows who is there: a session, passport, or a token that a middleware of its own verifies.
+
+use super::{Entry, made_by};
+use crate::detect::javascript;
+use crate::detect::manifest::has_node_package;
+use crate::detect::project::Project;
+use crate::detect::source::{Source, Tongue};
+use crate::detect::{Login, Place, Unclear};
+
+/// A login, and from where on a route knows who is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) login: Login,
+    /// Behind this statement of the entry's file; none, if only routes that name it have it.
+    pub(crate) behind: Option<usize>,
+    /// What such routes name.
+    pub(crate) middleware: Option<String>,
+}
+
+const SESSIONS: [(&str, &str); 2] =
+    [("express-session", "express-session"), ("cookie-session", "cookie-session")];
+const TOKENS: [&str; 3] = ["jsonwebtoken", "express-jwt", "jose"];
+/// What a session's user is called, the likelier first.
+const USER_KEYS: [&str; 12] = [
+    "userId",
+    "user_id",
+    "userID",
+    "uid",
+    "username",
+    "userName",
+    "user_name",
+    "email",
+    "accountId",
+    "user",
+    "account",
+    "login",
+];
+/// Of a user's record.
+const ID_KEYS: [&str; 7] = ["id", "_id", "userId", "uid", "username", "sub", "email"];
+
+/// How the application knows who is there; none, if it has no login that is known here.
+pub(crate) fn known(project: &Project, entry: &Entry<'_>) -> Option<Known> {
+    let sessions = SESSIONS.iter().find(|(package, _)| has_node_package(project, package));
+    let has_passport = has_node_package(project, "passport");
+    let mounted = sessions.and_then(|(package, _)| mounted(project, entry, package));
+    let passport = if has_passport { passport_mounted(entry) } else { None };
+    if let Some(at) = passport.or(mounted) {
+        let behind = Some(javascript::statement_end(&entry.source, at.max(mounted.unwrap_or(0))));
+        let place = Place::of(&entry.source, at);
+        let (kind, user) = match passport {
+            Some(_) => ("passport", passport_user(project)),
+            None => (sessions?.1, session_user(project)),
+        };
+        return Some(Known { login: Login { kind, user, place }, behind, middleware: None });
+    }
+    TOKENS.iter().find(|package| has_node_package(project, package)).and_then(|_| token(project, entry))
+}
+
+/// Where the entry mounts what a package makes: `app.use(session({…}))`, or a name that stands for it.
+fn mounted(project: &Project, entry: &Entry<'_>, package: &str) -> Option<usize> {
+    let is_of_package = |from: &str| from == package;
+    let mut makers: Vec<String> = Vec::new();
+    for source in project.sources(Tongue::JavaScript) {
+        for import in javascript::imports(&source) {
+            if !is_of_package(&import.from) || import.name.is_empty() {
+                continue;
+            }
+            if source.path == entry.source.path {
+                makers.push(import.name.clone());
+            }
+            // `const sessions = session({…})`, here or in a file of its own.
+            makers.extend(made_by(&source, &import.name));
+        }
+    }
+    uses(entry).find(|(_, argument)| makers.iter().any(|maker| names(argument, maker))).map(|(at, _)| at)
+}
+
+/// Every `app.use(…)`, with what is used.
+fn uses<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = (usize, &'e str)> {
+    let source = &entry.source;
+    let block = source.block(entry.at);
+    source.code[block.clone()].match_indices(".use(").filter_map(move |(at, call)| {
+        let at = block.start + at;
+        let open = at + call.len() - 1;
+        let close = source.close_of(open)?;
+        (source.name_before(at) == entry.name).then(|| (at, &source.code[open + 1..close]))
+    })
+}
+
+/// Whether one of the words is this.
+fn names(code: &str, word: &str) -> bool {
+    code.split(|next: char| !next.is_alphanumeric() && next != '_' && next != '$').any(|name| name == word)
+}
+
+fn passport_mounted(entry: &Entry<'_>) -> Option<usize> {
+    let argument = |word: &'static str| {
+        uses(entry)
+            .filter(move |(_, argument)| argument.replace(' ', "").contains(word))
+            .map(|(at, _)| at)
+            .last()
+    };
+    argument("passport.session(").or_else(|| argument("passport.initialize("))
+}
+
+/// What passport keeps of a user is his id, and is what `request.user` has.
+fn passport_user(project: &Project) -> Result<String, Unclear> {
+    for source in project.sources(Tongue::JavaScript) {
+        for at in source.all("serializeUser(") {
+            let Some(close) = source.close_of(at + "serializeUser".len()) else { continue };
+            let body = &source.code[at..close];
+            if let Some(key) = ID_KEYS.iter().find(|key| body.contains(&format!("user.{key}"))) {
+                return Ok(format!("request.user?.{key}"));
+            }
+        }
+    }
+    match read_of(project, "user", ID_KEYS) {
+        Some(key) => Ok(format!("request.user?.{key}")),
+        None => Err(unread("request.user?.id")),
+    }
+}
+
+/// Which key of `req.NAME` the application reads.
+fn read_of<const N: usize>(project: &Project, name: &str, keys: [&'static str; N]) -> Option<&'static str> {
+    let sources = project.sources(Tongue::JavaScript);
+    keys.into_iter().find(|key| {
+        sources.iter().any(|source| {
+            ["req", "request"].iter().any(|request| {
+                source.all(&format!("{request}.{name}.{key}")).next().is_some()
+                    || source.all(&format!("{request}.{name}?.{key}")).next().is_some()
+            })
+        })
+    })
+}
+
+fn unread(example: &str) -> Unclear {
+    Unclear::new(
+        "what the user's id is can't be read",
+        format!("--user EXPR says it, as an expression of `request`: --user '{example}'"),
+    )
+}
+
+/// What is written into the session at the login.
+fn session_user(project: &Project) -> Result<String, Unclear> {
+    let mut keys: Vec<(&str, String)> = Vec::new();
+    for source in project.sources(Tongue::JavaScript) {
+        for key in USER_KEYS {
+            let written = format!("session.{key}");
+            for at in source.all(&written) {
+                let equals = source.skip_blanks(at + written.len());
+                let rest = &source.code[equals..];
+                if !rest.starts_with('=') || rest.starts_with("==") {
+                    continue;
+                }
+                let value = &source.code[equals + 1..javascript::statement_end(&source, equals + 1)];
+                // Nobody, at the logout.
+                let is_nobody = ["null", "undefined", "false"].contains(&value.trim().trim_end_matches(';'));
+                if !is_nobody && !keys.iter().any(|(known, _)| *known == key) {
+                    keys.push((key, value.trim().trim_end_matches(';').to_owned()));
+                }
+            }
+        }
+    }
+    keys.sort_by_key(|(key, _)| USER_KEYS.iter().position(|known| known == key));
+    let Some((key, value)) = keys.first() else { return Err(unread("request.session?.userId")) };
+    let is_record = value.starts_with('{') || !(value.contains('.') || value.contains('('));
+    let field = match *key {
+        "user" | "account" if is_record => {
+            let of_session = read_of(project, &format!("session.{key}"), ID_KEYS);
+            let of_literal =
+                || ID_KEYS.into_iter().find(|field| value.starts_with('{') && names(value, field));
+            match of_session.or_else(of_literal) {
+                Some(field) => format!("?.{field}"),
+                None => return Err(unread("request.session?.user?.id")),
+            }
+        }
+        _ => String::new(),
+    };
+    Ok(format!("request.session?.{key}{field}"))
+}
+
+/// A middleware of the application's own, which verifies a token and says who it is of.
+fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
+    for source in project.sources(Tongue::JavaScript) {
+        let verifies = ["jwt.verify(", "verify(", "jwtVerify(", "jsonwebtoken.verify("];
+        let Some(at) = verifies.iter().find_map(|call| source.all(call).next()) else { continue };
+        let names_of_file = functions(&source);
+        let body = |name: &&str| javascript::body_of(&source, name).is_some_and(|body| body.contains(&at));
+        let Some(name) = names_of_file.into_iter().find(body) else { continue };
+        let user = match read_of(project, "user", ID_KEYS) {
+            Some(key) => Ok(format!("request.user?.{key}")),
+            None => {
+                match USER_KEYS.into_iter().find(|key| source.all(&format!("req.{key}")).next().is_some()) {
+                    Some(key) if key != "user" => Ok(format!("request.{key}")),
+                    _ => Err(unread("request.user?.id")),
+                }
+            }
+        };
+        let is_here = source.path == entry.source.path
+            || javascript::imports(&entry.source).iter().any(|import| import.name == name);
+        let used = uses(entry).find(|(_, argument)| argument.trim() == name).map(|(at, _)| at);
+        return Some(Known {
+            login: Login { kind: "jwt", user, place: Place::of(&source, at) },
+            behind: used.map(|at| javascript::statement_end(&entry.source, at)),
+            middleware: (is_here && used.is_none()).then(|| name.to_owned()),
+        });
+    }
+    None
+}
+
+/// Names of what a file declares as functions.
+fn functions<'a>(source: &Source<'a>) -> Vec<&'a str> {
+    let named = source.all("function").map(|at| source.name_at(source.skip_blanks(at + "function".len())));
+    let valued = ["const", "exports."].into_iter().flat_map(|word| {
+        source.all(word).map(|at| source.name_at(source.skip_blanks(at + word.len()))).collect::<Vec<_>>()
+    });
+    named.chain(valued).filter(|name| !name.is_empty()).collect()
+}

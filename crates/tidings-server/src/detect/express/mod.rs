@@ -1,0 +1,261 @@
+//! An Express application: where it is made, how it knows who is there, where it begins to listen.
+
+pub(crate) mod login;
+
+use super::javascript::{self, Modules};
+use super::project::Project;
+use super::source::{Source, Tongue};
+use super::{Detected, Place, Unclear};
+
+/// Where `express()` is called, and what its result is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) source: Source<'a>,
+    pub(crate) name: &'a str,
+    /// Behind the statement.
+    pub(crate) made: usize,
+    pub(crate) at: usize,
+}
+
+/// How a server comes to be, and to be reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Server {
+    /// It has a name, from behind this statement on.
+    Named { name: String, behind: usize },
+    /// An expression makes it, and nobody keeps it.
+    Expression { begin: usize, end: usize },
+}
+
+/// Where it begins to listen.
+#[derive(Clone, Debug)]
+pub(crate) struct Listens<'a> {
+    pub(crate) source: Source<'a>,
+    pub(crate) at: usize,
+    pub(crate) server: Server,
+    pub(crate) port: Option<u16>,
+}
+
+const NO_ENTRY: &str = "--entry FILE names the file with `const app = express()`";
+
+pub(in crate::detect) fn tell(project: &Project, wanted: Option<&str>, detected: &mut Detected) {
+    let entry = entry(project, wanted);
+    detected.entry = entry.as_ref().map(|entry| Place::of(&entry.source, entry.at)).map_err(Clone::clone);
+    let Ok(entry) = entry else { return };
+    detected.language = Some(if is_typescript(entry.source.path) { "typescript" } else { "javascript" });
+    detected.modules = Some(match modules(project, &entry.source) {
+        Modules::Esm => "esm",
+        Modules::CommonJs => "commonjs",
+    });
+    detected.listens =
+        listens(project, &entry).ok().map(|listens| (Place::of(&listens.source, listens.at), listens.port));
+    detected.login = login::known(project, &entry).map(|known| known.login);
+}
+
+pub(crate) fn is_typescript(path: &str) -> bool {
+    path.ends_with("ts")
+}
+
+pub(crate) fn modules(project: &Project, source: &Source<'_>) -> Modules {
+    javascript::modules(source, project.get("package.json").unwrap_or_default())
+}
+
+/// The one place where the application is made.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(crate) fn entry<'a>(project: &'a Project, wanted: Option<&str>) -> Result<Entry<'a>, Unclear> {
+    let sources = match wanted {
+        Some(path) => match project.source(path) {
+            Some(source) => vec![source],
+            None => return Err(Unclear::new(format!("there is no {path}"), NO_ENTRY)),
+        },
+        None => project.sources(Tongue::JavaScript),
+    };
+    let mut entries: Vec<_> = sources.iter().flat_map(entries).collect();
+    match entries.len() {
+        0 => Err(Unclear::new("no file has an `express()` with a name", NO_ENTRY)),
+        1 => Ok(entries.remove(0)),
+        _ => {
+            let places: Vec<_> =
+                entries.iter().map(|entry| Place::of(&entry.source, entry.at).to_string()).collect();
+            let files: std::collections::BTreeSet<_> =
+                entries.iter().map(|entry| entry.source.path).collect();
+            let fix = if files.len() > 1 {
+                NO_ENTRY
+            } else {
+                "see `tidings docs express-chat`, and add it by hand"
+            };
+            Err(Unclear::new(
+                format!("express() is called in more than one place: {}", places.join(", ")),
+                fix,
+            ))
+        }
+    }
+}
+
+fn entries<'a>(source: &Source<'a>) -> Vec<Entry<'a>> {
+    let called = source.all("express()").map(|at| (at, at + "express()".len()));
+    // `require("express")()`, whose quoted word is blank.
+    let required = source.all("require(").filter_map(|at| {
+        let close = source.close_of(at + "require".len())?;
+        let is_called = source.code[close + 1..].starts_with("()");
+        (is_called && source.quoted(at..close) == Some("express")).then_some((at, close + 3))
+    });
+    let found: Vec<_> = called.chain(required).collect();
+    let entries = found.into_iter().filter_map(|(at, end)| {
+        let before = source.code[..at].trim_end().strip_suffix('=')?.trim_end();
+        let name = declared(source, before.len())?;
+        let made = javascript::statement_end(source, end);
+        Some(Entry { source: source.clone(), name, made, at })
+    });
+    entries.collect()
+}
+
+/// The name of a declaration that ends at a byte: `const app`, `let app: Express`, `app`.
+fn declared<'a>(source: &Source<'a>, end: usize) -> Option<&'a str> {
+    let start = javascript::statement_start(source, end);
+    let words = &source.code[start..end];
+    let name_end = words.find(':').map_or(end, |colon| start + colon);
+    let name = source.name_before(name_end);
+    (!name.is_empty()).then_some(name)
+}
+
+/// Where the application, or the server that is made of it, begins to listen.
+///
+/// # Errors
+/// Nowhere, or at more than one place.
+pub(crate) fn listens<'a>(project: &'a Project, entry: &Entry<'a>) -> Result<Listens<'a>, Unclear> {
+    let mut found = Vec::new();
+    for source in project.sources(Tongue::JavaScript) {
+        let mut names = Vec::new();
+        if source.path == entry.source.path {
+            names.push(entry.name.to_owned());
+        }
+        for import in javascript::imports(&source) {
+            let is_entry =
+                javascript::target(project, source.path, &import.from).as_deref() == Some(entry.source.path);
+            if is_entry && !import.name.is_empty() {
+                names.extend(made_by(&source, &import.name));
+                names.push(import.name);
+            }
+        }
+        for name in names {
+            found.extend(servers(&source, &name));
+        }
+    }
+    let by_hand = "attach(server) of ws/server has to be called by hand: see `tidings docs express-chat`";
+    match found.len() {
+        0 => Err(Unclear::new(
+            "nothing listens: there is no `app.listen(…)` and no `createServer(app)`",
+            by_hand,
+        )),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let places: Vec<_> =
+                found.iter().map(|listens| Place::of(&listens.source, listens.at).to_string()).collect();
+            Err(Unclear::new(format!("it listens at more than one place: {}", places.join(", ")), by_hand))
+        }
+    }
+}
+
+/// What is called `app` in `const app = createApp(…)`.
+fn made_by(source: &Source<'_>, function: &str) -> Vec<String> {
+    let called = format!("{function}(");
+    let calls: Vec<_> = source.all(&called).collect();
+    let names = calls.into_iter().filter_map(|at| {
+        let before = source.code[..at].trim_end();
+        let before = before.strip_suffix("await").unwrap_or(before).trim_end().strip_suffix('=')?.trim_end();
+        declared(source, before.len()).map(str::to_owned)
+    });
+    names.collect()
+}
+
+/// Each server of an application in a file.
+fn servers<'a>(source: &Source<'a>, name: &str) -> Vec<Listens<'a>> {
+    let mut found = Vec::new();
+    for at in source.all("createServer(") {
+        let open = at + "createServer".len();
+        let Some(close) = source.close_of(open) else { continue };
+        let arguments = &source.code[open + 1..close];
+        if arguments.rsplit(',').next().map(str::trim) != Some(name) {
+            continue;
+        }
+        // `http.` belongs to it, and so does `require("http").`.
+        let begin = receiver_start(source, at);
+        let server = server(source, begin, close + 1);
+        let port = match &server {
+            Server::Named { name, .. } => port_of_listen(source, &format!("{name}.listen(")),
+            Server::Expression { end, .. } => {
+                source.code[*end..].starts_with(".listen(").then(|| port(source, end + 7)).flatten()
+            }
+        };
+        found.push(Listens { source: source.clone(), at, server, port });
+    }
+    let call = format!("{name}.listen(");
+    for at in source.all(&call) {
+        let open = at + call.len() - 1;
+        let Some(close) = source.close_of(open) else { continue };
+        let server = server(source, at, close + 1);
+        found.push(Listens { source: source.clone(), at, server, port: port(source, open) });
+    }
+    found
+}
+
+/// Where the expression begins of which a byte is behind the dot.
+fn receiver_start(source: &Source<'_>, at: usize) -> usize {
+    let mut begin = at;
+    while let Some(before) = source.code[..begin].strip_suffix('.') {
+        let end = match before.strip_suffix(')') {
+            Some(_) => source.open_of(before.len() - 1).unwrap_or(before.len()),
+            None => before.len(),
+        };
+        begin = end - source.name_before(end).len();
+        if begin == before.len() {
+            break;
+        }
+    }
+    begin
+}
+
+/// What becomes of an expression's value.
+fn server(source: &Source<'_>, begin: usize, end: usize) -> Server {
+    let expression = Server::Expression { begin, end };
+    let before = source.code[..begin].trim_end();
+    let Some(before) = before.strip_suffix('=').map(str::trim_end) else { return expression };
+    let start = javascript::statement_start(source, begin);
+    let is_declared = ["const ", "let ", "var "].iter().any(|word| source.code[start..].starts_with(word));
+    // Of a chain's last call nobody knows what it gives.
+    let is_whole = source.skip_blanks(end) >= source.code.len()
+        || !source.code[source.skip_blanks(end)..].starts_with('.');
+    match declared(source, before.len()) {
+        Some(name) if is_declared && is_whole => {
+            Server::Named { name: name.to_owned(), behind: javascript::statement_end(source, end) }
+        }
+        _ => expression,
+    }
+}
+
+fn port_of_listen(source: &Source<'_>, call: &str) -> Option<u16> {
+    let at = source.all(call).next()?;
+    port(source, at + call.len() - 1)
+}
+
+/// The port of `listen(3000)`, or of `listen(PORT)` where `const PORT = process.env.PORT || 3000`.
+fn port(source: &Source<'_>, open: usize) -> Option<u16> {
+    let close = source.close_of(open)?;
+    let first = source.text[open + 1..close].split(',').next()?;
+    number_in(first).or_else(|| {
+        let name = first.trim();
+        let declared = source.all(name).find(|at| {
+            let before = source.code[..*at].trim_end();
+            ["const", "let", "var"].iter().any(|word| before.ends_with(word))
+        })?;
+        number_in(&source.text[declared..javascript::statement_end(source, declared)])
+    })
+}
+
+/// The last number that a port can be.
+fn number_in(text: &str) -> Option<u16> {
+    let numbers = text.rsplit(|next: char| !next.is_ascii_alphanumeric() && next != '_');
+    numbers.filter_map(|number| number.parse().ok()).find(|port| *port >= 80)
+}

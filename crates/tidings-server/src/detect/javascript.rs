@@ -1,0 +1,279 @@
+//! What a source in JavaScript or TypeScript says at a place: where a statement ends, what it imports, how it is a module.
+
+use std::ops::Range;
+
+use super::project::{Project, folder_of, resolved};
+use super::source::{Source, is_of_name};
+
+/// How files of an application come to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Modules {
+    Esm,
+    CommonJs,
+}
+
+/// A name that a file has from another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Import {
+    pub(crate) at: usize,
+    /// As it is called here.
+    pub(crate) name: String,
+    /// What stands in the quotes.
+    pub(crate) from: String,
+}
+
+/// By the file's ending, else by its own words, else by the package.
+pub(crate) fn modules(source: &Source<'_>, package: &str) -> Modules {
+    let (_, ending) = source.path.rsplit_once('.').unwrap_or_default();
+    if ending.starts_with('m') {
+        return Modules::Esm;
+    }
+    if ending.starts_with('c') {
+        return Modules::CommonJs;
+    }
+    let says = |word: &str| source.all(word).any(|at| source.begins_line(at) && source.depth(at) == 0);
+    if says("import") || says("export") {
+        return Modules::Esm;
+    }
+    if source.all("require(").next().is_some() || source.all("module.exports").next().is_some() {
+        return Modules::CommonJs;
+    }
+    let is_module = serde_json::from_str::<serde_json::Value>(package)
+        .is_ok_and(|package| package["type"].as_str() == Some("module"));
+    if is_module { Modules::Esm } else { Modules::CommonJs }
+}
+
+/// Where a statement that has begun before `at` ends: behind its semicolon, or at the end of its last line.
+pub(crate) fn statement_end(source: &Source<'_>, at: usize) -> usize {
+    let bytes = source.code.as_bytes();
+    let mut end = at;
+    while end < bytes.len() {
+        match bytes[end] {
+            b';' => return end + 1,
+            b'(' | b'[' | b'{' => match source.close_of(end) {
+                Some(close) => end = close,
+                None => return bytes.len(),
+            },
+            b')' | b']' | b'}' => return end,
+            b'\n' if !goes_on(source, end) => {
+                return if end > 0 && bytes[end - 1] == b'\r' { end - 1 } else { end };
+            }
+            _ => {}
+        }
+        end += 1;
+    }
+    bytes.len()
+}
+
+/// Whether the line that ends here is continued on the next one.
+fn goes_on(source: &Source<'_>, end: usize) -> bool {
+    let before = source.code[..end].trim_end();
+    let after = source.code[end..].trim_start();
+    let is_operator = |byte: u8| b".,+-*/%=&|?:<>([{".contains(&byte);
+    before.bytes().last().is_some_and(is_operator)
+        || after.bytes().next().is_some_and(|byte| b".,?:)]&|+*%=".contains(&byte))
+}
+
+/// Where the statement that a byte is in begins: its line's first word, if brackets are closed before it.
+pub(crate) fn statement_start(source: &Source<'_>, at: usize) -> usize {
+    let depth = source.depth(at);
+    let mut start = at;
+    loop {
+        let line = source.line_start(start);
+        let first = source.skip_blanks(line).min(start);
+        let before = source.code[..line].trim_end();
+        let is_begun = before.is_empty()
+            || before.ends_with([';', '{', '}'])
+            || !goes_on(source, line.saturating_sub(1));
+        if (is_begun && source.depth(first) <= depth) || line == 0 {
+            return first;
+        }
+        start = line - 1;
+    }
+}
+
+/// Behind the last of the imports, or requires, that stand before a byte.
+pub(crate) fn behind_imports(source: &Source<'_>, before: usize) -> Option<usize> {
+    imports(source)
+        .into_iter()
+        .filter(|import| source.depth(statement_start(source, import.at)) == 0)
+        .map(|import| statement_end(source, import.at))
+        .filter(|end| *end <= before)
+        .max()
+}
+
+/// Every name that comes from elsewhere.
+pub(crate) fn imports(source: &Source<'_>) -> Vec<Import> {
+    let mut found = Vec::new();
+    let required = source.all("require(").filter_map(|at| {
+        let close = source.close_of(at + "require".len())?;
+        let from = source.quoted(at..close)?;
+        let start = statement_start(source, at);
+        let names = source.code.get(start..at)?.trim_end().strip_suffix('=').unwrap_or_default();
+        let names = ["const", "let", "var"].iter().find_map(|word| names.trim().strip_prefix(word));
+        Some((at, bound(names.unwrap_or_default()), from))
+    });
+    let imported = source.all("import").filter_map(|at| {
+        let end = statement_end(source, at);
+        let statement = source.code.get(at..end)?;
+        let rest = statement.strip_prefix("import")?.trim_start();
+        // Neither `import.meta` nor `import()`.
+        if rest.starts_with(['.', '(']) {
+            return None;
+        }
+        let from = source.quoted(at..end)?;
+        let names = rest.split(['"', '\'']).next().unwrap_or_default().trim().trim_end_matches("from");
+        Some((at, bound(names.trim().trim_start_matches("type ")), from))
+    });
+    for (at, names, from) in required.chain(imported) {
+        // What is required for its effects alone is an import too.
+        let names = if names.is_empty() { vec![String::new()] } else { names };
+        found.extend(names.into_iter().map(|name| Import { at, name, from: from.to_owned() }));
+    }
+    found.sort_by_key(|import| import.at);
+    found
+}
+
+/// The names of `a`, `{ a, b as c }`, `{ a, b: c }`, `a, { b }`, `* as a`.
+fn bound(names: &str) -> Vec<String> {
+    let last_word = |name: &str| {
+        let begin = name.bytes().rposition(|byte| !is_of_name(byte)).map_or(0, |at| at + 1);
+        name[begin..].to_owned()
+    };
+    names
+        .split([',', '{', '}'])
+        // A type's annotation is none of the names; what is called otherwise comes behind a colon too.
+        .map(|name| last_word(name.trim()))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The path of the file that an import means; none for a package.
+pub(crate) fn target(project: &Project, importer: &str, from: &str) -> Option<String> {
+    if !from.starts_with('.') {
+        return None;
+    }
+    let path = resolved(folder_of(importer), from)?;
+    let bare = path.rsplit_once('.').map_or(path.as_str(), |(bare, _)| bare);
+    let endings = [
+        "",
+        ".js",
+        ".ts",
+        ".mjs",
+        ".cjs",
+        ".mts",
+        ".cts",
+        "/index.js",
+        "/index.ts",
+        "/index.mjs",
+        "/index.cjs",
+    ];
+    let mut paths = endings.iter().map(|ending| format!("{path}{ending}"));
+    paths
+        .find(|path| project.get(path).is_some())
+        // TypeScript writes the ending of what it becomes.
+        .or_else(|| {
+            [".ts", ".mts", ".cts"]
+                .iter()
+                .map(|ending| format!("{bare}{ending}"))
+                .find(|path| project.has(path))
+        })
+}
+
+/// Which part of a file's code declares a function of this name: its body.
+pub(crate) fn body_of(source: &Source<'_>, name: &str) -> Option<Range<usize>> {
+    for at in source.all(name) {
+        let before = source.code[..at].trim_end();
+        let behind = source.skip_blanks(at + name.len());
+        let is_function = before.ends_with("function");
+        let is_value = ["const", "let", "var"].iter().any(|word| before.ends_with(word))
+            && source.code[behind..].starts_with(['=', ':']);
+        let is_member = before.ends_with("exports.") && source.code[behind..].starts_with('=');
+        if is_function || is_value || is_member {
+            let open = behind + source.code[behind..].find('(')?;
+            let body = source.close_of(open)?;
+            let open = body + source.code[body..].find('{')?;
+            return Some(open..source.close_of(open)?);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_has_a_beginning_and_an_end() {
+        let text = "const a = b\n  .c(\n    1,\n  )\n  .d();\nx = 1\ny()\nif (z) f(1);";
+        let source = Source::of("a.js", text).unwrap();
+        let statement = |word: &str| {
+            let at = source.all(word).next().unwrap();
+            &text[statement_start(&source, at)..statement_end(&source, at)]
+        };
+        assert_eq!(statement("b"), "const a = b\n  .c(\n    1,\n  )\n  .d();");
+        assert_eq!(statement("d"), "const a = b\n  .c(\n    1,\n  )\n  .d();");
+        assert_eq!(statement("x"), "x = 1");
+        assert_eq!(statement("y"), "y()");
+        assert_eq!(statement("if"), "if (z) f(1);");
+    }
+
+    #[test]
+    fn what_a_file_imports_has_a_name_and_a_place() {
+        let text = "import a, { b as c } from './x.js';\nimport * as d from \"d\";\nimport 'e';\n\
+            const { f: g,\n  h } = require('../y');\nrequire('z');\nconst i = 1;\nfunction j() {\n  const k = require('k');\n}\n";
+        let source = Source::of("src/a.js", text).unwrap();
+        let found: Vec<_> = imports(&source).into_iter().map(|import| (import.name, import.from)).collect();
+        let expected = [
+            ("a", "./x.js"),
+            ("c", "./x.js"),
+            ("d", "d"),
+            ("", "e"),
+            ("g", "../y"),
+            ("h", "../y"),
+            ("", "z"),
+            ("k", "k"),
+        ];
+        assert_eq!(found, expected.map(|(name, from)| (name.to_owned(), from.to_owned())));
+        assert_eq!(
+            &text[..behind_imports(&source, text.len()).unwrap()],
+            text.split_once("\nconst i").unwrap().0
+        );
+        assert_eq!(behind_imports(&source, 3), None);
+    }
+
+    #[test]
+    fn a_file_is_a_module_by_its_words_and_an_import_leads_to_a_file() {
+        let esm = r#"{"type":"module"}"#;
+        for (path, text, package, expected) in [
+            ("a.mjs", "require('a')", "", Modules::Esm),
+            ("a.cjs", "", esm, Modules::CommonJs),
+            ("a.ts", "import a from 'a'", "", Modules::Esm),
+            ("a.js", "const a = require('a')", esm, Modules::CommonJs),
+            ("a.js", "a()", esm, Modules::Esm),
+            ("a.js", "await import('a')", "{}", Modules::CommonJs),
+        ] {
+            assert_eq!(modules(&Source::of(path, text).unwrap(), package), expected, "{path} {text}");
+        }
+        let project = Project::of(&[("src/app.ts", "x"), ("src/routes/index.js", "x")]);
+        for (from, to) in [
+            ("./app", Some("src/app.ts")),
+            ("./app.js", Some("src/app.ts")),
+            ("./routes", Some("src/routes/index.js")),
+            ("app", None),
+            ("./no", None),
+        ] {
+            assert_eq!(target(&project, "src/server.ts", from).as_deref(), to, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_functions_body_is_found_however_it_is_written() {
+        for text in ["function f(a) { b }", "const f = async (a) => { b };", "exports.f = function (a) { b }"]
+        {
+            let source = Source::of("a.js", text).unwrap();
+            assert_eq!(text[body_of(&source, "f").unwrap()].trim_start_matches('{').trim(), "b", "{text}");
+        }
+        assert_eq!(body_of(&Source::of("a.js", "f(a); { }").unwrap(), "f"), None);
+    }
+}

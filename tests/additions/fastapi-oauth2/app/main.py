@@ -1,0 +1,42 @@
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import OAuth2PasswordRequestForm
+
+from app import items
+from app.schemas import Token, User
+from app.security import authenticate_user, create_access_token, get_current_active_user
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI):
+    app.state.ready = True
+    yield
+    app.state.ready = False
+
+
+app = FastAPI(title="Shop", lifespan=lifespan)
+app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"], allow_methods=["*"], allow_headers=["*"])
+app.include_router(items.router)
+
+
+@app.post("/token")
+async def login_for_access_token(form_data: Annotated[OAuth2PasswordRequestForm, Depends()]) -> Token:
+    user = authenticate_user(form_data.username, form_data.password)
+    if not user:
+        raise HTTPException(
+            status_code=401, detail="Incorrect username or password", headers={"WWW-Authenticate": "Bearer"}
+        )
+    return Token(access_token=create_access_token(user.username), token_type="bearer")
+
+
+@app.get("/users/me")
+async def read_users_me(current_user: Annotated[User, Depends(get_current_active_user)]) -> User:
+    return current_user
+
+
+@app.get("/health")
+async def health():
+    return {"ready": app.state.ready}
