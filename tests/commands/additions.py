@@ -114,6 +114,31 @@ FASTAPI = {
     "user": "johndoe",
 }
 
+
+def by_token(port):
+    body = json.dumps({"name": "ann", "password": "canary-bird of ann"})
+    status, _, text = request(port, "POST", "/login", body, {"content-type": "application/json"})
+    assert status == 200, f"login: {status} {text}"
+    return {"authorization": f"Bearer {json.loads(text)['token']}"}
+
+
+TYPESCRIPT = {
+    "install": ["npm install --no-audit --no-fund --silent"],
+    "test": "npm test --silent",
+    "start": "exec npx tsx src/server.ts",
+    "detected": {
+        "framework": {"name": "express", "version": "5.3.0", "supported": True, "file": "package.json", "line": 12},
+        "language": "typescript",
+        "modules": "esm",
+        "entry": {"file": "src/app.ts", "line": 7},
+        "listens": {"port": 3000, "file": "src/server.ts", "line": 5},
+        "auth": {"kind": "jwt", "user": "request.user?.sub", "file": "src/auth.ts", "line": 19},
+    },
+    "new": ["src/ws/server.ts", "src/ws/middleware/auth.ts", "src/ws/rooms.ts", "src/ws/handlers/index.ts"],
+    "login": by_token,
+    "user": "ann",
+}
+
 AXUM = {
     "install": [],
     "install_again": ['for crate in sdks/*.crate; do tar -xzf "$crate" -C sdks; done'],
@@ -137,7 +162,7 @@ AXUM = {
     "user": "1",
 }
 
-APPLICATIONS = {"express-sessions": EXPRESS, "fastapi-oauth2": FASTAPI, "axum-tower-sessions": AXUM}
+APPLICATIONS = {"express-sessions": EXPRESS, "express-jwt": TYPESCRIPT, "fastapi-oauth2": FASTAPI, "axum-tower-sessions": AXUM}
 
 
 def tree(folder):

@@ -93,6 +93,27 @@ async fn without_yes_the_diff_is_shown_and_with_it_everything_is_written_once() 
 }
 
 #[tokio::test]
+async fn what_is_left_to_its_owner_is_said() {
+    let application = Application::of(&[
+        ("package.json", PACKAGE),
+        ("app.js", APP),
+        ("nginx.conf", "proxy_pass http://127.0.0.1:3000;\n"),
+        ("Procfile", "web: npx pm2-runtime -w 4 app.js\n"),
+    ]);
+    let told = application.add(&["--yes"]).await;
+    let left: Vec<_> = told["left"].as_array().unwrap().iter().map(|left| left.as_str().unwrap()).collect();
+    let begin = |words: &str| left.iter().any(|left| left.starts_with(words));
+    assert!(
+        begin("roomsOf in ws/memberships.js puts everybody who is logged in into room:lobby"),
+        "{left:?}"
+    );
+    assert!(begin("nginx (nginx.conf:1) has to pass the upgrade of /ws"), "{left:?}");
+    assert!(begin("workers (Procfile:1): the RoomManager knows the sockets of its own process"), "{left:?}");
+    let alone = Application::of(&[("package.json", PACKAGE), ("app.js", APP)]);
+    assert_eq!(alone.add(&[]).await["left"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_diff_is_one_that_git_applies_and_what_it_makes_is_what_is_written() {
     let application = Application::of(&[("package.json", PACKAGE), ("app.js", APP)]);
     let diff = application.add(&[]).await["diff"].as_str().unwrap().to_owned();

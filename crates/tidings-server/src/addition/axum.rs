@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::context;
 
 use super::insertions::Insertions;
-use super::{Addition, Wishes, dependencies, refused, smoke, sources};
+use super::{Addition, Wishes, dependencies, memberships, refused, smoke, sources};
 use crate::detect::axum::{self, Layered};
 use crate::detect::project::Project;
 use crate::detect::source::{Source, Tongue};
@@ -50,6 +50,7 @@ pub(super) fn plan(
     let mut addition = Addition { new: files(&user, wishes)?, ..Addition::default() };
     addition.changed = insert(&layered, &root);
     addition.changed.insert("Cargo.toml".to_owned(), packages);
+    addition.left = vec![memberships("src/realtime/rooms.rs", "rooms_of")];
     addition.next = next(port.unwrap_or(PORT_DEFAULT), wishes);
     Ok(addition)
 }

@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::dependencies;
 use super::insertions::Insertions;
-use super::{Addition, Wishes, next, refused, sources};
+use super::{Addition, Wishes, memberships, next, refused, sources};
 use crate::detect::Unclear;
 use crate::detect::express::login::{self, Known};
 use crate::detect::express::{self, Entry, Listens, Server};
@@ -45,6 +45,7 @@ pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, F
     let mut addition = Addition { new: style.files(&entry, &user, port, wishes)?, ..Addition::default() };
     addition.changed.insert("package.json".to_owned(), packages);
     insert(&mut addition, &style, &entry, &mount, &listens);
+    addition.left = vec![memberships(&style.memberships(&entry), "roomsOf")];
     addition.next = next(&[install(project)], &start(project, &listens), port);
     Ok(addition)
 }
@@ -210,6 +211,10 @@ impl Style {
         Self { modules, is_typescript, ending, import_ending, quote, has_semicolons }
     }
 
+    fn memberships(&self, entry: &Entry<'_>) -> String {
+        format!("{}ws/memberships.{}", folder_of(entry.source.path), self.ending)
+    }
+
     /// A line as the application would write it.
     fn line(&self, line: &str) -> String {
         let line = line.replace('"', &self.quote.to_string());
@@ -261,7 +266,7 @@ impl Style {
             user,
             port,
             redis => wishes.redis,
-            memberships => format!("{folder}ws/memberships.{}", self.ending),
+            memberships => self.memberships(entry),
             handlers => format!("{folder}ws/handlers"),
         };
         let of_express = sources::filled_in("express", &environment, &values).map_err(Failure::failed)?;

@@ -3,7 +3,7 @@
 use minijinja::context;
 
 use super::insertions::Insertions;
-use super::{Addition, Wishes, dependencies, next, refused, sources};
+use super::{Addition, Wishes, dependencies, memberships, next, refused, sources};
 use crate::detect::fastapi::{self, Entry, Known};
 use crate::detect::project::{Project, folder_of};
 use crate::detect::python::{self, Imports};
@@ -54,6 +54,7 @@ pub(super) fn plan(
     } else {
         format!("uvicorn {module}:{}{from}", entry.name)
     };
+    addition.left = vec![memberships(&format!("{folder}realtime/rooms.py"), "rooms_of")];
     addition.next = next(&install(list, wheel.as_deref()), &start, port);
     Ok(addition)
 }

@@ -41,6 +41,8 @@ pub(crate) struct Addition {
     pub(crate) changed: BTreeMap<String, String>,
     /// Commands, each with a remark or none.
     pub(crate) next: Vec<String>,
+    /// What is left to its owner.
+    pub(crate) left: Vec<String>,
 }
 
 /// The packages of an application on this framework.
@@ -95,7 +97,38 @@ pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) 
         );
     }
     failures.none()?;
+    addition.left.extend(around(detected, framework.name, wishes));
     Ok(addition)
+}
+
+/// What is around the application, and has to know.
+fn around(detected: &Detected, framework: &str, wishes: &Wishes<'_>) -> Vec<String> {
+    let mut left: Vec<String> = detected
+        .proxies
+        .iter()
+        .map(|proxy| {
+            format!(
+                "{} ({}) has to pass the upgrade of /ws: `tidings docs one-port`",
+                proxy.kind, proxy.place
+            )
+        })
+        .collect();
+    if let Some(workers) = detected.workers.first() {
+        let of_several = format!("{} ({})", workers.kind, workers.place);
+        match framework {
+            "express" => left.push(format!("{of_several}: the RoomManager knows the sockets of its own process; keep them where all of them see it")),
+            "axum" if !wishes.redis => left.push(format!("{of_several}: processes share their rooms through a Redis: --redis")),
+            _ => {}
+        }
+    }
+    left
+}
+
+/// What has to be filled in, which nobody but its owner can.
+fn memberships(file: &str, function: &str) -> String {
+    format!(
+        "{function} in {file} puts everybody who is logged in into room:lobby: fill it in from your database"
+    )
 }
 
 /// Keeps the secret out of version control.

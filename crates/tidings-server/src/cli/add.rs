@@ -74,6 +74,7 @@ impl Add {
     }
 
     fn text(&self, project: &Project, addition: &Addition, packages: &[(String, Vec<u8>)]) -> String {
+        let left: String = addition.left.iter().map(|left| format!("- {left}\n")).collect();
         let next: Vec<_> = addition.next.iter().map(|command| format!("  {command}\n")).collect();
         let (new, changed) = (addition.new.len() + packages.len(), addition.changed.len());
         if self.yes {
@@ -84,7 +85,7 @@ impl Add {
             let new_files = listed(&mut addition.new.keys().cloned().chain(packages));
             let changed_files = listed(&mut addition.changed.keys().cloned());
             return format!(
-                "{changed} files changed:\n{changed_files}\n{new} new files:\n{new_files}\nNext:\n\n{}",
+                "{changed} files changed:\n{changed_files}\n{new} new files:\n{new_files}\nNext:\n\n{}\n{left}",
                 next.concat()
             );
         }
@@ -102,6 +103,7 @@ impl Add {
             "new": addition.new.keys().cloned().chain(packages).collect::<Vec<_>>(),
             "changed": addition.changed.keys().collect::<Vec<_>>(),
             "diff": shown(project, addition),
+            "left": addition.left,
             "next": addition.next.iter().map(|next| template::without_remark(next)).collect::<Vec<_>>(),
         });
         format!("{told}\n")

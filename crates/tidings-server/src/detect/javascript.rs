@@ -180,23 +180,49 @@ pub(crate) fn target(project: &Project, importer: &str, from: &str) -> Option<St
         })
 }
 
-/// Which part of a file's code declares a function of this name: its body.
+/// The body of a function of this name: `function f(…) {…}`, `const f = (…) => {…}`, `exports.f = function (…) {…}`.
 pub(crate) fn body_of(source: &Source<'_>, name: &str) -> Option<Range<usize>> {
-    for at in source.all(name) {
+    source.all(name).find_map(|at| {
         let before = source.code[..at].trim_end();
         let behind = source.skip_blanks(at + name.len());
-        let is_function = before.ends_with("function");
-        let is_value = ["const", "let", "var"].iter().any(|word| before.ends_with(word))
-            && source.code[behind..].starts_with(['=', ':']);
-        let is_member = before.ends_with("exports.") && source.code[behind..].starts_with('=');
-        if is_function || is_value || is_member {
-            let open = behind + source.code[behind..].find('(')?;
-            let body = source.close_of(open)?;
-            let open = body + source.code[body..].find('{')?;
-            return Some(open..source.close_of(open)?);
+        if before.ends_with("function") {
+            return body(source, behind + source.code[behind..].find('(')?);
         }
-    }
-    None
+        let is_declared = ["const", "let", "var", "exports."].iter().any(|word| before.ends_with(word));
+        if !is_declared || !source.code[behind..].starts_with(['=', ':']) {
+            return None;
+        }
+        // A type's `=>` is none of the value's.
+        let value = source.skip_blanks(behind + source.code[behind..].find("= ")? + 1);
+        let value = source
+            .skip_blanks(value + if source.code[value..].starts_with("async ") { "async".len() } else { 0 });
+        if source.code[value..].starts_with("function") {
+            return body(source, value + source.code[value..].find('(')?);
+        }
+        let close = source.code[value..].starts_with('(').then(|| source.close_of(value))??;
+        let arrow = close + source.code[close..].find("=>")?;
+        let open = source.skip_blanks(arrow + 2);
+        let is_arrow = source.code[close + 1..arrow].trim().is_empty()
+            || source.code[close + 1..].trim_start().starts_with(':');
+        (is_arrow && source.code[open..].starts_with('{')).then(|| Some(open..source.close_of(open)?))?
+    })
+}
+
+/// Behind a function's arguments.
+fn body(source: &Source<'_>, arguments: usize) -> Option<Range<usize>> {
+    let close = source.close_of(arguments)?;
+    let open = close + source.code[close..].find('{')?;
+    Some(open..source.close_of(open)?)
+}
+
+/// The function in whose body a byte is, by its name: the innermost that has one.
+pub(crate) fn enclosing<'a>(source: &Source<'a>, at: usize) -> Option<&'a str> {
+    let words = ["function", "const", "let", "exports."];
+    let names =
+        words.into_iter().flat_map(|word| source.all(word).map(|at| at + word.len()).collect::<Vec<_>>());
+    let names = names.map(|at| source.name_at(source.skip_blanks(at))).filter(|name| !name.is_empty());
+    let bodies = names.filter_map(|name| Some((body_of(source, name)?, name)));
+    bodies.filter(|(body, _)| body.contains(&at)).min_by_key(|(body, _)| body.len()).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -274,6 +300,14 @@ mod tests {
             let source = Source::of("a.js", text).unwrap();
             assert_eq!(text[body_of(&source, "f").unwrap()].trim_start_matches('{').trim(), "b", "{text}");
         }
-        assert_eq!(body_of(&Source::of("a.js", "f(a); { }").unwrap(), "f"), None);
+        for text in
+            ["f(a); { }", "const f = g(a);\nif (b) { }", "const f = (a);\nh(() => { })", "const f = 1;"]
+        {
+            assert_eq!(body_of(&Source::of("a.js", text).unwrap(), "f"), None, "{text}");
+        }
+        let text = "function f(): T {\n  const g = () => { h };\n  i;\n}\nj";
+        let source = Source::of("a.ts", text).unwrap();
+        let of = |word: &str| enclosing(&source, text.find(word).unwrap());
+        assert_eq!((of("h"), of("i;"), of("j")), (Some("g"), Some("f"), None));
     }
 }

@@ -89,6 +89,23 @@ async fn an_application_that_is_exported_and_served_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_application_that_a_function_makes() {
+    let app = |end: &str| {
+        format!(
+            "const express = require('express');\nconst session = require('express-session');\n+const realtime = require('./ws/server');\n\
+            function build(config) {{\n  const app = express();\n  app.use(session());\n+  app.use(realtime.router);\n  return app;\n}}\n{end}"
+        )
+    };
+    for end in [
+        "const server = http.createServer({ a, b }, build({ c, d }));\n+realtime.attachTo(server);\nserver.listen(3000);\n",
+        "«const server = »build().listen(3000);\n+realtime.attachTo(server);\n",
+        "const it = build();\n«const server = »it.listen(3000);\n+realtime.attachTo(server);\n",
+    ] {
+        becomes(&app(end)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_begun_in_a_callback() {
     let begin = "const express = require('express');\nconst session = require('express-session');\n+const realtime = require('./ws/server');\n\
         const app = express();\napp.use(session());\n+app.use(realtime.router);\n";

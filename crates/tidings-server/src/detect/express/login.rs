@@ -4,7 +4,7 @@ use super::{Entry, made_by};
 use crate::detect::javascript;
 use crate::detect::manifest::has_node_package;
 use crate::detect::project::Project;
-use crate::detect::source::{Source, Tongue};
+use crate::detect::source::Tongue;
 use crate::detect::{Login, Place, Unclear};
 
 /// A login, and from where on a route knows who is there.
@@ -124,10 +124,10 @@ fn read_of<const N: usize>(project: &Project, name: &str, keys: [&'static str; N
     let sources = project.sources(Tongue::JavaScript);
     keys.into_iter().find(|key| {
         sources.iter().any(|source| {
-            ["req", "request"].iter().any(|request| {
-                source.all(&format!("{request}.{name}.{key}")).next().is_some()
-                    || source.all(&format!("{request}.{name}?.{key}")).next().is_some()
-            })
+            let reads = ["req", "request"].iter().flat_map(|request| {
+                [".", "?.", "!."].map(|between| format!("{request}.{name}{between}{key}"))
+            });
+            reads.into_iter().any(|read| source.all(&read).next().is_some())
         })
     })
 }
@@ -183,9 +183,7 @@ fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
     for source in project.sources(Tongue::JavaScript) {
         let verifies = ["jwt.verify(", "verify(", "jwtVerify(", "jsonwebtoken.verify("];
         let Some(at) = verifies.iter().find_map(|call| source.all(call).next()) else { continue };
-        let names_of_file = functions(&source);
-        let body = |name: &&str| javascript::body_of(&source, name).is_some_and(|body| body.contains(&at));
-        let Some(name) = names_of_file.into_iter().find(body) else { continue };
+        let Some(name) = javascript::enclosing(&source, at) else { continue };
         let user = match read_of(project, "user", ID_KEYS) {
             Some(key) => Ok(format!("request.user?.{key}")),
             None => {
@@ -205,13 +203,4 @@ fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
         });
     }
     None
-}
-
-/// Names of what a file declares as functions.
-fn functions<'a>(source: &Source<'a>) -> Vec<&'a str> {
-    let named = source.all("function").map(|at| source.name_at(source.skip_blanks(at + "function".len())));
-    let valued = ["const", "exports."].into_iter().flat_map(|word| {
-        source.all(word).map(|at| source.name_at(source.skip_blanks(at + word.len()))).collect::<Vec<_>>()
-    });
-    named.chain(valued).filter(|name| !name.is_empty()).collect()
 }

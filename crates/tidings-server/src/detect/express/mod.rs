@@ -127,21 +127,25 @@ fn declared<'a>(source: &Source<'a>, end: usize) -> Option<&'a str> {
 pub(crate) fn listens<'a>(project: &'a Project, entry: &Entry<'a>) -> Result<Listens<'a>, Unclear> {
     let mut found = Vec::new();
     for source in project.sources(Tongue::JavaScript) {
-        let mut names = Vec::new();
+        let mut called = Called::default();
         if source.path == entry.source.path {
-            names.push(entry.name.to_owned());
+            called.applications.push(entry.name.to_owned());
+            // Made in a function, and served by whoever calls it.
+            let maker = javascript::enclosing(&source, entry.at);
+            called.applications.extend(maker.map(|maker| made_by(&source, maker)).unwrap_or_default());
+            called.makers.extend(maker.map(str::to_owned));
         }
         for import in javascript::imports(&source) {
             let is_entry =
                 javascript::target(project, source.path, &import.from).as_deref() == Some(entry.source.path);
             if is_entry && !import.name.is_empty() {
-                names.extend(made_by(&source, &import.name));
-                names.push(import.name);
+                // What is imported is the application, or what makes it.
+                called.applications.extend(made_by(&source, &import.name));
+                called.applications.push(import.name.clone());
+                called.makers.push(import.name);
             }
         }
-        for name in names {
-            found.extend(servers(&source, &name));
-        }
+        found.extend(servers(&source, &called));
     }
     let by_hand = "attach(server) of ws/server has to be called by hand: see `tidings docs express-chat`";
     match found.len() {
@@ -170,14 +174,31 @@ fn made_by(source: &Source<'_>, function: &str) -> Vec<String> {
     names.collect()
 }
 
+/// How a file calls the application, and what makes it.
+#[derive(Default)]
+struct Called {
+    applications: Vec<String>,
+    makers: Vec<String>,
+}
+
+impl Called {
+    /// Whether an argument is the application: `app`, `createApp(…)`.
+    fn is(&self, argument: &str) -> bool {
+        self.applications.iter().any(|name| name == argument)
+            || self
+                .makers
+                .iter()
+                .any(|maker| argument.strip_prefix(maker.as_str()).is_some_and(|rest| rest.starts_with('(')))
+    }
+}
+
 /// Each server of an application in a file.
-fn servers<'a>(source: &Source<'a>, name: &str) -> Vec<Listens<'a>> {
+fn servers<'a>(source: &Source<'a>, called: &Called) -> Vec<Listens<'a>> {
     let mut found = Vec::new();
     for at in source.all("createServer(") {
         let open = at + "createServer".len();
         let Some(close) = source.close_of(open) else { continue };
-        let arguments = &source.code[open + 1..close];
-        if arguments.rsplit(',').next().map(str::trim) != Some(name) {
+        if !called.is(last_argument(&source.code[open + 1..close])) {
             continue;
         }
         // `http.` belongs to it, and so does `require("http").`.
@@ -191,14 +212,31 @@ fn servers<'a>(source: &Source<'a>, name: &str) -> Vec<Listens<'a>> {
         };
         found.push(Listens { source: source.clone(), at, server, port });
     }
-    let call = format!("{name}.listen(");
-    for at in source.all(&call) {
-        let open = at + call.len() - 1;
-        let Some(close) = source.close_of(open) else { continue };
-        let server = server(source, at, close + 1);
-        found.push(Listens { source: source.clone(), at, server, port: port(source, open) });
+    for (dot, call) in source.code.match_indices(".listen(") {
+        let begin = receiver_start(source, dot + 1);
+        let open = dot + call.len() - 1;
+        let Some(close) = source.close_of(open).filter(|_| called.is(&source.code[begin..dot])) else {
+            continue;
+        };
+        let server = server(source, begin, close + 1);
+        found.push(Listens { source: source.clone(), at: begin, server, port: port(source, open) });
     }
     found
+}
+
+/// Behind the last comma that is in no brackets.
+fn last_argument(arguments: &str) -> &str {
+    let mut depth = 0_usize;
+    let mut begin = 0;
+    for (at, byte) in arguments.bytes().enumerate() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 && !arguments[at + 1..].trim().is_empty() => begin = at + 1,
+            _ => {}
+        }
+    }
+    arguments[begin..].trim().trim_end_matches(',').trim_end()
 }
 
 /// Where the expression begins of which a byte is behind the dot.
