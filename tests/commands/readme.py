@@ -10,6 +10,7 @@ there: the binary is TIDINGS and not one that is compiled anew, and ports are fr
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,25 @@ def doctor(place, command, _said):
         assert "handshake" in told, told
 
 
+def in_an_application(place):
+    """What somebody has: Express, and sessions."""
+    shutil.copytree(ROOT / "tests" / "additions" / "express-sessions", place.folder, dirs_exist_ok=True)
+
+
+def detected(place, command, _said):
+    in_an_application(place)
+    told = place.run(command)
+    assert "express" in told and "session" in told, told
+
+
+def added(place, command, _said):
+    in_an_application(place)
+    told = place.run(command)
+    assert "+++ b/app.js" in told and "nothing was written" in told, told
+    place.run(f"{command} --yes")
+    assert (place.folder / "ws" / "rooms.js").is_file()
+
+
 def new(place, command, _said):
     assert "npm install" in place.run(command)
     assert (place.folder / "my-chat" / "ws" / "server.ts").is_file()
@@ -169,6 +189,8 @@ STEPS = {
     "tidings tail chat:lobby": tailed,
     "tidings smoke http://127.0.0.1:7777 --secret-file tidings.secret": smoke,
     "tidings doctor wss://app.example/ws --config tidings.toml": doctor,
+    "tidings detect": detected,
+    "tidings add": added,
     "tidings new my-chat --template express-chat": new,
     "tidings config check && tidings serve": checked_and_served,
     "tidings serve --broker redis://127.0.0.1:6379": many_nodes,

@@ -8,6 +8,7 @@ code of references/express.md. What differs from what stands there: ports are fr
 the skill counts.
 """
 
+import json
 import os
 import re
 import shutil
@@ -77,13 +78,18 @@ def there_was_an_application(app):
 
 def detect(app):
     app.run("tidings skill install")
-    for command in re.findall(r"`(tidings --version)`", app.read("SKILL.md")):
-        assert app.run(command).startswith("tidings ")
+    of_step = app.read("SKILL.md").partition("## 1. Detect")[2].partition("## 2. Choose")[0]
+    version, found = (re.search(rf"`({command})`", of_step)[1] for command in ("tidings --version", "tidings detect --json"))
+    assert app.run(version).startswith("tidings ")
+    found = json.loads(app.run(found))
+    assert found["framework"]["name"] == "express" and found["auth"] is None, found
 
 
 def choose(app):
-    """Express, and guests who talk in one room: nobody can log in here."""
-    assert "references/express.md" in app.read("SKILL.md")
+    """Express without a login: `tidings add` refuses it, so that it is by hand, with guests who talk in one room."""
+    of_step = app.read("SKILL.md").partition("## 2. Choose")[2].partition("## 3. Apply")[0]
+    assert "`tidings add`" in of_step and "references/express.md" in of_step
+    assert "--user" in app.run("! tidings add 2>&1")
 
 
 def apply(app):

@@ -12,7 +12,6 @@ that the README has is in one of the two blocks. The last line counts.
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from packed import pack
 from place import ROOT, blocks, commands, free_port, is_answered
 
 TEMPLATES = ("axum-chat", "axum-dashboard", "express-chat", "express-dashboard", "fastapi-chat", "fastapi-dashboard")
@@ -156,17 +156,6 @@ def smoke(application, tidings, kind, instance, options):
     room, foreign = ROOMS[kind]
     command = f"tidings smoke {address} --secret-file tidings.secret --room {room} --foreign-room {foreign} --users ann,bob"
     application.run(" ".join([command, *options]))
-
-
-def pack(folder):
-    for sdk in ("typescript", "node-server"):
-        subprocess.run(["npm", "pack", "--silent", "--pack-destination", folder], cwd=ROOT / "sdks" / sdk, check=True)
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, "sdks/python"]
-    subprocess.run(wheel, cwd=ROOT, check=True)
-    crates = ["cargo", "package", "--quiet", "--no-verify", "--allow-dirty", "-p", "tidings-protocol", "-p", "tidings"]
-    subprocess.run(crates, cwd=ROOT, check=True)
-    for crate in (ROOT / "target" / "package").glob("*.crate"):
-        shutil.copy(crate, folder)
 
 
 def try_template(tidings, template, with_redis, sdks, cache, folder):

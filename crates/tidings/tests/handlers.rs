@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use log_capture::TestHub;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings::auth::Identity;
@@ -93,6 +94,45 @@ async fn a_retry_joins_the_call_that_still_runs() {
         assert_eq!(client.next_named("ack").await["data"], "done");
     }
     assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+/// After a cut a client sends what it has no ack for again, in its order: the first may still run for the connection before.
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_retry_waits_for_the_call_that_the_retry_joins() {
+    let (begun, gate, order) =
+        (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let seen = (Arc::clone(&begun), Arc::clone(&gate), Arc::clone(&order));
+    let builder = chat().on("write", move |_: Context, line: u32| {
+        let (begun, gate, order) = seen.clone();
+        async move {
+            if line == 1 {
+                begun.notify_one();
+                gate.acquire().await?.forget();
+            }
+            order.lock().push(line);
+            Ok(line)
+        }
+    });
+    let hub = TestHub::start(builder).unwrap();
+    let mut ann = hub.connect("ann").await;
+    ann.join("a").await;
+    let write = |line: u32| json!({"event": "write", "room": "a", "id": format!("x-{line}"), "data": line});
+    ann.send(write(1)).await;
+    begun.notified().await;
+    drop(ann);
+    let mut ann = hub.connect("ann").await;
+    ann.join("a").await;
+    for line in 1..=3 {
+        ann.send(write(line)).await;
+    }
+    // Answered only after everything before it was begun or waits.
+    ann.request("room.list", json!(null)).await;
+    assert_eq!(*order.lock(), [0; 0]);
+    gate.add_permits(1);
+    for line in 1..=3 {
+        assert_eq!(ann.next_named("ack").await["data"], line);
+    }
+    assert_eq!(*order.lock(), [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]

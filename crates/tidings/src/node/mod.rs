@@ -328,6 +328,13 @@ impl Node {
         }
     }
 
+    /// Ends a call that another connection has joined: its answer, and the next one of its lane.
+    pub(crate) fn settle(&self, connection: ConnectionKey, lane: Option<RoomId>, answer: Bytes) {
+        if let Some(inbox) = self.inbox(connection) {
+            inbox.push(Entry::Settled { connection, lane, answer: Some(answer) });
+        }
+    }
+
     /// The frame of an event without a room and a position.
     pub(crate) fn direct_frame(
         event: &str,

@@ -561,7 +561,13 @@ impl State {
         let ticket = match begun {
             None => None,
             Some(Begin::Run(ticket)) => Some(ticket),
-            Some(Begin::Joined) => return,
+            // What came behind it waits here too until that call has ended.
+            Some(Begin::Joined) => {
+                if let Some(connection) = self.connection(slot) {
+                    connection.lanes.start(lane.as_ref());
+                }
+                return;
+            }
             Some(Begin::Answered(answer)) => {
                 self.node.metrics.duplicates.add(1);
                 return self.push(slot, answer);
@@ -579,7 +585,7 @@ impl State {
         let (node, inbox) = (Arc::clone(&self.node), Arc::clone(&self.inbox));
         self.node.spawn(async move {
             let outcome = router::run(call).await;
-            let answer = finish(&node, id.as_ref(), ticket, outcome);
+            let answer = finish(&node, lane.as_ref(), id.as_ref(), ticket, outcome);
             inbox.push(Entry::Settled { connection: key, lane, answer });
         });
     }
@@ -648,6 +654,7 @@ impl State {
 /// Ends a call: its answer, which is also told to whoever else waits for it.
 fn finish(
     node: &Node,
+    lane: Option<&RoomId>,
     id: Option<&MessageId>,
     ticket: Option<Ticket>,
     outcome: Result<Box<RawValue>, AckError>,
@@ -669,7 +676,7 @@ fn finish(
     };
     if let (Some(ticket), Some(answer)) = (ticket, &answer) {
         for connection in node.calls.finish(&ticket, answer, refused) {
-            node.send(connection, answer.clone());
+            node.settle(connection, lane.cloned(), answer.clone());
         }
     }
     answer

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Adds Tidings to applications as people have them, and shows that they work as before, and Tidings with them.
 
-    tests/additions/run.py TIDINGS [NAME…]
+    tests/commands/additions.py TIDINGS [NAME…]
 
 Each is copied and installed, and passes its own tests. `tidings detect` tells what it is. `tidings add` shows a diff and writes nothing;
 with `--yes` nothing that was there is gone, and its own tests pass again. Then both are started: nobody gets a token without the
@@ -14,33 +14,25 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from packed import pack
+from place import ROOT, WAIT_S, free_port, wait_for
 from socket_client import Refused, Socket
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-READY_S = 60
+APPLICATIONS_AS_THEY_ARE = ROOT / "tests" / "additions"
 SECRET = "canary-bird of the applications that tidings is added to"
 # What is made, and not the application's own.
 MADE = ("node_modules", ".venv", "target", "__pycache__", ".pytest_cache")
 ROOM = "room:lobby"
 # What is compiled is kept for the next run.
 ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target" / "additions")}
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def request(port, method, path, body=None, headers=None):
@@ -219,17 +211,14 @@ class Running:
             start_new_session=True,
         )
         self.servers.append(server)
-        until = time.monotonic() + READY_S
-        while not answers(url):
-            assert server.poll() is None, f"{command} has ended"
-            assert time.monotonic() < until, f"{command} is not ready after {READY_S} s"
-            time.sleep(0.05)
+        wait_for(command, lambda: answers(url) or server.poll() is not None)
+        assert server.poll() is None, f"{command} has ended"
 
     def end(self):
         for server in reversed(self.servers):
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=READY_S)
+            server.wait(timeout=WAIT_S)
 
 
 def run(command, folder, environment=ENVIRONMENT):
@@ -304,7 +293,7 @@ def converse(application, running):
 def try_application(tidings, name, sdks, folder):
     application = APPLICATIONS[name]
     ignored = shutil.ignore_patterns(*MADE)
-    shutil.copytree(HERE / name, folder, ignore=ignored)
+    shutil.copytree(APPLICATIONS_AS_THEY_ARE / name, folder, ignore=ignored)
     for command in application["install"]:
         run(command, folder)
     run(application["test"], folder)
@@ -331,18 +320,6 @@ def try_application(tidings, name, sdks, folder):
         converse(application, running)
     finally:
         running.end()
-
-
-def pack(folder):
-    for sdk in ("typescript", "node-server"):
-        subprocess.run(["npm", "pack", "--silent", "--pack-destination", folder], cwd=ROOT / "sdks" / sdk, check=True)
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, "sdks/python"]
-    subprocess.run(wheel, cwd=ROOT, check=True)
-    crates = ["cargo", "package", "--quiet", "--no-verify", "--allow-dirty", "-p", "tidings-protocol", "-p", "tidings"]
-    target = Path(folder) / "packaged"
-    subprocess.run([*crates, "--target-dir", target], cwd=ROOT, check=True)
-    for crate in (target / "package").glob("*.crate"):
-        shutil.copy(crate, folder)
 
 
 def main(tidings, *names):
