@@ -67,7 +67,7 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
     let (user, behind, middleware) = match (known, wishes.user) {
         (Some(Known { behind, middleware, .. }), Some(user)) => (user.to_owned(), behind, middleware),
         (Some(Known { login, behind, middleware }), None) => {
-            if behind.is_none() && middleware.is_none() {
+            if behind.is_none() && middleware.is_none() && login.user.is_ok() {
                 return Err(Unclear::new(
                     format!(
                         "who is logged in is known in {}, and {} has nothing of it",
@@ -87,6 +87,16 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
         }
     };
     let place = match behind {
+        Some(end) if entry.source.depth(end) != entry.source.depth(entry.at) => {
+            return Err(Unclear::new(
+                format!(
+                    "{}:{}: the login is mounted in a block of its own",
+                    entry.source.path,
+                    entry.source.line(end)
+                ),
+                "mount it beside `express()`, whatever it is mounted with, and try again",
+            ));
+        }
         Some(end) => MountAt::Behind(end),
         None => first_route(entry).map_or(MountAt::Behind(entry.made), MountAt::Before),
     };
@@ -100,8 +110,8 @@ fn first_route(entry: &Entry<'_>) -> Option<usize> {
     let methods = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
     let calls =
         methods.iter().flat_map(|method| source.all(&format!("{}.{method}", entry.name)).collect::<Vec<_>>());
-    // `app.get("env")` is no route: it is asked for a setting.
-    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && source.begins_line(*at);
+    let is_beside = |at: &usize| source.depth(*at) == source.depth(entry.at) && source.begins_line(*at);
+    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && is_beside(at);
     calls.filter(is_route).min()
 }
 
