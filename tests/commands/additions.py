@@ -82,7 +82,7 @@ EXPRESS = {
         "/login", json.dumps({"email": "ann@example.com", "password": "canary-bird of ann"}), "application/json"
     ),
     "user": "1",
-    "rooms": (f"node {HERE / 'room_manager.cjs'}", ["for all"]),
+    "rooms": (f"node {APPLICATIONS_AS_THEY_ARE / 'room_manager.cjs'}", ["for all"]),
 }
 
 
@@ -113,7 +113,7 @@ FASTAPI = {
     "new": ["app/realtime/server.py", "app/realtime/broadcaster.py", "app/realtime/rooms.py", "tidings.toml"],
     "login": by_bearer,
     "user": "johndoe",
-    "rooms": (f".venv/bin/python {HERE / 'broadcaster.py'}", ["for all", "first", "second"]),
+    "rooms": (f".venv/bin/python {APPLICATIONS_AS_THEY_ARE / 'broadcaster.py'}", ["for all", "first", "second"]),
 }
 
 
