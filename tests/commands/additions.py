@@ -285,7 +285,7 @@ def converse(application, running):
         # Its end is as quick as it was, whoever is connected.
         application_itself = running.servers[-1]
         os.killpg(application_itself.pid, signal.SIGTERM)
-        application_itself.wait(timeout=READY_S)
+        application_itself.wait(timeout=WAIT_S)
     finally:
         page.close()
 
