@@ -180,8 +180,22 @@ async fn a_token_that_a_middleware_verifies() {
         app.get('/me', requireUser, (req, res) => {});\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n";
     let application = Application::becomes(&[PACKAGE, ("auth.js", auth), ("app.js", app)], &[]).await;
     assert!(application.read("ws/middleware/auth.js").contains("return request.user?.sub;"));
+    for (export, import) in [
+        ("module.exports = { requireUser };", "const { requireUser } = require('./middleware/auth');"),
+        ("module.exports = requireUser;", "const requireUser = require('./middleware/auth');"),
+    ] {
+        let auth = "const jwt = require('jsonwebtoken');\nconst requireUser = handled(async (req, res, next) => {\n  req.user = jwt.verify(t(req), KEY);\n  send(req.user._id);\n  next();\n});\n";
+        let app = format!(
+            "const express = require('express');\nconst users = require('./users');\n+const realtime = require('./ws/server');\n+{import}\n\
+            const app = express();\n\n+app.use('/realtime/token', requireUser);\n+app.use(realtime.router);\n+\napp.use('/users', users);\n\
+            app.use(notFound);\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n"
+        );
+        let files = [PACKAGE, ("middleware/auth.js", &format!("{auth}{export}\n")), ("app.js", &app)];
+        Application::becomes(&files, &[]).await;
+    }
+    let hidden = auth.replace("module.exports", "use");
     let foreign = "const express = require('express');\nconst app = express();\napp.use('/api', require('./api'));\napp.listen(1000);\n";
-    let application = Application::of(&[PACKAGE, ("auth.js", auth), ("app.js", foreign)]);
+    let application = Application::of(&[PACKAGE, ("auth.js", &hidden), ("app.js", foreign)]);
     application.refused(&["--yes"], &["who is logged in is known in auth.js:3", "app.use it there"]).await;
     let nobody =
         Application::of(&[("package.json", r#"{"dependencies": {"express": "4"}}"#), ("app.js", foreign)]);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{BY_HAND, Entry, made_by};
-use crate::detect::javascript;
+use crate::detect::javascript::{self, Export};
 use crate::detect::manifest::has_node_package;
 use crate::detect::project::Project;
 use crate::detect::source::{Source, Tongue};
@@ -16,7 +16,15 @@ pub(crate) struct Known {
     /// Behind this statement of the entry's file; none, if only routes that name it have it.
     pub(crate) behind: Option<usize>,
     /// What such routes name.
-    pub(crate) middleware: Option<String>,
+    pub(crate) middleware: Option<Middleware>,
+}
+
+/// A middleware of the application's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Middleware {
+    pub(crate) name: String,
+    /// The file that exports it, and how, if the entry has not imported it.
+    pub(crate) from: Option<(String, Export)>,
 }
 
 const SESSIONS: [(&str, &str); 2] =
@@ -232,7 +240,7 @@ fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
                     place: Place::of(&source, at),
                 },
                 behind: used.map(|at| javascript::statement_end(&entry.source, at)),
-                middleware: (is_here && used.is_none()).then(|| name.to_owned()),
+                middleware: if used.is_some() { None } else { middleware(&source, name, is_here) },
             });
             if is_here {
                 return found;
@@ -240,6 +248,11 @@ fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
         }
     }
     found
+}
+
+fn middleware(source: &Source<'_>, name: &str, is_here: bool) -> Option<Middleware> {
+    let from = if is_here { None } else { Some((source.path.to_owned(), javascript::export(source, name)?)) };
+    Some(Middleware { name: name.to_owned(), from })
 }
 
 /// What the application reads of what the middleware leaves in a request.
