@@ -5,8 +5,8 @@
 
 Each is copied and installed, and passes its own tests. `tidings detect` tells what it is. `tidings add` shows a diff and writes nothing;
 with `--yes` nothing that was there is gone, and its own tests pass again. Then both are started: nobody gets a token without the
-application's login; with it a message goes by the application's port and its new handler, and `tidings doctor` and `tidings smoke` are
-green. The SDKs are those of this repository, packed as they would be published, or those in SDKS. The last line counts.
+application's login; with it a message goes by the application's port and its new handler, each function of what was added does what it says,
+and `tidings doctor` and `tidings smoke` are green. The SDKs are those of this repository, packed as they would be published, or those in SDKS. The last line counts.
 """
 
 import http.client
@@ -82,6 +82,7 @@ EXPRESS = {
         "/login", json.dumps({"email": "ann@example.com", "password": "canary-bird of ann"}), "application/json"
     ),
     "user": "1",
+    "rooms": (f"node {APPLICATIONS_AS_THEY_ARE / 'room_manager.cjs'}", ["for all"]),
 }
 
 
@@ -104,7 +105,7 @@ FASTAPI = {
         "framework": {"name": "fastapi", "version": ">=0.115", "supported": True, "file": "requirements.txt", "line": 1},
         "language": "python",
         "modules": None,
-        "entry": {"file": "app/main.py", "line": 20},
+        "entry": {"file": "app/main.py", "line": 25},
         "listens": None,
         "auth": {"kind": "oauth2", "user": "user.username", "file": "app/security.py", "line": 48},
         "workers": [{"kind": "workers", "told": "4", "file": "Dockerfile", "line": 6}],
@@ -112,6 +113,7 @@ FASTAPI = {
     "new": ["app/realtime/server.py", "app/realtime/broadcaster.py", "app/realtime/rooms.py", "tidings.toml"],
     "login": by_bearer,
     "user": "johndoe",
+    "rooms": (f".venv/bin/python {APPLICATIONS_AS_THEY_ARE / 'broadcaster.py'}", ["for all", "first", "second"]),
 }
 
 
@@ -273,6 +275,17 @@ def converse(application, running):
         page.send({"event": "message.send", "room": ROOM, "id": "b", "data": {"no": "content"}})
         refused = page.first(lambda message: message.get("id") == "b")
         assert refused["event"] == "error" and refused["data"]["code"] == "schema", refused
+        if "rooms" in application:
+            command, news = application["rooms"]
+            session = welcome["data"]["session"]
+            run(command, running.folder, {**running.environment, "SESSION": session, "USER": application["user"]})
+            for expected in news:
+                told = page.first(lambda message: message["event"] == "news")
+                assert told["data"] == expected, told
+        # Its end is as quick as it was, whoever is connected.
+        application_itself = running.servers[-1]
+        os.killpg(application_itself.pid, signal.SIGTERM)
+        application_itself.wait(timeout=WAIT_S)
     finally:
         page.close()
 
@@ -299,12 +312,12 @@ def try_application(tidings, name, sdks, folder):
             ready = f"http://127.0.0.1:{running.tidings}/health/ready"
             running.start("exec tidings serve --config tidings.toml --drain-window 0s", ready)
         running.start(application["start"], f"http://127.0.0.1:{running.port}/")
-        converse(application, running)
         address = f"http://127.0.0.1:{running.port}"
         config = "--config tidings.toml" if (folder / "tidings.toml").exists() else "--secret-file tidings.secret"
         run(f"tidings doctor {address} {config}", folder, running.environment)
         rooms = "--room smoke:own --foreign-room smoke:foreign"
         run(f"tidings smoke {address} --secret-file tidings.secret {rooms}", folder, running.environment)
+        converse(application, running)
     finally:
         running.end()
 

@@ -6,9 +6,9 @@ use super::dependencies;
 use super::insertions::Insertions;
 use super::{Addition, Wishes, memberships, next, refused, sources};
 use crate::detect::Unclear;
-use crate::detect::express::login::{self, Known};
+use crate::detect::express::login::{self, Known, Middleware};
 use crate::detect::express::{self, Entry, Listens, Server};
-use crate::detect::javascript::{self, Modules};
+use crate::detect::javascript::{self, Export, Modules};
 use crate::detect::project::{Project, folder_of};
 use crate::detect::source::Source;
 use crate::detect::surroundings;
@@ -54,7 +54,7 @@ pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, F
 struct Mount {
     /// In the entry's file: the statement behind which it goes, or the one before which.
     place: MountAt,
-    middleware: Option<String>,
+    middleware: Option<Middleware>,
 }
 
 enum MountAt {
@@ -67,7 +67,7 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
     let (user, behind, middleware) = match (known, wishes.user) {
         (Some(Known { behind, middleware, .. }), Some(user)) => (user.to_owned(), behind, middleware),
         (Some(Known { login, behind, middleware }), None) => {
-            if behind.is_none() && middleware.is_none() {
+            if behind.is_none() && middleware.is_none() && login.user.is_ok() {
                 return Err(Unclear::new(
                     format!(
                         "who is logged in is known in {}, and {} has nothing of it",
@@ -87,6 +87,16 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
         }
     };
     let place = match behind {
+        Some(end) if entry.source.depth(end) != entry.source.depth(entry.at) => {
+            return Err(Unclear::new(
+                format!(
+                    "{}:{}: the login is mounted in a block of its own",
+                    entry.source.path,
+                    entry.source.line(end)
+                ),
+                "mount it beside `express()`, whatever it is mounted with, and try again",
+            ));
+        }
         Some(end) => MountAt::Behind(end),
         None => first_route(entry).map_or(MountAt::Behind(entry.made), MountAt::Before),
     };
@@ -100,8 +110,8 @@ fn first_route(entry: &Entry<'_>) -> Option<usize> {
     let methods = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
     let calls =
         methods.iter().flat_map(|method| source.all(&format!("{}.{method}", entry.name)).collect::<Vec<_>>());
-    // `app.get("env")` is no route: it is asked for a setting.
-    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && source.begins_line(*at);
+    let is_beside = |at: &usize| source.depth(*at) == source.depth(entry.at) && source.begins_line(*at);
+    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && is_beside(at);
     calls.filter(is_route).min()
 }
 
@@ -240,6 +250,20 @@ impl Style {
         }
     }
 
+    /// A middleware of the application's own, from the file that exports it.
+    fn take_middleware(&self, name: &str, importer: &str, path: &str, export: Export) -> String {
+        let bare = path.rsplit_once('.').map_or(path, |(bare, _)| bare);
+        let (folder, file) = bare.rsplit_once('/').map_or(("", bare), |(folder, file)| (folder, file));
+        let from = format!("{}{file}", relative(folder_of(importer), folder));
+        match (export, self.modules) {
+            (Export::Named, _) => self.take(name, &from),
+            (Export::Whole, Modules::CommonJs) if !self.is_typescript => {
+                format!("const {name} = require(\"{from}{}\");", self.import_ending)
+            }
+            (Export::Whole, _) => format!("import {name} from \"{from}{}\";", self.import_ending),
+        }
+    }
+
     fn files(
         &self,
         entry: &Entry<'_>,
@@ -284,11 +308,15 @@ impl Style {
 fn insert(addition: &mut Addition, style: &Style, entry: &Entry<'_>, mount: &Mount, listens: &Listens<'_>) {
     let source = &entry.source;
     let mut insertions = Insertions::of(source.text);
-    import(&mut insertions, style, source, "./ws/server", entry.at);
+    let mut imports = vec![style.take_all("./ws/server")];
     let mut lines = Vec::new();
-    if let Some(middleware) = &mount.middleware {
-        lines.push(style.line(&format!("{}.use(\"/realtime/token\", {middleware});", entry.name)));
+    if let Some(Middleware { name, from }) = &mount.middleware {
+        imports.extend(
+            from.as_ref().map(|(path, export)| style.take_middleware(name, source.path, path, *export)),
+        );
+        lines.push(style.line(&format!("{}.use(\"/realtime/token\", {name});", entry.name)));
     }
+    import(&mut insertions, style, source, &imports, entry.at);
     lines.push(style.line(&format!("{}.use({NAME}.router);", entry.name)));
     match mount.place {
         MountAt::Behind(end) => behind(&mut insertions, source, end, &lines),
@@ -299,7 +327,8 @@ fn insert(addition: &mut Addition, style: &Style, entry: &Entry<'_>, mount: &Mou
     } else {
         let mut of_server = Insertions::of(listens.source.text);
         let folder = relative(folder_of(listens.source.path), folder_of(source.path));
-        import(&mut of_server, style, &listens.source, &format!("{folder}ws/server"), listens.at);
+        let imports = [style.take_all(&format!("{folder}ws/server"))];
+        import(&mut of_server, style, &listens.source, &imports, listens.at);
         attach(&mut of_server, style, listens);
         addition.changed.insert(listens.source.path.to_owned(), of_server.applied());
     }
@@ -312,13 +341,19 @@ fn behind(insertions: &mut Insertions<'_>, source: &Source<'_>, end: usize, line
 }
 
 /// Behind those that are there before a byte, else before its statement.
-fn import(insertions: &mut Insertions<'_>, style: &Style, source: &Source<'_>, from: &str, before: usize) {
-    let line = style.line(&style.take_all(from));
+fn import(
+    insertions: &mut Insertions<'_>,
+    style: &Style,
+    source: &Source<'_>,
+    imports: &[String],
+    before: usize,
+) {
+    let mut lines: Vec<String> = imports.iter().map(|line| style.line(line)).collect();
     match javascript::behind_imports(source, before) {
-        Some(end) => behind(insertions, source, end, &[line]),
+        Some(end) => behind(insertions, source, end, &lines),
         None => {
-            let start = javascript::statement_start(source, before);
-            insertions.before_line(source, start, &[line, String::new()]);
+            lines.push(String::new());
+            insertions.before_line(source, javascript::statement_start(source, before), &lines);
         }
     }
 }

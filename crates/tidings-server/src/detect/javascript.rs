@@ -193,19 +193,29 @@ pub(crate) fn body_of(source: &Source<'_>, name: &str) -> Option<Range<usize>> {
             return None;
         }
         // A type's `=>` is none of the value's.
-        let value = source.skip_blanks(behind + source.code[behind..].find("= ")? + 1);
-        let value = source
-            .skip_blanks(value + if source.code[value..].starts_with("async ") { "async".len() } else { 0 });
-        if source.code[value..].starts_with("function") {
-            return body(source, value + source.code[value..].find('(')?);
-        }
-        let close = source.code[value..].starts_with('(').then(|| source.close_of(value))??;
-        let arrow = close + source.code[close..].find("=>")?;
-        let open = source.skip_blanks(arrow + 2);
-        let is_arrow = source.code[close + 1..arrow].trim().is_empty()
-            || source.code[close + 1..].trim_start().starts_with(':');
-        (is_arrow && source.code[open..].starts_with('{')).then(|| Some(open..source.close_of(open)?))?
+        function_at(source, behind + source.code[behind..].find("= ")? + 1)
     })
+}
+
+/// The body of a function that is a value: `function (…) {…}`, `async (…) => {…}`, and wrapped, `handled(async (…) => {…})`.
+fn function_at(source: &Source<'_>, at: usize) -> Option<Range<usize>> {
+    let mut value = source.skip_blanks(at);
+    let name = source.name_at(value);
+    if name == "async" {
+        value = source.skip_blanks(value + name.len());
+    } else if !name.is_empty() && name != "function" {
+        let open = source.skip_blanks(value + name.len());
+        return source.code[open..].starts_with('(').then(|| function_at(source, open + 1))?;
+    }
+    if source.code[value..].starts_with("function") {
+        return body(source, value + source.code[value..].find('(')?);
+    }
+    let close = source.code[value..].starts_with('(').then(|| source.close_of(value))??;
+    let arrow = close + source.code[close..].find("=>")?;
+    let open = source.skip_blanks(arrow + 2);
+    let between = source.code[close + 1..arrow].trim();
+    let is_arrow = between.is_empty() || between.starts_with(':');
+    (is_arrow && source.code[open..].starts_with('{')).then(|| Some(open..source.close_of(open)?))?
 }
 
 /// Behind a function's arguments.
@@ -213,6 +223,51 @@ fn body(source: &Source<'_>, arguments: usize) -> Option<Range<usize>> {
     let close = source.close_of(arguments)?;
     let open = close + source.code[close..].find('{')?;
     Some(open..source.close_of(open)?)
+}
+
+/// How a file gives a name to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Export {
+    /// Among others, under its name.
+    Named,
+    /// As all that the file is.
+    Whole,
+}
+
+/// How a file exports a name; none, if it does not.
+pub(crate) fn export(source: &Source<'_>, name: &str) -> Option<Export> {
+    let code = &source.code;
+    let words = |text: &str| {
+        text.split(|next: char| !next.is_ascii() || !is_of_name(next as u8)).any(|word| word == name)
+    };
+    for begin in ["export default", "module.exports ="] {
+        for at in source.all(begin) {
+            let value = source.skip_blanks(at + begin.len());
+            let word = source.name_at(value);
+            let is_function =
+                word == "function" && source.name_at(source.skip_blanks(value + word.len())) == name;
+            if word == name || is_function {
+                return Some(Export::Whole);
+            }
+            if begin.starts_with("module")
+                && code[value..].starts_with('{')
+                && words(&code[value..source.close_of(value)?])
+            {
+                return Some(Export::Named);
+            }
+        }
+    }
+    let is_listed = source.all("export").any(|at| {
+        let value = source.skip_blanks(at + "export".len());
+        let end = if code[value..].starts_with('{') {
+            source.close_of(value)
+        } else {
+            code[value..].find(['=', '(']).map(|end| value + end)
+        };
+        end.is_some_and(|end| words(&code[value..end]))
+    });
+    let is_member = source.all(&format!("exports.{name}")).next().is_some();
+    (is_listed || is_member).then_some(Export::Named)
 }
 
 /// The function in whose body a byte is, by its name: the innermost that has one.
@@ -290,6 +345,24 @@ mod tests {
             ("./no", None),
         ] {
             assert_eq!(target(&project, "src/server.ts", from).as_deref(), to, "{from}");
+        }
+    }
+
+    #[test]
+    fn an_export_is_of_a_name_or_of_the_whole() {
+        for (text, expected) in [
+            ("export { g, f };", Some(Export::Named)),
+            ("export const f = () => {};", Some(Export::Named)),
+            ("export async function f(g) {}", Some(Export::Named)),
+            ("module.exports = { g, f };", Some(Export::Named)),
+            ("exports.f = g;", Some(Export::Named)),
+            ("export default f;", Some(Export::Whole)),
+            ("export default function f() {}", Some(Export::Whole)),
+            ("module.exports = f;", Some(Export::Whole)),
+            ("export const g = f();", None),
+            ("module.exports = { g };\nfunction f() {}", None),
+        ] {
+            assert_eq!(export(&Source::of("a.js", text).unwrap(), "f"), expected, "{text}");
         }
     }
 

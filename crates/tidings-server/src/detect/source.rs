@@ -15,6 +15,10 @@ pub(crate) enum Tongue {
 impl Tongue {
     /// Of a file's name; none for what is no source.
     pub(crate) fn of(path: &str) -> Option<Self> {
+        // As Express's own generator has called it for ever.
+        if path == "www" || path.ends_with("/www") {
+            return Some(Self::JavaScript);
+        }
         match path.rsplit_once('.')?.1 {
             "js" | "mjs" | "cjs" | "ts" | "mts" | "cts" => Some(Self::JavaScript),
             "py" => Some(Self::Python),

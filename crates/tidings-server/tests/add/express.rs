@@ -122,6 +122,20 @@ async fn a_server_that_is_begun_in_a_callback() {
 }
 
 #[tokio::test]
+async fn what_the_generator_makes() {
+    let app = "var express = require('express');\nvar indexRouter = require('./routes/index');\n+var realtime = require('./ws/server');\n\n\
+        var app = express();\napp.set('views', 'a');\napp.use(require('express-session')({ secret: 'a' }));\n+app.use(realtime.router);\n\
+        app.use('/', indexRouter);\nmodule.exports = app;\n"
+        .replace("+var", "+const");
+    let www = "#!/usr/bin/env node\nvar app = require('../app');\nvar http = require('http');\n+const realtime = require('../ws/server');\n\
+        var port = normalizePort(process.env.PORT || '3000');\napp.set('port', port);\n\
+        var server = http.createServer(app);\n+realtime.attachTo(server);\nserver.listen(port);\nserver.on('error', onError);\n";
+    let files = [SESSIONS, LOGIN, ("app.js", app.as_str()), ("bin/www", www)];
+    let application = Application::becomes(&files, &[]).await;
+    assert!(application.read("tidings.toml").contains("127.0.0.1:3000/tidings"));
+}
+
+#[tokio::test]
 async fn who_is_there_is_read_from_the_login() {
     let app = "const express = require('express');\nconst session = require('express-session');\nconst passport = require('passport');\n\
         const app = express();\napp.use(session());\n";
@@ -137,6 +151,7 @@ async fn who_is_there_is_read_from_the_login() {
             "request.user?.id",
         ),
         ("app.use(passport.session());\nsend(req.user.email);", "request.user?.email"),
+        ("app.use(passport.authenticate('session'));\nsend(req.user.id);", "request.user?.id"),
     ] {
         let application = Application::of(&[PACKAGE, ("app.js", &format!("{app}{login}\n{end}"))]);
         application.add(&["--yes"]).await;
@@ -145,7 +160,7 @@ async fn who_is_there_is_read_from_the_login() {
         let mount = application.read("app.js");
         let (before, _) = mount.split_once("app.use(realtime.router);").unwrap();
         assert!(before.contains("session()"), "{mount}");
-        assert_eq!(before.contains("passport.session()"), login.contains("passport"), "{mount}");
+        assert_eq!(before.contains("app.use(passport."), login.contains("passport"), "{mount}");
     }
     let unread = format!("{app}req.session.user = row;\n{end}");
     let application = Application::of(&[SESSIONS, ("app.js", &unread)]);
@@ -165,8 +180,22 @@ async fn a_token_that_a_middleware_verifies() {
         app.get('/me', requireUser, (req, res) => {});\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n";
     let application = Application::becomes(&[PACKAGE, ("auth.js", auth), ("app.js", app)], &[]).await;
     assert!(application.read("ws/middleware/auth.js").contains("return request.user?.sub;"));
+    for (export, import) in [
+        ("module.exports = { requireUser };", "const { requireUser } = require('./middleware/auth');"),
+        ("module.exports = requireUser;", "const requireUser = require('./middleware/auth');"),
+    ] {
+        let auth = "const jwt = require('jsonwebtoken');\nconst requireUser = handled(async (req, res, next) => {\n  req.user = jwt.verify(t(req), KEY);\n  send(req.user._id);\n  next();\n});\n";
+        let app = format!(
+            "const express = require('express');\nconst users = require('./users');\n+const realtime = require('./ws/server');\n+{import}\n\
+            const app = express();\n\n+app.use('/realtime/token', requireUser);\n+app.use(realtime.router);\n+\napp.use('/users', users);\n\
+            app.use(notFound);\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n"
+        );
+        let files = [PACKAGE, ("middleware/auth.js", &format!("{auth}{export}\n")), ("app.js", &app)];
+        Application::becomes(&files, &[]).await;
+    }
+    let hidden = auth.replace("module.exports", "use");
     let foreign = "const express = require('express');\nconst app = express();\napp.use('/api', require('./api'));\napp.listen(1000);\n";
-    let application = Application::of(&[PACKAGE, ("auth.js", auth), ("app.js", foreign)]);
+    let application = Application::of(&[PACKAGE, ("auth.js", &hidden), ("app.js", foreign)]);
     application.refused(&["--yes"], &["who is logged in is known in auth.js:3", "app.use it there"]).await;
     let nobody =
         Application::of(&[("package.json", r#"{"dependencies": {"express": "4"}}"#), ("app.js", foreign)]);
@@ -193,6 +222,15 @@ async fn where_there_are_two_or_none_nothing_is_guessed() {
     application.refused(&["--yes"], &["more than one place: a.js:6, a.js:5", "by hand"]).await;
     let application = Application::of(&[SESSIONS, LOGIN, ("a.js", app)]);
     application.refused(&["--yes"], &["nothing listens", "by hand"]).await;
+    let class =
+        "class App {\n  constructor() {\n    this.app = express();\n    this.app.use(session());\n  }\n}\n";
+    let application = Application::of(&[SESSIONS, LOGIN, ("a.js", class)]);
+    application.refused(&["--yes"], &["a.js:3: the application is a member of a class", "by hand"]).await;
+    let apart = "const session = require('express-session');\nconst app = express();\nif (a) {\n  app.use(session());\n}\napp.listen(1);\n";
+    let application = Application::of(&[SESSIONS, LOGIN, ("a.js", apart)]);
+    application
+        .refused(&["--yes"], &["a.js:4: the login is mounted in a block of its own", "beside `express()`"])
+        .await;
     let application = Application::of(&[SESSIONS, LOGIN, ("a.js", "serve(express)\n")]);
     application.refused(&["--yes"], &["no file has an `express()`", "--entry"]).await;
 }

@@ -3,6 +3,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordRequestForm
 
 from app import items
@@ -17,12 +18,16 @@ async def lifespan(app: FastAPI):
     app.state.ready = False
 
 
-app = FastAPI(title="Shop", lifespan=lifespan)
+def operation_id(route: APIRoute) -> str:
+    return f"{route.tags[0]}-{route.name}"
+
+
+app = FastAPI(title="Shop", lifespan=lifespan, generate_unique_id_function=operation_id)
 app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"], allow_methods=["*"], allow_headers=["*"])
 app.include_router(items.router)
 
 
-@app.post("/token")
+@app.post("/token", tags=["users"])
 async def login_for_access_token(form_data: Annotated[OAuth2PasswordRequestForm, Depends()]) -> Token:
     user = authenticate_user(form_data.username, form_data.password)
     if not user:
@@ -32,11 +37,11 @@ async def login_for_access_token(form_data: Annotated[OAuth2PasswordRequestForm,
     return Token(access_token=create_access_token(user.username), token_type="bearer")
 
 
-@app.get("/users/me")
+@app.get("/users/me", tags=["users"])
 async def read_users_me(current_user: Annotated[User, Depends(get_current_active_user)]) -> User:
     return current_user
 
 
-@app.get("/health")
+@app.get("/health", tags=["machine"])
 async def health():
     return {"ready": app.state.ready}

@@ -1,10 +1,12 @@
 //! How an Express application knows who is there: a session, passport, or a token that a middleware of its own verifies.
 
-use super::{Entry, made_by};
-use crate::detect::javascript;
+use std::ops::Range;
+
+use super::{BY_HAND, Entry, made_by};
+use crate::detect::javascript::{self, Export};
 use crate::detect::manifest::has_node_package;
 use crate::detect::project::Project;
-use crate::detect::source::Tongue;
+use crate::detect::source::{Source, Tongue};
 use crate::detect::{Login, Place, Unclear};
 
 /// A login, and from where on a route knows who is there.
@@ -14,12 +16,22 @@ pub(crate) struct Known {
     /// Behind this statement of the entry's file; none, if only routes that name it have it.
     pub(crate) behind: Option<usize>,
     /// What such routes name.
-    pub(crate) middleware: Option<String>,
+    pub(crate) middleware: Option<Middleware>,
+}
+
+/// A middleware of the application's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Middleware {
+    pub(crate) name: String,
+    /// The file that exports it, and how, if the entry has not imported it.
+    pub(crate) from: Option<(String, Export)>,
 }
 
 const SESSIONS: [(&str, &str); 2] =
     [("express-session", "express-session"), ("cookie-session", "cookie-session")];
 const TOKENS: [&str; 3] = ["jsonwebtoken", "express-jwt", "jose"];
+/// By which a token is verified, the more telling first.
+const VERIFY: [&str; 4] = ["jwt.verify(", "jsonwebtoken.verify(", "JWT.verify(", "jwtVerify("];
 /// What a session's user is called, the likelier first.
 const USER_KEYS: [&str; 12] = [
     "userId",
@@ -53,7 +65,23 @@ pub(crate) fn known(project: &Project, entry: &Entry<'_>) -> Option<Known> {
         };
         return Some(Known { login: Login { kind, user, place }, behind, middleware: None });
     }
-    TOKENS.iter().find(|package| has_node_package(project, package)).and_then(|_| token(project, entry))
+    if TOKENS.iter().any(|package| has_node_package(project, package))
+        && let Some(known) = token(project, entry)
+    {
+        return Some(known);
+    }
+    passport_of_routes(project)
+}
+
+/// Passport without sessions: each route asks it.
+fn passport_of_routes(project: &Project) -> Option<Known> {
+    project.sources(Tongue::JavaScript).iter().find_map(|source| {
+        let at = source.all("passport.authenticate(").next()?;
+        let user =
+            Err(Unclear::new("each route asks passport by itself, and so must that of the tokens", BY_HAND));
+        let login = Login { kind: "passport", user, place: Place::of(source, at) };
+        Some(Known { login, behind: None, middleware: None })
+    })
 }
 
 /// Where the entry mounts what a package makes: `app.use(session({…}))`, or a name that stands for it.
@@ -72,18 +100,25 @@ fn mounted(project: &Project, entry: &Entry<'_>, package: &str) -> Option<usize>
             makers.extend(made_by(&source, &import.name));
         }
     }
-    uses(entry).find(|(_, argument)| makers.iter().any(|maker| names(argument, maker))).map(|(at, _)| at)
+    let source = &entry.source;
+    let is_it = |argument: &Range<usize>| {
+        makers.iter().any(|maker| names(&source.code[argument.clone()], maker))
+            // `require("express-session")({…})`, on the spot.
+            || (source.code[argument.clone()].trim_start().starts_with("require(")
+                && source.quoted(argument.clone()) == Some(package))
+    };
+    uses(entry).find(|(_, argument)| is_it(argument)).map(|(at, _)| at)
 }
 
-/// Every `app.use(…)`, with what is used.
-fn uses<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = (usize, &'e str)> {
+/// Every `app.use(…)`, with where what is used stands.
+fn uses<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = (usize, Range<usize>)> + 'e {
     let source = &entry.source;
     let block = source.block(entry.at);
     source.code[block.clone()].match_indices(".use(").filter_map(move |(at, call)| {
         let at = block.start + at;
         let open = at + call.len() - 1;
         let close = source.close_of(open)?;
-        (source.name_before(at) == entry.name).then(|| (at, &source.code[open + 1..close]))
+        (source.name_before(at) == entry.name).then_some((at, open + 1..close))
     })
 }
 
@@ -92,14 +127,15 @@ fn names(code: &str, word: &str) -> bool {
     code.split(|next: char| !next.is_alphanumeric() && next != '_' && next != '$').any(|name| name == word)
 }
 
+/// The last of what has to stand before a route that asks `request.user`.
 fn passport_mounted(entry: &Entry<'_>) -> Option<usize> {
-    let argument = |word: &'static str| {
-        uses(entry)
-            .filter(move |(_, argument)| argument.replace(' ', "").contains(word))
-            .map(|(at, _)| at)
-            .last()
+    let source = &entry.source;
+    let is_it = |argument: &Range<usize>| {
+        let used = source.code[argument.clone()].replace(' ', "");
+        used.contains("passport.session(")
+            || (used.contains("passport.authenticate(") && source.quoted(argument.clone()) == Some("session"))
     };
-    argument("passport.session(").or_else(|| argument("passport.initialize("))
+    uses(entry).filter(|(_, argument)| is_it(argument)).map(|(at, _)| at).last()
 }
 
 /// What passport keeps of a user is his id, and is what `request.user` has.
@@ -180,27 +216,53 @@ fn session_user(project: &Project) -> Result<String, Unclear> {
 
 /// A middleware of the application's own, which verifies a token and says who it is of.
 fn token(project: &Project, entry: &Entry<'_>) -> Option<Known> {
+    let imports = javascript::imports(&entry.source);
+    let mut found: Option<Known> = None;
     for source in project.sources(Tongue::JavaScript) {
-        let verifies = ["jwt.verify(", "verify(", "jwtVerify(", "jsonwebtoken.verify("];
-        let Some(at) = verifies.iter().find_map(|call| source.all(call).next()) else { continue };
-        let Some(name) = javascript::enclosing(&source, at) else { continue };
-        let user = match read_of(project, "user", ID_KEYS) {
-            Some(key) => Ok(format!("request.user?.{key}")),
-            None => {
-                match USER_KEYS.into_iter().find(|key| source.all(&format!("req.{key}")).next().is_some()) {
-                    Some(key) if key != "user" => Ok(format!("request.{key}")),
-                    _ => Err(unread("request.user?.id")),
-                }
+        let calls: Vec<usize> = VERIFY.iter().flat_map(|call| source.all(call)).collect();
+        for at in calls {
+            let Some(name) = javascript::enclosing(&source, at) else { continue };
+            // Whoever verifies and goes on to the route is a middleware.
+            let is_middleware =
+                javascript::body_of(&source, name).is_some_and(|body| names(&source.code[body], "next"));
+            let is_here =
+                source.path == entry.source.path || imports.iter().any(|import| import.name == name);
+            if !is_middleware || (found.is_some() && !is_here) {
+                continue;
             }
-        };
-        let is_here = source.path == entry.source.path
-            || javascript::imports(&entry.source).iter().any(|import| import.name == name);
-        let used = uses(entry).find(|(_, argument)| argument.trim() == name).map(|(at, _)| at);
-        return Some(Known {
-            login: Login { kind: "jwt", user, place: Place::of(&source, at) },
-            behind: used.map(|at| javascript::statement_end(&entry.source, at)),
-            middleware: (is_here && used.is_none()).then(|| name.to_owned()),
-        });
+            let code = &entry.source.code;
+            let used =
+                uses(entry).find(|(_, argument)| code[argument.clone()].trim() == name).map(|(at, _)| at);
+            found = Some(Known {
+                login: Login {
+                    kind: "jwt",
+                    user: token_user(project, &source),
+                    place: Place::of(&source, at),
+                },
+                behind: used.map(|at| javascript::statement_end(&entry.source, at)),
+                middleware: if used.is_some() { None } else { middleware(&source, name, is_here) },
+            });
+            if is_here {
+                return found;
+            }
+        }
     }
-    None
+    found
+}
+
+fn middleware(source: &Source<'_>, name: &str, is_here: bool) -> Option<Middleware> {
+    let from = if is_here { None } else { Some((source.path.to_owned(), javascript::export(source, name)?)) };
+    Some(Middleware { name: name.to_owned(), from })
+}
+
+/// What the application reads of what the middleware leaves in a request.
+fn token_user(project: &Project, source: &Source<'_>) -> Result<String, Unclear> {
+    if let Some(key) = read_of(project, "user", ID_KEYS) {
+        return Ok(format!("request.user?.{key}"));
+    }
+    let is_left = |key: &&str| *key != "user" && source.all(&format!("req.{key}")).next().is_some();
+    match USER_KEYS.into_iter().find(is_left) {
+        Some(key) => Ok(format!("request.{key}")),
+        None => Err(unread("request.user?.id")),
+    }
 }

@@ -17,6 +17,14 @@ pub(crate) struct Entry<'a> {
     pub(crate) at: usize,
 }
 
+impl Entry<'_> {
+    /// `this.app = express()`
+    fn is_member(&self) -> bool {
+        let before = self.source.code[..self.at].trim_end().trim_end_matches('=').trim_end();
+        before.strip_suffix(self.name).is_some_and(|before| before.ends_with('.'))
+    }
+}
+
 /// How a server comes to be, and to be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Server {
@@ -35,6 +43,7 @@ pub(crate) struct Listens<'a> {
     pub(crate) port: Option<u16>,
 }
 
+const BY_HAND: &str = "add it by hand: `tidings docs express-chat` is such an application";
 const NO_ENTRY: &str = "--entry FILE names the file with `const app = express()`";
 
 pub(in crate::detect) fn tell(project: &Project, wanted: Option<&str>, detected: &mut Detected) {
@@ -72,6 +81,12 @@ pub(crate) fn entry<'a>(project: &'a Project, wanted: Option<&str>) -> Result<En
         None => project.sources(Tongue::JavaScript),
     };
     let mut entries: Vec<_> = sources.iter().flat_map(entries).collect();
+    if let Some(member) = entries.iter().find(|entry| entry.is_member()) {
+        return Err(Unclear::new(
+            format!("{}: the application is a member of a class", Place::of(&member.source, member.at)),
+            BY_HAND,
+        ));
+    }
     match entries.len() {
         0 => Err(Unclear::new("no file has an `express()` with a name", NO_ENTRY)),
         1 => Ok(entries.remove(0)),
