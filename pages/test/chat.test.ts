@@ -112,7 +112,7 @@ for (const [name, start] of [
     test("offline for a while, then back: caught up, and what was written meanwhile is sent", async () => {
       const [ann, bob] = windows();
       ann.network.down();
-      await ann.page.setOfflineMode(true);
+      await ann.offline(true);
       await ann.reconnecting();
       await ann.say("written offline");
       const over = new Promise((resolve) => setTimeout(resolve, OFFLINE_MS));
@@ -121,7 +121,7 @@ for (const [name, start] of [
       await over;
       assert.equal(count(await ann.texts(), "three"), 0);
       ann.network.up();
-      await ann.page.setOfflineMode(false);
+      await ann.offline(false);
       await ann.seesIn("#news", "caught up on 3 events");
       await bob.seesText("written offline");
       await ann.allStored();

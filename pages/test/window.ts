@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 
-import { launch, type Browser, type BrowserContext, type Page } from "puppeteer-core";
+import { launch, type Browser, type BrowserContext, type CDPSession, type Page } from "puppeteer-core";
 
 import { keep, Network, type ServerProcess } from "./servers.ts";
 
@@ -27,6 +27,8 @@ export class Window {
   readonly page: Page;
   readonly network: Network;
   readonly #context: BrowserContext;
+  /** It emulates for as long as it is attached. */
+  #emulation: CDPSession | null = null;
   /** What went wrong on the page. */
   readonly faults: string[] = [];
 
@@ -51,6 +53,16 @@ export class Window {
   async look({ width, height, scheme }: Look): Promise<void> {
     await this.page.setViewport({ width, height });
     await this.page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  }
+
+  /**
+   * As a browser is in a tunnel. By the command that Chromium has had for years: what puppeteer's own method sends, not every
+   * version takes.
+   */
+  async offline(offline: boolean): Promise<void> {
+    this.#emulation ??= await this.page.createCDPSession();
+    const conditions = { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+    await this.#emulation.send("Network.emulateNetworkConditions", conditions);
   }
 
   /** A second tab beside this one: the same cookies, the same network. */

@@ -43,7 +43,9 @@ def answer(headers: dict[str, str], body: str) -> tuple[dict, dict]:
 
 
 def tell(line: dict) -> None:
-    print(json.dumps(line), flush=True)
+    # By one write: requests are served side by side, and `print` would write the end of the line by itself.
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 class Backend(BaseHTTPRequestHandler):
