@@ -199,6 +199,7 @@ impl Style {
         let ending = source.path.rsplit_once('.').map_or("js", |(_, ending)| ending).to_owned();
         let is_typescript = express::is_typescript(source.path);
         let modules = express::modules(project, source);
+        let package = project.get("package.json").unwrap_or_default();
         // As the application's own imports are; a module of Node's has to name the ending.
         let own = javascript::imports(source).into_iter().find(|import| import.from.starts_with('.'));
         let of_own = own.map(|import| {
@@ -212,12 +213,14 @@ impl Style {
             (Some(ending), _) if is_typescript || modules == Modules::Esm => ending,
             (_, Modules::CommonJs) if ending == "js" => String::new(),
             (_, Modules::CommonJs) => format!(".{ending}"),
-            (_, Modules::Esm) if is_typescript => ".js".replace("js", &ending.replace('t', "j")),
+            // What TypeScript becomes decides it: a module of Node's names the ending, and what is required has none.
+            (_, Modules::Esm) if ending == "ts" && !javascript::is_module(package) => String::new(),
+            (_, Modules::Esm) if is_typescript => format!(".{}", ending.replace('t', "j")),
             (_, Modules::Esm) => format!(".{ending}"),
         };
         let first = javascript::imports(source).into_iter().next().map_or(0, |import| import.at);
         let quote = source.code[first..].chars().find(|next| matches!(next, '"' | '\'')).unwrap_or('"');
-        let has_semicolons = source.code[..javascript::statement_end(source, first)].ends_with(';');
+        let has_semicolons = source.code.lines().any(|line| line.trim_end().ends_with(';'));
         Self { modules, is_typescript, ending, import_ending, quote, has_semicolons }
     }
 

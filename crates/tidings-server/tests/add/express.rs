@@ -71,6 +71,19 @@ async fn typescript_with_a_server_of_its_own() {
 }
 
 #[tokio::test]
+async fn typescript_names_the_ending_where_node_wants_it() {
+    let app = |import: &str| {
+        format!(
+            "// An application.\nimport express from 'express';\nimport session from 'express-session';\n+import * as realtime from '{import}';\n\
+            const app = express();\napp.use(session());\n+app.use(realtime.router);\nconst server = app.listen(1000);\n+realtime.attachTo(server);\n"
+        )
+    };
+    Application::becomes(&[SESSIONS, LOGIN, ("index.ts", &app("./ws/server"))], &[]).await;
+    let module = r#"{"type": "module", "dependencies": {"express": "4", "express-session": "1"}}"#;
+    Application::becomes(&[("package.json", module), LOGIN, ("index.ts", &app("./ws/server.js"))], &[]).await;
+}
+
+#[tokio::test]
 async fn an_application_that_is_exported_and_served_elsewhere() {
     let app = "const express = require(\"express\");\nconst session = require(\"express-session\");\n+const realtime = require(\"./ws/server\");\n\
         const app = express();\napp.use(session());\n+app.use(realtime.router);\nmodule.exports = app;\n";
