@@ -105,16 +105,26 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
     Ok((user, Mount { place, middleware }))
 }
 
+const ROUTES: [&str; 9] = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
+
 /// Where the application's own routes begin.
 fn first_route(entry: &Entry<'_>) -> Option<usize> {
+    first(entry, &ROUTES)
+}
+
+/// Where it begins to take requests: behind its settings, some of which count until then.
+fn first_use(entry: &Entry<'_>) -> Option<usize> {
+    first(entry, &["use("]).into_iter().chain(first_route(entry)).min()
+}
+
+/// The first call of a method, beside the statement that makes the application.
+fn first(entry: &Entry<'_>, methods: &[&str]) -> Option<usize> {
     let source = &entry.source;
     let block = source.block(entry.at);
-    let methods = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
     let calls =
         methods.iter().flat_map(|method| source.all(&format!("{}.{method}", entry.name)).collect::<Vec<_>>());
     let is_beside = |at: &usize| source.depth(*at) == source.depth(entry.at) && source.begins_line(*at);
-    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && is_beside(at);
-    calls.filter(is_route).min()
+    calls.filter(|at| *at >= entry.made && block.contains(at) && is_beside(at)).min()
 }
 
 /// What would not be as it was.
@@ -151,17 +161,6 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
             ));
         }
     }
-    let source = &entry.source;
-    let reads_all = source.all("type:").find(|at| {
-        let value = source.text[at + "type:".len()..].trim_start();
-        value.starts_with("\"*/*\"") || value.starts_with("'*/*'") || value.starts_with("()")
-    });
-    if let Some(at) = reads_all {
-        found.push(Unclear::new(
-            format!("{}:{}: this parser reads every body, also a webhook's, whose signature is over the body as it came", source.path, source.line(at)),
-            "let it read the types that are meant, and try again",
-        ));
-    }
     found
 }
 
@@ -186,15 +185,21 @@ fn insert(addition: &mut Addition, style: &Style, entry: &Entry<'_>, mount: &Mou
     let source = &entry.source;
     let mut insertions = Insertions::of(source.text);
     let mut imports = vec![style.take_all("./ws/server")];
-    let mut lines = Vec::new();
+    let mut before = String::new();
     if let Some(Middleware { name, from }) = &mount.middleware {
         imports.extend(
             from.as_ref().map(|(path, export)| style.take_middleware(name, source.path, path, *export)),
         );
-        lines.push(style.line(&format!("{}.use(\"/realtime/token\", {name});", entry.name)));
+        before = format!("{name}, ");
     }
     import(&mut insertions, style, source, &imports, entry.at);
-    lines.push(style.line(&format!("{}.use({NAME}.router);", entry.name)));
+    // In front of everything: no session is begun for it, and its body is as it came.
+    let webhooks = style.line(&format!("{}.post(\"/tidings\", {NAME}.webhooks);", entry.name));
+    match first_use(entry) {
+        Some(at) => insertions.before_line(source, at, &[webhooks]),
+        None => behind(&mut insertions, source, entry.made, &[webhooks]),
+    }
+    let lines = vec![style.line(&format!("{}.get(\"/realtime/token\", {before}{NAME}.token);", entry.name))];
     match mount.place {
         MountAt::Behind(end) => behind(&mut insertions, source, end, &lines),
         MountAt::Before(at) => insertions.before_line(source, at, &[lines, vec![String::new()]].concat()),
