@@ -265,7 +265,7 @@ async fn what_would_not_go_together_is_refused_and_all_of_it_told_at_once() {
     for (more, expected) in [
         (ws, ["this WebSocket server refuses every path but its own", "noServer: true"]),
         ("app.get('/ws', page);", ["a.js:5: /ws is the application's already", "another path"]),
-        ("const realtime = 1;", ["something that is called realtime", "call it otherwise"]),
+        ("const realtime = 1;", ["a.js:5: something is called realtime already", "call it otherwise"]),
     ] {
         let application = Application::of(&[PACKAGE, LOGIN, ("a.js", &app(more))]);
         application.refused(&["--yes"], &expected).await;

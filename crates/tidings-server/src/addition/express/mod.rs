@@ -5,13 +5,13 @@ mod style;
 use super::dependencies;
 use super::insertions::Insertions;
 use super::{Addition, Wishes, memberships, next, refused};
-use crate::detect::Unclear;
 use crate::detect::express::login::{self, Known, Middleware};
 use crate::detect::express::{self, Entry, Listens, Server};
 use crate::detect::javascript;
 use crate::detect::project::{Project, folder_of};
 use crate::detect::source::Source;
 use crate::detect::surroundings;
+use crate::detect::{Place, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk;
 
@@ -29,7 +29,11 @@ pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, F
     let mut failures = Failures::default();
     let listens = failures.take(express::listens(project, &entry).map_err(refused));
     let known = failures.take(known(project, &entry, wishes).map_err(refused));
-    for unclear in in_the_way(project, &entry) {
+    let files: Vec<_> = [Some(&entry.source), listens.as_ref().map(|listens| &listens.source)]
+        .into_iter()
+        .flatten()
+        .collect();
+    for unclear in in_the_way(project, &files) {
         failures.add(refused(unclear));
     }
     let packages = dependencies::in_package_json(
@@ -128,7 +132,7 @@ fn first(entry: &Entry<'_>, methods: &[&str]) -> Option<usize> {
 }
 
 /// What would not be as it was.
-fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
+fn in_the_way(project: &Project, files: &[&Source<'_>]) -> Vec<Unclear> {
     let mut found = Vec::new();
     for socket in surroundings::sockets(project) {
         let takes_all = socket.kind == "ws"
@@ -140,9 +144,10 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
             ));
         }
     }
-    if project.source(entry.source.path).is_some_and(|source| source.all(NAME).next().is_some()) {
+    let named = files.iter().find_map(|source| Some(Place::of(source, source.all(NAME).next()?)));
+    if let Some(place) = named {
         found.push(Unclear::new(
-            format!("{} has something that is called {NAME}", entry.source.path),
+            format!("{place}: something is called {NAME} already"),
             "call it otherwise, or add Tidings by hand: `tidings docs express-chat`",
         ));
     }
@@ -152,7 +157,7 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
             ["\"", "'", "`"]
                 .iter()
                 .find_map(|quote| source.text.find(&format!("{quote}{path}{quote}")))
-                .map(|at| crate::detect::Place::of(source, at))
+                .map(|at| Place::of(source, at))
         });
         if let Some(place) = taken {
             found.push(Unclear::new(
