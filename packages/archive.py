@@ -27,5 +27,5 @@ def pack(program: Program, folder: Path) -> Path:
     files = entries(program)
     files["lib/systemd/system/tidings.service"] = Entry(unit("/usr/local/bin/tidings"))
     files["share/tidings/tidings.toml"] = Entry(configuration("../doc/tidings/tidings.schema.json"))
-    name = f"{root}-{program.machine}-linux-gnu.tar.gz"
+    name = f"{root}-{program.machine}-linux-{'gnu' if program.glibc else 'static'}.tar.gz"
     return write(folder / name, {f"{root}/{path}": entry for path, entry in files.items()})

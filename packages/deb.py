@@ -14,15 +14,14 @@ CONFIGURATION = "etc/tidings/tidings.toml"
 
 
 def control(program: Program, size: int) -> bytes:
-    major, minor = program.glibc
+    depends = "Depends: libc6 (>= {}.{}), libgcc-s1\n".format(*program.glibc) if program.glibc else ""
     return f"""\
 Package: tidings
 Version: {program.version}
 Architecture: {program.debian_machine}
 Maintainer: The Tidings authors <authors@tidings.invalid>
 Installed-Size: {-(-size // 1024)}
-Depends: libc6 (>= {major}.{minor}), libgcc-s1
-Section: net
+{depends}Section: net
 Priority: optional
 Description: {SUMMARY}
  It runs beside any backend, which signs tokens and publishes with a POST.

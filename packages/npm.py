@@ -12,8 +12,7 @@ from program import REPOSITORY, SUMMARY, Program
 README = """\
 # tidings-server
 
-{summary}. This package carries the program `tidings` for Linux with glibc {major}.{minor} or later ({machine}); `npx tidings --help` says what it
-does, and `npx tidings docs` has its documentation.
+{summary}. This package carries the program `tidings` for Linux{glibc} ({machine}); `npx tidings --help` says what it does, and `npx tidings docs` has its documentation.
 
 The SDKs are packages of their own: `tidings-client` for pages, `tidings-server-sdk` for a backend.
 """
@@ -30,14 +29,14 @@ def manifest(program: Program) -> bytes:
         "files": ["bin"],
         "os": ["linux"],
         "cpu": [program.node_machine],
-        "libc": ["glibc"],
+        **({"libc": ["glibc"]} if program.glibc else {}),
     }
     return (json.dumps(told, indent=2) + "\n").encode()
 
 
 def pack(program: Program, folder: Path) -> Path:
-    major, minor = program.glibc
-    readme = README.format(summary=SUMMARY, major=major, minor=minor, machine=program.node_machine)
+    glibc = " with glibc {}.{} or later".format(*program.glibc) if program.glibc else ""
+    readme = README.format(summary=SUMMARY, glibc=glibc, machine=program.node_machine)
     files = {
         "package/package.json": Entry(manifest(program)),
         "package/README.md": Entry(readme.encode()),

@@ -15,7 +15,7 @@ _MACHINES = {"Advanced Micro Devices X86-64": ("x86_64", "amd64", "x64"), "AArch
 
 
 class Program:
-    """A binary of Tidings for Linux with glibc."""
+    """A binary of Tidings for Linux: static, or with glibc."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -43,11 +43,13 @@ class Program:
         return self.says("--version").decode().split()[1]
 
     @cached_property
-    def glibc(self) -> tuple[int, int]:
-        """The oldest glibc that it runs with."""
+    def glibc(self) -> tuple[int, int] | None:
+        """The oldest glibc that it runs with; none, if it is static and runs without."""
+        if "INTERP" not in self._readelf("--program-headers", "--wide"):
+            return None
         needed = re.findall(r"GLIBC_(\d+)\.(\d+)", self._readelf("--version-info", "--wide"))
         if not needed:
-            raise SystemExit(f"{self.path}: needs no glibc: these packages are for those that do")
+            raise SystemExit(f"{self.path}: is linked with another C library than glibc: link it statically")
         return max((int(major), int(minor)) for major, minor in needed)
 
     @cached_property

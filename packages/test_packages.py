@@ -21,10 +21,10 @@ HERE = Path(__file__).resolve().parent
 # `canary-bird of the packages, 32 b`, in the form of the secret of `tidings dev`.
 DEV_SECRET = b"canary-bird of the packages, 32b".hex()
 FILES = {
-    "archive": r"tidings-[\d.]+-\w+-linux-gnu\.tar\.gz",
+    "archive": r"tidings-[\d.]+-\w+-linux-(gnu|static)\.tar\.gz",
     "deb": r"tidings_[\d.]+_\w+\.deb",
     "npm": r"tidings-server-[\d.]+\.tgz",
-    "wheel": r"tidings_server-[\d.]+-py3-none-manylinux_\d+_\d+_\w+\.whl",
+    "wheel": r"tidings_server-[\d.]+-py3-none-manylinux_\d+_\d+_\w+(\.musllinux_\d+_\d+_\w+)?\.whl",
 }
 
 
@@ -47,6 +47,7 @@ class Packages(unittest.TestCase):
         binary = cls.folder / "tidings"
         shutil.copy(os.environ["TIDINGS_BIN"], binary)
         run("strip", binary)
+        cls.is_static = "INTERP" not in run("readelf", "--program-headers", binary)
         cls.version = run(binary, "--version").split()[1]
         made = Path(os.environ.get("TIDINGS_PACKAGES", cls.folder / "packages"))
         paths = [Path(line) for line in run(HERE / "pack", binary, made).splitlines()]
@@ -105,6 +106,16 @@ class Packages(unittest.TestCase):
         self.assertEqual({name.split("/")[0] for name in names}, {"bin", "lib", "share"})
         self.assert_works(self.home / f"tidings-{self.version}/bin/tidings")
 
+    def test_a_static_program_needs_nothing_beside_itself(self) -> None:
+        if not self.is_static:
+            self.skipTest("this binary is not static")
+        with tarfile.open(self.packages["archive"]) as archive:
+            archive.extractall(self.home, filter="data")
+        # A root in which there is nothing else, as in a container that is made of it alone.
+        root = self.home / f"tidings-{self.version}"
+        alone = run("unshare", "--map-root-user", f"--root={root}", "/bin/tidings", "docs", "http-api")
+        self.assertIn("/v1/rooms/{room}/events", alone)
+
     def test_the_deb_is_installed_by_dpkg(self) -> None:
         package, root = self.packages["deb"], self.home / "root"
         for folder in ("info", "updates", "triggers"):
@@ -114,7 +125,8 @@ class Packages(unittest.TestCase):
         options = [f"--root={root}", "--force-depends", "--force-not-root", "--log=/dev/null"]
         run("dpkg", *options, "--install", package)
         self.assertIn("ii  tidings", run("dpkg", f"--root={root}", "--list", "tidings"))
-        self.assertRegex(run("dpkg-deb", "--field", package, "Depends"), r"^libc6 \(>= 2\.\d+\), libgcc-s1$")
+        depends = r"^$" if self.is_static else r"^libc6 \(>= 2\.\d+\), libgcc-s1$"
+        self.assertRegex(run("dpkg-deb", "--field", package, "Depends"), depends)
         unit = (root / "usr/lib/systemd/system/tidings.service").read_text()
         self.assertIn("ExecStart=/usr/bin/tidings serve --config /etc/tidings/tidings.toml", unit)
         (root / "etc/tidings/tidings.secret").write_text("canary-bird of the package, and 32 bytes\n")
@@ -138,7 +150,8 @@ class Packages(unittest.TestCase):
             run("npx", "--no-install", "tidings", "--version", cwd=self.home, **npm), f"tidings {self.version}\n"
         )
         told = json.loads((self.home / "node_modules/tidings-server/package.json").read_text())
-        self.assertEqual((told["version"], told["os"], told["libc"]), (self.version, ["linux"], ["glibc"]))
+        self.assertEqual((told["version"], told["os"]), (self.version, ["linux"]))
+        self.assertEqual(told.get("libc"), None if self.is_static else ["glibc"])
         self.assertNotIn("scripts", told)
         self.assert_works(self.home / "node_modules/.bin/tidings")
 

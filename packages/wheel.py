@@ -1,4 +1,4 @@
-"""The wheel: the program as a script of the environment, for any Python 3 on a Linux of its glibc (PEP 427, PEP 600)."""
+"""The wheel: the program as a script of the environment, for any Python 3 on a Linux of its glibc, or on any Linux (PEP 427, PEP 600, PEP 656)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def _record(files: dict[str, Entry], itself: str) -> bytes:
     return "".join([*lines, f"{itself},,\n"]).encode()
 
 
+# The oldest that pip takes; a static program needs neither.
+_OLDEST = ("manylinux_2_17", "musllinux_1_1")
+
+
 def pack(program: Program, folder: Path) -> Path:
-    major, minor = program.glibc
-    tag = f"py3-none-manylinux_{major}_{minor}_{program.machine}"
+    platforms = ["manylinux_{}_{}".format(*program.glibc)] if program.glibc else _OLDEST
+    tag = "py3-none-" + ".".join(f"{platform}_{program.machine}" for platform in platforms)
     name = f"tidings_server-{program.version}"
     metadata = f"""\
 Metadata-Version: 2.1
@@ -35,12 +39,13 @@ Description-Content-Type: text/markdown
 The program `tidings`: `tidings --help` says what it does, `tidings docs` has its documentation. The client and the SDK for a
 backend are `tidings-client`.
 """
+    tags = "".join(f"Tag: py3-none-{platform}_{program.machine}\n" for platform in platforms)
     files = {
         f"{name}.data/scripts/tidings": Entry(program.bytes, 0o755),
         f"{name}.dist-info/LICENSE": Entry((REPOSITORY / "LICENSE").read_bytes()),
         f"{name}.dist-info/METADATA": Entry(metadata.encode()),
         f"{name}.dist-info/WHEEL": Entry(
-            f"Wheel-Version: 1.0\nGenerator: tidings packages\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
+            f"Wheel-Version: 1.0\nGenerator: tidings packages\nRoot-Is-Purelib: false\n{tags}".encode()
         ),
     }
     record = f"{name}.dist-info/RECORD"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -46,14 +47,22 @@ impl fmt::Display for NoAnswer {
 /// Sends a request and waits for the whole answer. A redirect is an answer.
 pub(crate) async fn send(request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
     let exchange = async {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(Arc::new(aws_lc_rs::default_provider()))
-            .map_err(|error| NoAnswer::NotSent(format!("no certificates of this system to trust: {error}")))?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
-        let answer = client.request(request).await.map_err(|error| match error.is_connect() {
+        let client = Client::builder(TokioExecutor::new());
+        // Where there is no TLS, a system may have no certificates: a container of this program alone.
+        let asked = if request.uri().scheme() == Some(&Scheme::HTTPS) {
+            let connector = HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(Arc::new(aws_lc_rs::default_provider()))
+                .map_err(|error| {
+                    NoAnswer::NotSent(format!("no certificates of this system to trust: {error}"))
+                })?
+                .https_only()
+                .enable_http1()
+                .build();
+            client.build::<_, Full<Bytes>>(connector).request(request)
+        } else {
+            client.build_http::<Full<Bytes>>().request(request)
+        };
+        let answer = asked.await.map_err(|error| match error.is_connect() {
             true => NoAnswer::NotSent(innermost(&error)),
             false => NoAnswer::Lost(innermost(&error)),
         })?;

@@ -92,7 +92,11 @@ impl Link {
         let headers = request.headers_mut();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("tidings.v1"));
         headers.insert(AUTHORIZATION, bearer(token).map_err(NoLink::Unreachable)?);
-        let connector = connector().map_err(NoLink::Unreachable)?;
+        let connector = match target.is_secure() {
+            true => secure().map_err(NoLink::Unreachable)?,
+            // A system may have no certificates.
+            false => Connector::Plain,
+        };
         let connecting =
             tokio_tungstenite::connect_async_tls_with_config(request, None, true, Some(connector));
         let socket = match tokio::time::timeout(ANSWER_MAX, Box::pin(connecting)).await {
@@ -219,7 +223,7 @@ impl Link {
 }
 
 /// What servers are believed by: the authorities that the system trusts.
-fn connector() -> Result<Connector, String> {
+fn secure() -> Result<Connector, String> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

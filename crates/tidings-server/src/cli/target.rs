@@ -68,6 +68,10 @@ impl Target {
         })
     }
 
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
     }

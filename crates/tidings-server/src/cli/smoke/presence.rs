@@ -84,6 +84,7 @@ fn lists(members: &Value, name: &str) -> bool {
 /// Whether a user is not in the room, by the time that one whose connection is lost counts as there.
 async fn is_away(stage: &mut Stage, link: &mut Link, name: &str) -> Result<bool, Fault> {
     let until = Instant::now() + GRACE_MAX;
+    let mut pause = tokio::time::interval_at(Instant::now() + ASKED_EVERY, ASKED_EVERY);
     loop {
         if !lists(&members(stage, link).await?, name) {
             return Ok(true);
@@ -91,6 +92,6 @@ async fn is_away(stage: &mut Stage, link: &mut Link, name: &str) -> Result<bool,
         if Instant::now() > until {
             return Ok(false);
         }
-        tokio::time::sleep(ASKED_EVERY).await;
+        pause.tick().await;
     }
 }
