@@ -66,10 +66,23 @@ fn user(project: &Project, wishes: &Wishes<'_>) -> Result<String, Unclear> {
 fn in_the_way(project: &Project, framework: &Framework) -> Vec<Unclear> {
     let mut found = Vec::new();
     let version = framework.version.as_deref().unwrap_or_default().trim_start_matches(['^', '=', '~', ' ']);
-    if version != VERSION && !version.starts_with("0.8.") {
+    if version.is_empty() {
+        found.push(Unclear::new(
+            format!("{}: which axum it is, is not said there", framework.place),
+            format!("if it is {VERSION}, say the version there, and try again"),
+        ));
+    } else if version != VERSION && !version.starts_with("0.8.") {
         found.push(Unclear::new(
             format!("{}: axum {version}, and the crate tidings is for {VERSION}", framework.place),
             "bring the application to axum 0.8, and try again; or let Tidings run beside it: `tidings docs one-port`",
+        ));
+    }
+    let manifest: Option<toml::Table> = project.get("Cargo.toml").and_then(|text| text.parse().ok());
+    let sessions = manifest.as_ref().and_then(|manifest| manifest.get("dependencies")?.get("tower-sessions"));
+    if sessions.is_none() {
+        found.push(Unclear::new(
+            "Cargo.toml: tower-sessions is not among the dependencies, and the token's route asks it who is there",
+            "add it in the version that the sessions' layer is of, and try again",
         ));
     }
     for source in project.sources(Tongue::Rust) {

@@ -1,5 +1,7 @@
 //! An axum application: where its router gets its sessions, what they keep of a user, where it listens.
 
+use std::ops::Range;
+
 use super::project::{Project, folder_of};
 use super::source::{Source, Tongue};
 use super::{Detected, Login, Place, Unclear};
@@ -167,24 +169,14 @@ fn user(sources: &[Source<'_>]) -> Result<String, Unclear> {
     };
     let mut kept: Vec<(String, String)> = Vec::new();
     for source in sources {
-        for (at, call) in source.code.match_indices(".get::<") {
-            let open = at + call.len();
-            let Some(end) = source.code[open..].find(">(").map(|end| open + end) else { continue };
-            let Some(close) = source.close_of(end + 1) else { continue };
-            let of = source.name_before(at);
-            if !of.to_lowercase().contains("session") {
+        for (at, kind, arguments) in reads(source) {
+            if !source.name_before(at).to_lowercase().contains("session") {
                 continue;
             }
-            let argument = source.text[end + 2..close].trim();
-            let key = match source.quoted(end + 2..close) {
-                Some(key) => Some(key.to_owned()),
-                None => value_of(sources, argument),
-            };
-            let Some(key) = key else { continue };
-            let entry = (key, source.text[open..end].trim().to_owned());
-            if !kept.contains(&entry) {
-                kept.push(entry);
-            }
+            let argument = source.text[arguments.clone()].trim();
+            let key = source.quoted(arguments).map(str::to_owned).or_else(|| value_of(sources, argument));
+            let entry = key.map(|key| (key, kind));
+            kept.extend(entry.filter(|entry| !kept.contains(entry)));
         }
     }
     let place = |key: &str| USER_KEYS.iter().position(|known| key.eq_ignore_ascii_case(known));
@@ -199,6 +191,23 @@ fn user(sources: &[Source<'_>]) -> Result<String, Unclear> {
         ))),
         None => Err(unread("what the session keeps of a user can't be read".to_owned())),
     }
+}
+
+/// Every `session.get::<T>(KEY)`, and `let id: Option<T> = session.get(KEY)`: its dot, the type, the arguments.
+fn reads(source: &Source<'_>) -> Vec<(usize, String, Range<usize>)> {
+    let said = source.code.match_indices(".get::<").filter_map(|(at, call)| {
+        let begin = at + call.len();
+        let end = begin + source.code[begin..].find(">(")?;
+        Some((at, source.text[begin..end].trim().to_owned(), end + 2..source.close_of(end + 1)?))
+    });
+    let declared = source.code.match_indices(".get(").filter_map(|(at, call)| {
+        let statement = source.code[statement_start(source, at)..at].trim_start();
+        let (_, kind) = statement.strip_prefix("let ")?.split_once('=')?.0.split_once(':')?;
+        let kind = kind.trim().strip_prefix("Option<")?.strip_suffix('>')?;
+        let open = at + call.len() - 1;
+        Some((at, kind.trim().to_owned(), open + 1..source.close_of(open)?))
+    });
+    said.chain(declared).collect()
 }
 
 /// The text of `const KEY: &str = "user_id";`, wherever it is, also as `login::KEY`.
@@ -217,8 +226,17 @@ fn listens(project: &Project) -> Option<(Place, Option<u16>)> {
         let at = source.all("TcpListener::bind(").next()?;
         let close = source.close_of(at + "TcpListener::bind".len())?;
         let port = source.quoted(at..close).and_then(|address| address.rsplit_once(':')?.1.parse().ok());
-        Some((Place::of(source, at), port))
+        Some((Place::of(source, at), port.or_else(|| port_of(source, at..close))))
     })
+}
+
+/// `3000` of `let addr = SocketAddr::from(([0, 0, 0, 0], 3000));`, where `addr` is what is bound.
+fn port_of(source: &Source<'_>, arguments: Range<usize>) -> Option<u16> {
+    let name = source.text[arguments].rsplit(['(', '&']).next()?.trim();
+    let at = source.all(name).find(|at| source.code[..*at].trim_end().ends_with("let"))?;
+    let end = at + source.code[at..].find(';')?;
+    let numbers = source.text[at..end].rsplit(|next: char| !next.is_ascii_digit());
+    numbers.filter_map(|number| number.parse().ok()).find(|port| *port >= 80)
 }
 
 /// The file whose modules a file belongs to: `src/lib.rs`, or `src/main.rs`.
@@ -264,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn the_port_is_where_it_is_bound() {
+        for (text, port) in [
+            ("TcpListener::bind(\"0.0.0.0:8080\")", Some(8080)),
+            ("let addr = SocketAddr::from(([127, 0, 0, 1], 3000));\nTcpListener::bind(&addr)", Some(3000)),
+            ("TcpListener::bind(format!(\"[::]:{port}\"))", None),
+        ] {
+            let project = Project::of(&[("src/main.rs", text)]);
+            assert_eq!(listens(&project).unwrap().1, port, "{text}");
+        }
+    }
+
+    #[test]
     fn what_a_session_keeps_of_a_user_is_read_with_its_type() {
         let read = |text: &str| {
             let text = format!("let l = SessionManagerLayer::new(s);\n{text}");
@@ -275,6 +305,10 @@ mod tests {
         );
         assert_eq!(
             read("const KEY: &str = \"username\";\nself.session.get::<String>(login::KEY)").unwrap(),
+            "session.get::<String>(\"username\").await?"
+        );
+        assert_eq!(
+            read("let user: Option<String> = session.get(\"username\").await.unwrap();").unwrap(),
             "session.get::<String>(\"username\").await?"
         );
         assert!(read("session.get::<User>(\"user\")").unwrap_err().message.contains("User"));

@@ -38,9 +38,13 @@ pub(crate) fn modules(source: &Source<'_>, package: &str) -> Modules {
     if source.all("require(").next().is_some() || source.all("module.exports").next().is_some() {
         return Modules::CommonJs;
     }
-    let is_module = serde_json::from_str::<serde_json::Value>(package)
-        .is_ok_and(|package| package["type"].as_str() == Some("module"));
-    if is_module { Modules::Esm } else { Modules::CommonJs }
+    if is_module(package) { Modules::Esm } else { Modules::CommonJs }
+}
+
+/// Whether a `package.json` says so of all files whose ending does not.
+pub(crate) fn is_module(package: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(package)
+        .is_ok_and(|package| package["type"].as_str() == Some("module"))
 }
 
 /// Where a statement that has begun before `at` ends: behind its semicolon, or at the end of its last line.

@@ -1,6 +1,7 @@
 //! What an application is made of, as its files say: framework, entry, login, what is around it. Read, and never run.
 
 pub(crate) mod axum;
+mod blanked;
 pub(crate) mod express;
 pub(crate) mod fastapi;
 pub(crate) mod javascript;

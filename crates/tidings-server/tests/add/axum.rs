@@ -59,9 +59,13 @@ async fn what_is_not_known_is_refused_with_what_decides_it() {
             "{login}fn app() {{\n    let l = SessionManagerLayer::new(s);\n    Router::new().layer(l);\n}}\n"
         )
     };
-    let old = ("Cargo.toml", "[dependencies]\naxum = \"0.7\"\n");
+    let old = ("Cargo.toml", "[dependencies]\naxum = \"0.7\"\ntower-sessions = \"0.12\"\n");
+    let shared = ("Cargo.toml", "[dependencies]\naxum.workspace = true\ntower-sessions = \"0.14\"\n");
+    let login = ("Cargo.toml", "[dependencies]\naxum = \"0.8\"\naxum-login = \"0.18\"\n");
     for (manifest, text, expected) in [
         (old, main(LOGIN), ["axum 0.7, and the crate tidings is for 0.8", "tidings docs one-port"]),
+        (shared, main(LOGIN), ["which axum it is, is not said there", "say the version there"]),
+        (login, main(LOGIN), ["tower-sessions is not among the dependencies", "add it in the version"]),
         (
             MANIFEST,
             main("fn me() { session.get::<User>(\"user\"); }\n"),

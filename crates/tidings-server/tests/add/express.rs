@@ -18,16 +18,22 @@ async fn becomes(app: &str) -> Application {
 async fn commonjs_in_one_file_with_what_answers_everything_at_its_end() {
     let application = becomes(
         "#!/usr/bin/env node\n'use strict';\nconst express = require('express'), x = 1;\nconst session = require('express-session');\n\
-         +const realtime = require('./ws/server');\n\nconst PORT = process.env.PORT || 8080;\nconst app = express();\napp.use(express.json());\n\
-         app.use(session({\n  secret: '(', // )\n}));   // sessions\n+app.use(realtime.router);\n\
+         +const realtime = require('./ws/server');\n\nconst PORT = process.env.PORT || 8080;\nconst app = express();\n+app.post('/tidings', realtime.webhooks);\napp.use(express.json());\n\
+         app.use(session({\n  secret: '(', // )\n}));   // sessions\n+app.get('/realtime/token', realtime.token);\n\
          app.get('/', (req, res) => res.send('hi'));\napp.use((req, res) => res.sendStatus(404));\n\n\
          «const server = »app.listen(PORT, () => {\n  console.log('up');\n});\n+realtime.attachTo(server);\nconst late = require('./late');\n",
     )
     .await;
     assert!(application.read("ws/middleware/auth.js").contains("return request.session?.userId;"));
-    assert!(application.read("ws/server.js").contains("const { Router } = require(\"express\");"));
     assert!(
-        application.read("ws/server.js").ends_with("\nmodule.exports = { realtime, router, attachTo };\n")
+        application
+            .read("ws/server.js")
+            .contains("const { attach, Tidings } = require(\"tidings-server-sdk\");")
+    );
+    assert!(
+        application
+            .read("ws/server.js")
+            .ends_with("\nmodule.exports = { realtime, token, webhooks, attachTo };\n")
     );
     assert!(application.read("tidings.toml").contains("http://127.0.0.1:8080/tidings"));
 }
@@ -35,18 +41,18 @@ async fn commonjs_in_one_file_with_what_answers_everything_at_its_end() {
 #[tokio::test]
 async fn modules_without_semicolons_and_with_the_ends_of_lines_of_windows() {
     let text = "import express from \"express\"\nimport session from \"express-session\"\n+import * as realtime from \"./ws/server.js\"\n\n\
-        const app = express()\n\nconst sessions = session({})\napp.use(sessions)\n+app.use(realtime.router)\n\n\
+        const app = express()\n\nconst sessions = session({})\n+app.post(\"/tidings\", realtime.webhooks)\napp.use(sessions)\n+app.get(\"/realtime/token\", realtime.token)\n\n\
         «realtime.attachTo(»app.listen(3000)«)»\nexport const server = null\n";
     let application =
         Application::becomes(&[SESSIONS, LOGIN, ("app.js", &text.replace('\n', "\r\n"))], &[]).await;
     let server = application.read("ws/server.js");
     assert!(
-        server.contains("import { Router } from \"express\";\r\n")
+        server.contains("import { readFileSync } from \"node:fs\";\r\n")
             && !server.replace("\r\n", "").contains('\n'),
         "{server}"
     );
     assert!(
-        server.contains("\r\nexport const router = Router();\r\n") && !server.contains("module.exports"),
+        server.contains("\r\nexport const token = mintToken(") && !server.contains("module.exports"),
         "{server}"
     );
     assert!(!application.read("tidings.toml").contains('\r'));
@@ -56,7 +62,7 @@ async fn modules_without_semicolons_and_with_the_ends_of_lines_of_windows() {
 async fn typescript_with_a_server_of_its_own() {
     let app = "import http from \"node:http\";\nimport express, { type Express } from \"express\";\nimport session from \"express-session\";\n\
         import { routes } from \"./routes\";\n+import * as realtime from \"./ws/server\";\n\nexport const app: Express = express();\n\
-        app.use(session({ secret: \"a\" }));\n+app.use(realtime.router);\napp.use(routes);\n\n\
+        +app.post(\"/tidings\", realtime.webhooks);\napp.use(session({ secret: \"a\" }));\n+app.get(\"/realtime/token\", realtime.token);\napp.use(routes);\n\n\
         const server: http.Server = http.createServer(app);\n+realtime.attachTo(server);\nserver.listen(3001);\n";
     let files = [SESSIONS, ("src/routes.ts", "req.session.user_id = row.id;\n"), ("src/app.ts", app)];
     let application = Application::becomes(&files, &[]).await;
@@ -71,15 +77,28 @@ async fn typescript_with_a_server_of_its_own() {
 }
 
 #[tokio::test]
+async fn typescript_names_the_ending_where_node_wants_it() {
+    let app = |import: &str| {
+        format!(
+            "// An application.\nimport express from 'express';\nimport session from 'express-session';\n+import * as realtime from '{import}';\n\
+            const app = express();\n+app.post('/tidings', realtime.webhooks);\napp.use(session());\n+app.get('/realtime/token', realtime.token);\nconst server = app.listen(1000);\n+realtime.attachTo(server);\n"
+        )
+    };
+    Application::becomes(&[SESSIONS, LOGIN, ("index.ts", &app("./ws/server"))], &[]).await;
+    let module = r#"{"type": "module", "dependencies": {"express": "4", "express-session": "1"}}"#;
+    Application::becomes(&[("package.json", module), LOGIN, ("index.ts", &app("./ws/server.js"))], &[]).await;
+}
+
+#[tokio::test]
 async fn an_application_that_is_exported_and_served_elsewhere() {
     let app = "const express = require(\"express\");\nconst session = require(\"express-session\");\n+const realtime = require(\"./ws/server\");\n\
-        const app = express();\napp.use(session());\n+app.use(realtime.router);\nmodule.exports = app;\n";
+        const app = express();\n+app.post(\"/tidings\", realtime.webhooks);\napp.use(session());\n+app.get(\"/realtime/token\", realtime.token);\nmodule.exports = app;\n";
     let www = "const http = require(\"http\");\nconst app = require(\"../app\");\n+const realtime = require(\"../ws/server\");\n\
         var server = http.createServer(app);\n+realtime.attachTo(server);\nserver.listen(normalizePort(process.env.PORT || \"3000\"));\n";
     Application::becomes(&[SESSIONS, LOGIN, ("app.js", app), ("bin/www.js", www)], &[]).await;
 
     let factory = "const express = require(\"express\");\nconst session = require(\"express-session\");\n+const realtime = require(\"./ws/server\");\n\n\
-        function createApp() {\n  const app = express();\n  app.use(session());\n+  app.use(realtime.router);\n  return app;\n}\n\
+        function createApp() {\n  const app = express();\n+  app.post(\"/tidings\", realtime.webhooks);\n  app.use(session());\n+  app.get(\"/realtime/token\", realtime.token);\n  return app;\n}\n\
         module.exports = { createApp };\n";
     let main = "const { createApp } = require(\"./src/app\");\n+const realtime = require(\"./src/ws/server\");\nconst app = createApp();\n\
         if (require.main === module)\n  «realtime.attachTo(»app.listen(80)«)»;\n";
@@ -93,7 +112,7 @@ async fn an_application_that_a_function_makes() {
     let app = |end: &str| {
         format!(
             "const express = require('express');\nconst session = require('express-session');\n+const realtime = require('./ws/server');\n\
-            function build(config) {{\n  const app = express();\n  app.use(session());\n+  app.use(realtime.router);\n  return app;\n}}\n{end}"
+            function build(config) {{\n  const app = express();\n+  app.post('/tidings', realtime.webhooks);\n  app.use(session());\n+  app.get('/realtime/token', realtime.token);\n  return app;\n}}\n{end}"
         )
     };
     for end in [
@@ -108,7 +127,7 @@ async fn an_application_that_a_function_makes() {
 #[tokio::test]
 async fn a_server_that_is_begun_in_a_callback() {
     let begin = "const express = require('express');\nconst session = require('express-session');\n+const realtime = require('./ws/server');\n\
-        const app = express();\napp.use(session());\n+app.use(realtime.router);\n";
+        const app = express();\n+app.post('/tidings', realtime.webhooks);\napp.use(session());\n+app.get('/realtime/token', realtime.token);\n";
     for end in [
         "connect().then(() => {\n  «const server = »app.listen(3000);\n+  realtime.attachTo(server);\n});\n",
         "connect().then(() => «realtime.attachTo(»app.listen(3000)«)»);\n",
@@ -124,7 +143,7 @@ async fn a_server_that_is_begun_in_a_callback() {
 #[tokio::test]
 async fn what_the_generator_makes() {
     let app = "var express = require('express');\nvar indexRouter = require('./routes/index');\n+var realtime = require('./ws/server');\n\n\
-        var app = express();\napp.set('views', 'a');\napp.use(require('express-session')({ secret: 'a' }));\n+app.use(realtime.router);\n\
+        var app = express();\napp.set('views', 'a');\n+app.post('/tidings', realtime.webhooks);\napp.use(require('express-session')({ secret: 'a' }));\n+app.get('/realtime/token', realtime.token);\n\
         app.use('/', indexRouter);\nmodule.exports = app;\n"
         .replace("+var", "+const");
     let www = "#!/usr/bin/env node\nvar app = require('../app');\nvar http = require('http');\n+const realtime = require('../ws/server');\n\
@@ -158,7 +177,7 @@ async fn who_is_there_is_read_from_the_login() {
         let auth = application.read("ws/middleware/auth.js");
         assert!(auth.contains(&format!("return {expected};")), "{login}: {auth}");
         let mount = application.read("app.js");
-        let (before, _) = mount.split_once("app.use(realtime.router);").unwrap();
+        let (before, _) = mount.split_once("app.get('/realtime/token', realtime.token);").unwrap();
         assert!(before.contains("session()"), "{mount}");
         assert_eq!(before.contains("app.use(passport."), login.contains("passport"), "{mount}");
     }
@@ -176,7 +195,7 @@ async fn a_token_that_a_middleware_verifies() {
     let auth = "const jwt = require('jsonwebtoken');\nfunction requireUser(req, res, next) {\n  req.user = jwt.verify(t(req), KEY);\n  send(req.user.sub);\n  next();\n}\n\
         module.exports = { requireUser };\n";
     let app = "const express = require('express');\nconst { requireUser } = require('./auth');\n+const realtime = require('./ws/server');\n\
-        const app = express();\napp.use(express.json());\n\n+app.use('/realtime/token', requireUser);\n+app.use(realtime.router);\n+\n\
+        const app = express();\n+app.post('/tidings', realtime.webhooks);\napp.use(express.json());\n\n+app.get('/realtime/token', requireUser, realtime.token);\n+\n\
         app.get('/me', requireUser, (req, res) => {});\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n";
     let application = Application::becomes(&[PACKAGE, ("auth.js", auth), ("app.js", app)], &[]).await;
     assert!(application.read("ws/middleware/auth.js").contains("return request.user?.sub;"));
@@ -187,7 +206,7 @@ async fn a_token_that_a_middleware_verifies() {
         let auth = "const jwt = require('jsonwebtoken');\nconst requireUser = handled(async (req, res, next) => {\n  req.user = jwt.verify(t(req), KEY);\n  send(req.user._id);\n  next();\n});\n";
         let app = format!(
             "const express = require('express');\nconst users = require('./users');\n+const realtime = require('./ws/server');\n+{import}\n\
-            const app = express();\n\n+app.use('/realtime/token', requireUser);\n+app.use(realtime.router);\n+\napp.use('/users', users);\n\
+            const app = express();\n\n+app.post('/tidings', realtime.webhooks);\n+app.get('/realtime/token', requireUser, realtime.token);\n+\napp.use('/users', users);\n\
             app.use(notFound);\n«const server = »app.listen(3000);\n+realtime.attachTo(server);\n"
         );
         let files = [PACKAGE, ("middleware/auth.js", &format!("{auth}{export}\n")), ("app.js", &app)];
@@ -202,7 +221,7 @@ async fn a_token_that_a_middleware_verifies() {
     nobody.refused(&["--yes"], &["no login was found", "--user 'request.session?.userId'"]).await;
     nobody.add(&["--yes", "--user", "request.get(\"x-user\")"]).await;
     assert!(
-        nobody.read("app.js").contains("app.use(realtime.router);\n\napp.use('/api'"),
+        nobody.read("app.js").contains("app.post('/tidings', realtime.webhooks);\napp.get('/realtime/token', realtime.token);\n\napp.use('/api'"),
         "{}",
         nobody.read("app.js")
     );
@@ -245,12 +264,8 @@ async fn what_would_not_go_together_is_refused_and_all_of_it_told_at_once() {
     let ws = "new WebSocketServer({ server });";
     for (more, expected) in [
         (ws, ["this WebSocket server refuses every path but its own", "noServer: true"]),
-        (
-            "app.use(express.json({ type: '*/*' }));",
-            ["this parser reads every body", "the types that are meant"],
-        ),
         ("app.get('/ws', page);", ["a.js:5: /ws is the application's already", "another path"]),
-        ("const realtime = 1;", ["something that is called realtime", "call it otherwise"]),
+        ("const realtime = 1;", ["a.js:5: something is called realtime already", "call it otherwise"]),
     ] {
         let application = Application::of(&[PACKAGE, LOGIN, ("a.js", &app(more))]);
         application.refused(&["--yes"], &expected).await;

@@ -1,19 +1,21 @@
 //! Tidings in an Express application: `ws/` beside the file that makes it, and three insertions.
 
-use minijinja::context;
+mod style;
 
 use super::dependencies;
 use super::insertions::Insertions;
-use super::{Addition, Wishes, memberships, next, refused, sources};
-use crate::detect::Unclear;
+use super::{Addition, Wishes, memberships, next, refused};
 use crate::detect::express::login::{self, Known, Middleware};
 use crate::detect::express::{self, Entry, Listens, Server};
-use crate::detect::javascript::{self, Export, Modules};
+use crate::detect::javascript;
 use crate::detect::project::{Project, folder_of};
 use crate::detect::source::Source;
 use crate::detect::surroundings;
+use crate::detect::{Place, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk;
+
+use style::{Style, relative};
 
 /// Where an application listens that does not say it.
 const PORT_DEFAULT: u16 = 3000;
@@ -27,7 +29,11 @@ pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, F
     let mut failures = Failures::default();
     let listens = failures.take(express::listens(project, &entry).map_err(refused));
     let known = failures.take(known(project, &entry, wishes).map_err(refused));
-    for unclear in in_the_way(project, &entry) {
+    let files: Vec<_> = [Some(&entry.source), listens.as_ref().map(|listens| &listens.source)]
+        .into_iter()
+        .flatten()
+        .collect();
+    for unclear in in_the_way(project, &files) {
         failures.add(refused(unclear));
     }
     let packages = dependencies::in_package_json(
@@ -103,20 +109,30 @@ fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<(S
     Ok((user, Mount { place, middleware }))
 }
 
+const ROUTES: [&str; 9] = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
+
 /// Where the application's own routes begin.
 fn first_route(entry: &Entry<'_>) -> Option<usize> {
+    first(entry, &ROUTES)
+}
+
+/// Where it begins to take requests: behind its settings, some of which count until then.
+fn first_use(entry: &Entry<'_>) -> Option<usize> {
+    first(entry, &["use("]).into_iter().chain(first_route(entry)).min()
+}
+
+/// The first call of a method, beside the statement that makes the application.
+fn first(entry: &Entry<'_>, methods: &[&str]) -> Option<usize> {
     let source = &entry.source;
     let block = source.block(entry.at);
-    let methods = ["get(", "post(", "put(", "patch(", "delete(", "all(", "route(", "use(\"", "use('"];
     let calls =
         methods.iter().flat_map(|method| source.all(&format!("{}.{method}", entry.name)).collect::<Vec<_>>());
     let is_beside = |at: &usize| source.depth(*at) == source.depth(entry.at) && source.begins_line(*at);
-    let is_route = |at: &usize| *at >= entry.made && block.contains(at) && is_beside(at);
-    calls.filter(is_route).min()
+    calls.filter(|at| *at >= entry.made && block.contains(at) && is_beside(at)).min()
 }
 
 /// What would not be as it was.
-fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
+fn in_the_way(project: &Project, files: &[&Source<'_>]) -> Vec<Unclear> {
     let mut found = Vec::new();
     for socket in surroundings::sockets(project) {
         let takes_all = socket.kind == "ws"
@@ -128,9 +144,10 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
             ));
         }
     }
-    if project.source(entry.source.path).is_some_and(|source| source.all(NAME).next().is_some()) {
+    let named = files.iter().find_map(|source| Some(Place::of(source, source.all(NAME).next()?)));
+    if let Some(place) = named {
         found.push(Unclear::new(
-            format!("{} has something that is called {NAME}", entry.source.path),
+            format!("{place}: something is called {NAME} already"),
             "call it otherwise, or add Tidings by hand: `tidings docs express-chat`",
         ));
     }
@@ -140,7 +157,7 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
             ["\"", "'", "`"]
                 .iter()
                 .find_map(|quote| source.text.find(&format!("{quote}{path}{quote}")))
-                .map(|at| crate::detect::Place::of(source, at))
+                .map(|at| Place::of(source, at))
         });
         if let Some(place) = taken {
             found.push(Unclear::new(
@@ -148,17 +165,6 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
                 "serve it under another path, and try again",
             ));
         }
-    }
-    let source = &entry.source;
-    let reads_all = source.all("type:").find(|at| {
-        let value = source.text[at + "type:".len()..].trim_start();
-        value.starts_with("\"*/*\"") || value.starts_with("'*/*'") || value.starts_with("()")
-    });
-    if let Some(at) = reads_all {
-        found.push(Unclear::new(
-            format!("{}:{}: this parser reads every body, also a webhook's, whose signature is over the body as it came", source.path, source.line(at)),
-            "let it read the types that are meant, and try again",
-        ));
     }
     found
 }
@@ -180,144 +186,25 @@ fn entries(wishes: &Wishes<'_>) -> [(&'static str, String); 2] {
     [("tidings-client", of("client")), ("tidings-server-sdk", of("server"))]
 }
 
-/// How files of this application are written.
-#[derive(Clone)]
-struct Style {
-    modules: Modules,
-    is_typescript: bool,
-    /// Of new files: `js`, `ts`, `cjs`.
-    ending: String,
-    /// What an import of the application's own ends with: `.js`, or nothing.
-    import_ending: String,
-    /// Of lines that are inserted.
-    quote: char,
-    has_semicolons: bool,
-}
-
-impl Style {
-    fn of(project: &Project, source: &Source<'_>) -> Self {
-        let ending = source.path.rsplit_once('.').map_or("js", |(_, ending)| ending).to_owned();
-        let is_typescript = express::is_typescript(source.path);
-        let modules = express::modules(project, source);
-        // As the application's own imports are; a module of Node's has to name the ending.
-        let own = javascript::imports(source).into_iter().find(|import| import.from.starts_with('.'));
-        let of_own = own.map(|import| {
-            let name = import.from.rsplit('/').next().unwrap_or_default().to_owned();
-            let endings = ["js", "mjs", "cjs", "ts", "mts", "cts"];
-            name.rsplit_once('.')
-                .filter(|(_, ending)| endings.contains(ending))
-                .map_or(String::new(), |(_, ending)| format!(".{ending}"))
-        });
-        let import_ending = match (of_own, modules) {
-            (Some(ending), _) if is_typescript || modules == Modules::Esm => ending,
-            (_, Modules::CommonJs) if ending == "js" => String::new(),
-            (_, Modules::CommonJs) => format!(".{ending}"),
-            (_, Modules::Esm) if is_typescript => ".js".replace("js", &ending.replace('t', "j")),
-            (_, Modules::Esm) => format!(".{ending}"),
-        };
-        let first = javascript::imports(source).into_iter().next().map_or(0, |import| import.at);
-        let quote = source.code[first..].chars().find(|next| matches!(next, '"' | '\'')).unwrap_or('"');
-        let has_semicolons = source.code[..javascript::statement_end(source, first)].ends_with(';');
-        Self { modules, is_typescript, ending, import_ending, quote, has_semicolons }
-    }
-
-    fn memberships(&self, entry: &Entry<'_>) -> String {
-        format!("{}ws/memberships.{}", folder_of(entry.source.path), self.ending)
-    }
-
-    /// A line as the application would write it.
-    fn line(&self, line: &str) -> String {
-        let line = line.replace('"', &self.quote.to_string());
-        if self.has_semicolons { line } else { line.trim_end_matches(';').to_owned() }
-    }
-
-    /// What stands in the place of an import of `names`.
-    fn take(&self, names: &str, from: &str) -> String {
-        let from =
-            if from.starts_with('.') { format!("{from}{}", self.import_ending) } else { from.to_owned() };
-        match self.modules {
-            Modules::Esm => format!("import {{ {names} }} from \"{from}\";"),
-            Modules::CommonJs if self.is_typescript => format!("import {{ {names} }} from \"{from}\";"),
-            Modules::CommonJs => format!("const {{ {names} }} = require(\"{from}\");"),
-        }
-    }
-
-    fn take_all(&self, from: &str) -> String {
-        let from = format!("{from}{}", self.import_ending);
-        match self.modules {
-            Modules::CommonJs if !self.is_typescript => format!("const {NAME} = require(\"{from}\");"),
-            _ => format!("import * as {NAME} from \"{from}\";"),
-        }
-    }
-
-    /// A middleware of the application's own, from the file that exports it.
-    fn take_middleware(&self, name: &str, importer: &str, path: &str, export: Export) -> String {
-        let bare = path.rsplit_once('.').map_or(path, |(bare, _)| bare);
-        let (folder, file) = bare.rsplit_once('/').map_or(("", bare), |(folder, file)| (folder, file));
-        let from = format!("{}{file}", relative(folder_of(importer), folder));
-        match (export, self.modules) {
-            (Export::Named, _) => self.take(name, &from),
-            (Export::Whole, Modules::CommonJs) if !self.is_typescript => {
-                format!("const {name} = require(\"{from}{}\");", self.import_ending)
-            }
-            (Export::Whole, _) => format!("import {name} from \"{from}{}\";", self.import_ending),
-        }
-    }
-
-    fn files(
-        &self,
-        entry: &Entry<'_>,
-        user: &str,
-        port: u16,
-        wishes: &Wishes<'_>,
-    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
-        let folder = folder_of(entry.source.path);
-        let is_module = self.modules == Modules::Esm || self.is_typescript;
-        let mut environment = sources::environment()?;
-        let style = self.clone();
-        environment.add_function("take", move |names: &str, from: &str| style.take(names, from));
-        let is_typescript = self.is_typescript;
-        environment
-            .add_function("typed", move |text: String| if is_typescript { text } else { String::new() });
-        environment.add_function("exported", move |names: &str| {
-            if is_module { String::new() } else { format!("\nmodule.exports = {{ {names} }};") }
-        });
-        let import_ending = self.import_ending.clone();
-        environment.add_filter("file", move |name: String| format!("{name}{import_ending}"));
-        let values = context! {
-            typescript => is_typescript,
-            export => if is_module { "export " } else { "" },
-            user,
-            port,
-            redis => wishes.redis,
-            memberships => self.memberships(entry),
-            handlers => format!("{folder}ws/handlers"),
-        };
-        let of_express = sources::filled_in("express", &environment, &values).map_err(Failure::failed)?;
-        let beside = sources::filled_in("configuration", &environment, &values).map_err(Failure::failed)?;
-        let eol = if entry.source.text.contains("\r\n") { "\r\n" } else { "\n" };
-        let of_express = of_express.into_iter().map(|(path, text)| {
-            let path = path.strip_suffix("js").unwrap_or(&path);
-            // What a condition has left empty at the end.
-            (format!("{folder}{path}{}", self.ending), (text.trim_end().to_owned() + "\n").replace('\n', eol))
-        });
-        Ok(of_express.chain(beside).collect())
-    }
-}
-
 fn insert(addition: &mut Addition, style: &Style, entry: &Entry<'_>, mount: &Mount, listens: &Listens<'_>) {
     let source = &entry.source;
     let mut insertions = Insertions::of(source.text);
     let mut imports = vec![style.take_all("./ws/server")];
-    let mut lines = Vec::new();
+    let mut before = String::new();
     if let Some(Middleware { name, from }) = &mount.middleware {
         imports.extend(
             from.as_ref().map(|(path, export)| style.take_middleware(name, source.path, path, *export)),
         );
-        lines.push(style.line(&format!("{}.use(\"/realtime/token\", {name});", entry.name)));
+        before = format!("{name}, ");
     }
     import(&mut insertions, style, source, &imports, entry.at);
-    lines.push(style.line(&format!("{}.use({NAME}.router);", entry.name)));
+    // In front of everything: no session is begun for it, and its body is as it came.
+    let webhooks = style.line(&format!("{}.post(\"/tidings\", {NAME}.webhooks);", entry.name));
+    match first_use(entry) {
+        Some(at) => insertions.before_line(source, at, &[webhooks]),
+        None => behind(&mut insertions, source, entry.made, &[webhooks]),
+    }
+    let lines = vec![style.line(&format!("{}.get(\"/realtime/token\", {before}{NAME}.token);", entry.name))];
     match mount.place {
         MountAt::Behind(end) => behind(&mut insertions, source, end, &lines),
         MountAt::Before(at) => insertions.before_line(source, at, &[lines, vec![String::new()]].concat()),
@@ -381,18 +268,6 @@ fn is_statement(source: &Source<'_>, begin: usize, end: usize) -> bool {
     let before = source.code[..begin].trim_end();
     let is_whole = javascript::statement_end(source, end) <= source.skip_blanks(end) + 1;
     is_whole && source.begins_line(begin) && (before.is_empty() || before.ends_with([';', '{', '}']))
-}
-
-/// From one folder to another, as an import begins.
-fn relative(from: &str, to: &str) -> String {
-    let steps = |folder: &str| {
-        folder.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (from, to) = (steps(from), steps(to));
-    let shared = from.iter().zip(&to).take_while(|(from, to)| from == to).count();
-    let up = "../".repeat(from.len() - shared);
-    let down: String = to[shared..].iter().map(|step| format!("{step}/")).collect();
-    format!("{}{down}", if up.is_empty() { "./" } else { &up })
 }
 
 fn install(project: &Project) -> String {
