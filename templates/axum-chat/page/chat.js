@@ -92,6 +92,8 @@ function begin({ user, channels }) {
         if (channel !== current) return;
         take(data);
         show();
+        // Who has said it types no more.
+        if (event === "message.send") byId("typing").textContent = "";
       });
     room.on("typing.start", ({ data }) => {
       if (channel !== current) return;
