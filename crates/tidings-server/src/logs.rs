@@ -46,8 +46,3 @@ pub(crate) fn start(log: &Log) {
 fn shows_no_token(event: &Metadata<'_>) -> bool {
     *event.level() < Level::TRACE || !event.target().starts_with("tungstenite")
 }
-
-/// What is wrong with a level that a configuration names.
-pub(crate) fn fault_of(level: &str) -> Option<String> {
-    EnvFilter::try_new(level).err().map(|fault| fault.to_string())
-}

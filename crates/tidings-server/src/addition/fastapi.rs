@@ -7,7 +7,8 @@ use super::{Addition, Wishes, dependencies, memberships, next, refused, sources}
 use crate::detect::fastapi::{self, Entry, Known};
 use crate::detect::project::{Project, folder_of};
 use crate::detect::python::{self, Imports};
-use crate::detect::source::{Source, Tongue};
+use crate::detect::source::Source;
+use crate::detect::tongue::Tongue;
 use crate::detect::{Framework, Place, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk::{self, SDK_FOLDER};

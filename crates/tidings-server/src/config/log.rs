@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 /// What is logged to stderr, and how.
 #[derive(Deserialize, JsonSchema, Debug)]
@@ -27,5 +28,12 @@ pub(crate) enum LogFormat {
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+impl Log {
+    /// What is wrong with the level.
+    pub(super) fn fault(&self) -> Option<String> {
+        EnvFilter::try_new(&self.level).err().map(|fault| fault.to_string())
     }
 }

@@ -34,7 +34,6 @@ use tidings::{Hub, HubBuilder, Limits, Overflow, Presence, Redis, RoomRules};
 use crate::api::Keys;
 use crate::failure::{Failure, Failures};
 use crate::listen::Edge;
-use crate::logs;
 use crate::membership_sql::Settings;
 use crate::upstream::UpstreamOptions;
 use crate::user_rooms::RoomsOfUsers;
@@ -291,7 +290,7 @@ impl Config {
         let webhooks = webhooks.map(|section| section.settings(&self.files, || self.secret()));
         let webhooks = failures.take(webhooks.transpose()).flatten();
         let redis = failures.take(self.broker.redis(&self.files)).flatten();
-        if let Some(fault) = logs::fault_of(&self.log.level) {
+        if let Some(fault) = self.log.fault() {
             failures.add(
                 Failure::config(fault)
                     .key("log.level")

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::project::{Project, folder_of};
-use super::source::{Source, Tongue};
+use super::source::Source;
+use super::tongue::Tongue;
 use super::{Detected, Login, Place, Unclear};
 
 /// The call by which the router gets its sessions, in front of which whatever needs them has to be.

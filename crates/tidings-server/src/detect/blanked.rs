@@ -1,6 +1,6 @@
 //! A source without its comments and quoted texts, which are blanks of the same length.
 
-use super::source::{Tongue, is_of_name};
+use super::tongue::{Tongue, is_of_name};
 
 /// The text with comments and what is in quotes as blanks. Quotes stay.
 pub(super) fn code_of(text: &str, tongue: Tongue) -> String {

@@ -2,7 +2,8 @@
 
 use super::project::{Project, folder_of};
 use super::python::{self, Imports};
-use super::source::{Source, Tongue};
+use super::source::Source;
+use super::tongue::Tongue;
 use super::{Detected, Login, Place, Unclear};
 
 /// Where `FastAPI(…)` is called, and what its result is called.

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::project::{Project, folder_of, resolved};
-use super::source::{Source, is_of_name};
+use super::source::Source;
+use super::tongue::is_of_name;
 
 /// How files of an application come to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,6 +10,7 @@ pub(crate) mod project;
 pub(crate) mod python;
 pub(crate) mod source;
 pub(crate) mod surroundings;
+pub(crate) mod tongue;
 
 use serde_json::{Value, json};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-use super::source::{Source, Tongue};
+use super::source::Source;
+use super::tongue::Tongue;
 use crate::failure::Failure;
 
 /// What is larger is no source that a person has written.

@@ -1,7 +1,8 @@
 //! What a source in Python says at a place: where a statement ends, what is defined and imported, which fields a class has.
 
 use super::project::{Project, folder_of};
-use super::source::{Source, Tongue};
+use super::source::Source;
+use super::tongue::Tongue;
 
 /// How a file of a package names its neighbours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,30 +5,7 @@
 use std::ops::Range;
 
 use super::blanked::code_of;
-
-/// By which rules comments and quotes are told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tongue {
-    JavaScript,
-    Python,
-    Rust,
-}
-
-impl Tongue {
-    /// Of a file's name; none for what is no source.
-    pub(crate) fn of(path: &str) -> Option<Self> {
-        // As Express's own generator has called it for ever.
-        if path == "www" || path.ends_with("/www") {
-            return Some(Self::JavaScript);
-        }
-        match path.rsplit_once('.')?.1 {
-            "js" | "mjs" | "cjs" | "ts" | "mts" | "cts" => Some(Self::JavaScript),
-            "py" => Some(Self::Python),
-            "rs" => Some(Self::Rust),
-            _ => None,
-        }
-    }
-}
+use super::tongue::{Tongue, is_of_name};
 
 /// A file's text, and the same without comments and quoted texts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,10 +145,6 @@ impl<'a> Source<'a> {
         let rest = &text[begin + 1..];
         Some(&rest[..rest.find(quote)?])
     }
-}
-
-pub(crate) fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(crate) fn workers(project: &Project) -> Vec<Finding> {
                     .filter(|count| count != "1")
             }));
         }
-        if super::source::Tongue::of(path).is_some() && !is_pm2 {
+        if super::tongue::Tongue::of(path).is_some() && !is_pm2 {
             let of_line = |line: &str| line.contains("cluster.fork(").then(String::new);
             found.extend(first(path, text, "cluster", of_line));
         }

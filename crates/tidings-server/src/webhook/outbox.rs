@@ -19,7 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use super::Kind;
 use super::cloud_event::{rfc3339, unix_ms};
 use super::dead_letters::{DeadLetter, DeadLetters};
-use super::queue::Telling;
+use super::queue::{OVERHEAD_BYTES, Telling};
 use crate::failure::Failure;
 
 const DATABASE: &str = "outbox.sqlite";
@@ -27,8 +27,6 @@ const DATABASE: &str = "outbox.sqlite";
 const LOCK: &str = "lock";
 /// So long is waited for another process that writes.
 const OTHERS_WAIT_MAX: Duration = Duration::from_secs(1);
-/// What one takes beside its body: its row, its place in two indexes.
-const OVERHEAD_BYTES: u64 = 256;
 
 /// `told` is what waits, in the order of `seq`. `keys` has each key that something waits under, with how the oldest of
 /// it fares: so that what is due next is found without looking at what waits behind it. `totals` is kept by triggers, so
@@ -154,11 +152,6 @@ impl OutboxError {
     }
 }
 
-/// What something takes of the outbox.
-pub(crate) fn weight(telling: &Telling) -> u64 {
-    (telling.body.len() + telling.key.len()) as u64 + OVERHEAD_BYTES
-}
-
 impl Outbox {
     /// Opens the outbox of a server, which no other may have at the same time.
     ///
@@ -241,7 +234,7 @@ impl Outbox {
         let mut bytes = stored.cast_unsigned() + self.dead_bytes;
         let now_ms = unix_ms().cast_signed();
         for telling in new {
-            let weight = weight(telling);
+            let weight = telling.weight();
             if bytes.saturating_add(weight) > self.bytes_max {
                 refused += 1;
                 continue;
@@ -385,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_outbox_refuses_the_newest_and_a_second_server_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let one = weight(&telling("1", "a"));
+        let one = telling("1", "a").weight();
         let mut outbox = Outbox::open(directory.path(), 2 * one).await.unwrap();
         let three = [telling("1", "a"), telling("2", "a"), telling("3", "a")];
         assert_eq!(outbox.turn(&three, &[]).await.unwrap(), 1);

@@ -13,12 +13,15 @@ use tidings::{Observe, Observed};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
+use super::Kind;
 use super::cloud_event::{self, Written};
 use super::counts::Counts;
-use super::{Kind, outbox};
 
 /// What may wait in memory for the disk.
 const QUEUE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What one takes beside its body: its row, its place in two indexes.
+pub(super) const OVERHEAD_BYTES: u64 = 256;
 
 /// One thing to tell.
 #[derive(Debug)]
@@ -28,6 +31,13 @@ pub(crate) struct Telling {
     /// What it is told in order with.
     pub(crate) key: String,
     pub(crate) body: Vec<u8>,
+}
+
+impl Telling {
+    /// What it takes of the outbox, in bytes.
+    pub(super) fn weight(&self) -> u64 {
+        (self.body.len() + self.key.len()) as u64 + OVERHEAD_BYTES
+    }
 }
 
 /// What waits for the disk.
@@ -86,7 +96,7 @@ impl Queue {
             }
         };
         let telling = Telling { id, kind, key, body };
-        let bytes = outbox::weight(&telling);
+        let bytes = telling.weight();
         let mut state = self.state.lock();
         if state.bytes + bytes > QUEUE_BYTES_MAX {
             self.counts.count_refused();
@@ -187,7 +197,7 @@ mod tests {
             ["room:chat:lobby"; 2]
         );
         assert_ne!(taken[0].id, taken[1].id);
-        let fits = QUEUE_BYTES_MAX / outbox::weight(&taken[0]);
+        let fits = QUEUE_BYTES_MAX / taken[0].weight();
         for _ in 0..fits + 3 {
             watcher.observe(Observed::Occupied { room: &room });
         }

@@ -152,7 +152,7 @@ fn in_the_way(project: &Project, files: &[&Source<'_>]) -> Vec<Unclear> {
         ));
     }
     for path in ["/realtime/token", "/tidings", "/ws"] {
-        let places = project.sources(crate::detect::source::Tongue::JavaScript);
+        let places = project.sources(crate::detect::tongue::Tongue::JavaScript);
         let taken = places.iter().find_map(|source| {
             ["\"", "'", "`"]
                 .iter()

@@ -6,7 +6,6 @@ use http::{HeaderMap, StatusCode};
 use super::configured::Configured;
 use super::diagnosis::Diagnosis;
 use super::machine::is_alive;
-use super::reach::told;
 use super::token_in_hand::InHand;
 use crate::cli::target::{Problem, Target};
 use crate::http_client::Answer;
@@ -169,4 +168,9 @@ async fn of_path(
 fn by(headers: &HeaderMap) -> String {
     let server = headers.get(SERVER).and_then(|server| server.to_str().ok());
     server.map(|server| format!(" by {server}")).unwrap_or_default()
+}
+
+/// `502 Bad Gateway`, with the code if there is one.
+fn told(answer: &Answer) -> String {
+    format!("{} {}", answer.status, Problem::of(answer).code()).trim_end().to_owned()
 }

@@ -10,7 +10,7 @@ use super::token_in_hand::InHand;
 use super::{answers, clock};
 use crate::cli::link::{Link, NoLink};
 use crate::cli::target::{Problem, Target};
-use crate::http_client::{Answer, NoAnswer};
+use crate::http_client::NoAnswer;
 
 /// Who has not answered by then does not.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -136,9 +136,4 @@ fn unreachable(target: &Target, why: &NoAnswer, diagnosis: &mut Diagnosis) {
         ("unreachable", "nobody listens there", fix)
     };
     diagnosis.found(cause, message, evidence, fix);
-}
-
-/// `502 Bad Gateway`, with the code if there is one.
-pub(super) fn told(answer: &Answer) -> String {
-    format!("{} {}", answer.status, Problem::of(answer).code()).trim_end().to_owned()
 }

@@ -6,7 +6,8 @@ use super::{BY_HAND, Entry, made_by};
 use crate::detect::javascript::{self, Export};
 use crate::detect::manifest::has_node_package;
 use crate::detect::project::Project;
-use crate::detect::source::{Source, Tongue};
+use crate::detect::source::Source;
+use crate::detect::tongue::Tongue;
 use crate::detect::{Login, Place, Unclear};
 
 /// A login, and from where on a route knows who is there.

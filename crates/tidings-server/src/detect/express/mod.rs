@@ -4,7 +4,8 @@ pub(crate) mod login;
 
 use super::javascript::{self, Modules};
 use super::project::Project;
-use super::source::{Source, Tongue};
+use super::source::Source;
+use super::tongue::Tongue;
 use super::{Detected, Place, Unclear};
 
 /// Where `express()` is called, and what its result is called.
