@@ -1,4 +1,4 @@
-//! The SDKs that an application in another language takes: from a registry, or as packages that go with it.
+//! The SDKs that an application takes, or the crate itself: from a registry, or as packages that go with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
