@@ -103,12 +103,11 @@ async fn accept(listener: TcpListener, state: watch::Sender<State>) {
             let Ok(server) = TcpStream::connect(to).await else { return };
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
-            // Whichever ends first ends both; so does a forwarder that is cut or gone, before anything more passes.
+            // Whichever ends first ends both; so does a forwarder that is cut or gone.
             tokio::select! {
-                biased;
                 _ = watched.wait_for(|state| state.generation != generation) => {}
-                () = pass(client_read, server_write, &state, Direction::ToServer) => {}
-                () = pass(server_read, client_write, &state, Direction::ToClient) => {}
+                () = pass(client_read, server_write, &state, generation, Direction::ToServer) => {}
+                () = pass(server_read, client_write, &state, generation, Direction::ToClient) => {}
             }
         });
     }
@@ -118,15 +117,23 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     state: &watch::Sender<State>,
+    generation: u64,
     direction: Direction,
 ) {
     let (mut buffer, mut watched) = ([0; 16 * 1024], state.subscribe());
     while let Ok(mut read @ 1..) = from.read(&mut buffer).await {
-        if watched.wait_for(|state| !state.held[direction as usize]).await.is_err() {
+        // Of one state: what was held and cut before it was released never passes.
+        let is_settled = |state: &State| state.generation != generation || !state.held[direction as usize];
+        let Ok(State { generation: now, cut_after, .. }) =
+            watched.wait_for(is_settled).await.map(|state| *state)
+        else {
+            return;
+        };
+        if now != generation {
             return;
         }
         let mut is_cut = false;
-        if let (Direction::ToClient, Some(bytes)) = (direction, watched.borrow().cut_after) {
+        if let (Direction::ToClient, Some(bytes)) = (direction, cut_after) {
             is_cut = read >= bytes;
             read = read.min(bytes);
         }
