@@ -72,23 +72,40 @@ def the_tests(_place, _command, _said):
 
 
 def conversation(place, command, said):
-    with place.dev(), place.started_with(command) as wscat:
-        seen = len(wscat.has(1))
-        welcome = json.loads(wscat.lines[0].lstrip("> "))
-        assert welcome["event"] == "session.welcome", welcome
-        while said:
-            wscat.type(said.pop(0).removeprefix("> "))
-            due = []
-            while said and said[0].startswith("< "):
-                due.append(without_what_changes(said.pop(0).removeprefix("< ")))
-            came = []
-            # What others do there is told too.
-            while len(came) < len(due):
-                line = wscat.has(seen + 1)[seen].lstrip("> ")
-                seen += 1
-                if "presence." not in line:
-                    came.append(without_what_changes(line))
-            assert came == due, f"{came} came for {due}"
+    join = said[0].removeprefix("> ")
+    with place.dev():
+        with place.started_with(command) as wscat:
+            welcome = json.loads(wscat.has(1)[0].lstrip("> "))
+            assert welcome["event"] == "session.welcome", welcome
+            position = hold_conversation(wscat, said)
+        # What stands below the block: whoever comes back with an id of before gets what has followed.
+        back = command.replace('ann)"', f'ann)&last_event_id={position}"')
+        assert back != command, command
+        with place.started_with(back) as wscat:
+            wscat.has(1)
+            wscat.type(join)
+            wait_for("what followed", lambda: any('"Hello"' in line for line in wscat.lines))
+
+
+def hold_conversation(wscat, said):
+    """Types what is said and compares what comes; the position that the join told."""
+    position = None
+    seen = 1
+    while said:
+        wscat.type(said.pop(0).removeprefix("> "))
+        due = []
+        while said and said[0].startswith("< "):
+            due.append(without_what_changes(said.pop(0).removeprefix("< ")))
+        came = []
+        # What others do there is told too.
+        while len(came) < len(due):
+            line = wscat.has(seen + 1)[seen].lstrip("> ")
+            seen += 1
+            if "presence." not in line:
+                position = position or json.loads(line)["data"]["last_event_id"]
+                came.append(without_what_changes(line))
+        assert came == due, f"{came} came for {due}"
+    return position
 
 
 def packed(place, command, _said):

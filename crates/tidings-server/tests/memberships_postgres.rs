@@ -125,14 +125,14 @@ async fn a_network_that_falls_silent_holds_nobody_longer_than_the_timeout() {
     let postgres = postgres().await;
     let forwarder = Forwarder::start(postgres.address()).await;
     let url = postgres.url_at(forwarder.address());
-    let serve = serve(&format!("url = \"{url}\"\ntimeout_seconds = 0.5\ncache_seconds = 0")).await;
+    let serve = serve(&format!("url = \"{url}\"\ntimeout_seconds = 2\ncache_seconds = 0")).await;
     let (mut ann, _) = connect(&serve, "ann").await;
     forwarder.hold();
     let began = Instant::now();
     assert_eq!(refused(&serve, "bob").await.0, 503);
     leave(&mut ann, "chat:a").await;
     assert_eq!(join(&mut ann, "chat:a").await, "unavailable");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     until_ready(&serve, 503).await;
     forwarder.release();
     forwarder.cut();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidings_protocol::close::CloseCode;
-use tidings_protocol::event_id::{Position, RoomId};
+use tidings_protocol::event_id::{Cursor, Position, RoomId};
 use tidings_protocol::frame::{MessageReader, Role};
 use tidings_protocol::limits::Limits;
 use tidings_protocol::message::JoinFrom;
@@ -61,11 +61,16 @@ struct Busy {
     held: Vec<Guard>,
     /// Read and not yet looked at, because something has to end first.
     unread: Vec<u8>,
+    /// Where it was, by its handshake, in rooms that it has not joined yet.
+    was_at: Cursor,
 }
 
 impl Busy {
     fn is_over(&self) -> bool {
-        self.user_rate.is_none() && self.unattached.is_empty() && self.unread.is_empty()
+        self.user_rate.is_none()
+            && self.unattached.is_empty()
+            && self.unread.is_empty()
+            && self.was_at.is_empty()
     }
 }
 
@@ -207,6 +212,29 @@ impl Connection {
         let kept =
             |busy: &mut Box<Busy>| (std::mem::take(&mut busy.unattached), std::mem::take(&mut busy.held));
         self.busy.as_mut().map(kept).unwrap_or_default()
+    }
+
+    /// Keeps where it was in rooms that it may join yet.
+    pub(crate) fn keep_positions(&mut self, positions: Cursor) {
+        if !positions.is_empty() {
+            self.busy.get_or_insert_default().was_at = positions;
+        }
+    }
+
+    /// Where it was before, in rooms that it has not joined yet.
+    pub(crate) fn was_at(&self) -> impl Iterator<Item = (&RoomId, Position)> {
+        self.busy.iter().flat_map(|busy| busy.was_at.iter())
+    }
+
+    /// It is in a room from now on, and where it was before counts no more.
+    pub(crate) fn enter(&mut self, room: &RoomId, joined: JoinedRoom) {
+        // Rooms are kept for long and come seldom.
+        self.rooms.reserve_exact(1);
+        self.rooms.push(joined);
+        if let Some(busy) = &mut self.busy {
+            busy.was_at.remove(room.as_str());
+        }
+        self.busy.take_if(|busy| busy.is_over());
     }
 
     /// Keeps what was read until the connection need not wait.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidings::auth::Identity;
 use tidings::protocol::event_id::Cursor;
 use tidings::testing::{ConnectOptions, TestClient, identity};
-use tidings::{Access, Hub, HubBuilder, Limits, MembershipFuture, Memberships, RoomId, RoomRules};
+use tidings::{Access, Hub, HubBuilder, Limits, MembershipFuture, Memberships, RoomId, RoomRules, SessionId};
 
 fn open() -> HubBuilder {
     Hub::builder().rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event())
@@ -233,6 +233,45 @@ async fn a_client_with_one_id_resumes_that_room_and_is_told_about_the_others() {
     let mut seen = numbers(&mut ann, 5).await;
     seen.sort_unstable();
     assert_eq!(seen, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handshakes_cursor_waits_for_the_first_join() {
+    let hub = TestHub::start(
+        Hub::builder()
+            .rule(RoomRules::new("closed"))
+            .rule(RoomRules::new("*").join(Access::Anyone).publish(Access::Anyone).any_event()),
+    )
+    .unwrap();
+    let mut ann = hub.connect("ann").await;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        ids.push(ann.join(name).await["top"].as_str().unwrap().to_owned());
+    }
+    ids.push(format!("closed@{}", ids[0].split_once('@').unwrap().1));
+    drop(ann);
+    for name in ["a", "b", "c"] {
+        publish(&hub, name, 1..4).await;
+    }
+    let kept = ConnectOptions { checkpoints: true, ..cursor(&json!(ids.join(","))) };
+    let mut ann = hub.connect_as(identity("ann"), kept).await.unwrap();
+    // Until then they are a part of what the client is to keep.
+    assert_eq!(ann.next_named("session.checkpoint").await["data"]["last_event_id"], json!(ids.join(",")));
+    assert_eq!(ann.join("a").await["recovery"], "complete");
+    assert_eq!(numbers(&mut ann, 3).await, [1, 2, 3]);
+    // Once: who leaves and joins again begins anew.
+    ann.request_in("a", "room.leave", json!(null)).await;
+    assert_eq!(ann.join("a").await["recovery"], "fresh");
+    // What a join says counts more.
+    let ack = ann.request_in("b", "room.join", json!({"history": 1})).await;
+    assert_eq!(ack["data"]["recovery"], "fresh");
+    assert_eq!(numbers(&mut ann, 1).await, [3]);
+    assert_eq!(ann.request_in("closed", "room.join", json!({})).await["data"]["code"], "forbidden");
+    // The application's is no join that the client has asked for, and begins anew too.
+    let session = SessionId::parse(ann.welcome()["session"].as_str().unwrap()).unwrap();
+    assert!(hub.hub().room(&room("c")).join(session).await);
+    assert_eq!(ann.next_named("room.joined").await["data"]["recovery"], "fresh");
+    assert_eq!(ann.join("c").await["recovery"], "fresh");
 }
 
 #[tokio::test(start_paused = true)]

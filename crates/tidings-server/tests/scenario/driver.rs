@@ -64,7 +64,12 @@ impl Driver {
     pub(crate) fn rust(authority: Option<Vec<u8>>) -> Self {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (read, write) = tokio::io::split(ours);
-        tokio::spawn(rust_driver::run(theirs, authority));
+        // A state that is past before anybody looks is not seen. On a thread of its own, who waits for one looks before the
+        // client goes on.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(rust_driver::run(theirs, authority));
+        });
         Self::of(write, read)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_protocol::close::{CloseCode, Reaction};
 use tidings_protocol::error::ErrorCode;
-use tidings_protocol::event_id::{Cursor, Epoch, Offset, Position, RoomId};
+use tidings_protocol::event_id::{Epoch, Offset, Position, RoomId};
 use tidings_protocol::limits::Limit;
 use tidings_protocol::message::{Joined, Recovery as JoinRecovery, ServerMessage, SkipReason};
 use tidings_protocol::room_log::{Recovery, Reset};
@@ -120,9 +120,7 @@ impl State {
         } else {
             member_room.members += 1;
             if let Some(connection) = self.connections.get_mut(slot as usize) {
-                // Rooms are kept for long and come seldom.
-                connection.rooms.reserve_exact(1);
-                connection.rooms.push(JoinedRoom::new(room_slot));
+                connection.enter(id, JoinedRoom::new(room_slot));
                 if room.rules.overflow == Overflow::Conflate {
                     connection.hold_little();
                 }
@@ -440,19 +438,15 @@ impl State {
         if !connection.session.sends_checkpoints() {
             return;
         }
-        let last_event_id: Cursor = connection
-            .rooms
-            .iter()
-            .map(|joined| {
-                let room = &self.rooms[joined.room as usize];
-                let reading = self
-                    .replays
-                    .iter()
-                    .find(|replay| replay.connection == slot && replay.room == joined.room);
-                let live = Position { epoch: room.epoch, offset: room.position };
-                (room.room.id.clone(), reading.map_or(live, |replay| replay.after))
-            })
-            .collect();
+        let joined = connection.rooms.iter().map(|joined| {
+            let room = &self.rooms[joined.room as usize];
+            let reading =
+                self.replays.iter().find(|replay| replay.connection == slot && replay.room == joined.room);
+            let live = Position { epoch: room.epoch, offset: room.position };
+            (room.room.id.clone(), reading.map_or(live, |replay| replay.after))
+        });
+        let not_yet = connection.was_at().map(|(room, position)| (room.clone(), position));
+        let last_event_id = joined.chain(not_yet).collect();
         self.push(slot, encode::message(&ServerMessage::Checkpoint { last_event_id }));
     }
 }

@@ -28,7 +28,7 @@ use crate::auth::{AuthError, Identity, TokenFault};
 use crate::broker::Completion;
 use crate::calls::{Begin, Ticket};
 use crate::changes::member;
-use crate::connection::Start;
+use crate::connection::{Connection, Start};
 use crate::context::{self, AckError, Context};
 use crate::encode;
 use crate::inbox::{Command, Entry, JoinRequest, Verdict};
@@ -131,6 +131,7 @@ impl State {
     fn dispatch(&mut self, slot: u32, message: ClientMessage<'_>) {
         match message {
             ClientMessage::Join { room, id, from } => {
+                let from = self.start_of(slot, &room, from);
                 self.ask_to_join(slot, JoinRequest::Join { room, id, from });
             }
             ClientMessage::Resume { id, cursor } => {
@@ -191,6 +192,16 @@ impl State {
     }
 
     // Joining.
+
+    /// Where a join starts: as it says, or where the handshake said that the client was.
+    fn start_of(&self, slot: u32, room: &RoomId, from: JoinFrom) -> JoinFrom {
+        let connection = self.connections.get(slot as usize);
+        let mut positions = connection.into_iter().flat_map(Connection::was_at);
+        match (&from, positions.find(|(of, _)| *of == room)) {
+            (JoinFrom::Newest { history: 0 }, Some((_, position))) => JoinFrom::Position(position),
+            _ => from,
+        }
+    }
 
     /// Decides a join, or asks the application first.
     fn ask_to_join(&mut self, slot: u32, request: JoinRequest) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_protocol::close::CloseCode;
-use tidings_protocol::event_id::Position;
+use tidings_protocol::event_id::{Cursor, Position};
 use tidings_protocol::limits::Limit;
 use tidings_protocol::message::{ClientLimits, ServerMessage, Welcome};
 use tidings_protocol::session::{Due, Session};
@@ -86,7 +86,7 @@ impl State {
     fn welcome(
         &mut self,
         slot: u32,
-        cursor: Option<&tidings_protocol::event_id::Cursor>,
+        cursor: Option<&Cursor>,
         resume_wait: bool,
         checkpoints: bool,
         held: Vec<Guard>,
@@ -106,6 +106,12 @@ impl State {
         }
         let wanted: Vec<_> =
             wanted.into_iter().take(max).map(|room| (room.clone(), start(room.as_str()))).collect();
+        let others: Cursor = cursor
+            .into_iter()
+            .flat_map(Cursor::iter)
+            .filter(|(room, _)| !wanted.iter().any(|(joined, _)| joined == *room))
+            .map(|(room, position)| (room.clone(), position))
+            .collect();
         let (mut rooms, mut positions, mut attaches) = (Vec::new(), Vec::new(), Vec::new());
         let mut unattached = Vec::new();
         for (id, start) in wanted {
@@ -153,6 +159,7 @@ impl State {
         }));
         if let Some(connection) = self.connection(slot) {
             connection.keep_unattached(unattached, held);
+            connection.keep_positions(others);
             if resume_wait {
                 connection.session.wait_for_resume(now);
             }

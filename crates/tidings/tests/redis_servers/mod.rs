@@ -241,14 +241,15 @@ impl RedisServer {
         let () = self.run(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
-    /// Whether it answers, and not one of another test's that has taken its port meanwhile.
+    /// Whether it has loaded what it had on disk and answers, and not one of another test's that has taken its port
+    /// meanwhile.
     async fn answers(&self) -> bool {
         let (Some(process), Ok(mut connection)) = (&self.process, connect_to(self.address()).await) else {
             return false;
         };
         let own = format!("process_id:{}\r\n", process.id());
-        let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
-        info.is_ok_and(|info| info.contains(&own))
+        let info = redis::cmd("INFO").query_async::<String>(&mut connection).await;
+        info.is_ok_and(|info| info.contains(&own) && info.contains("\nloading:0\r"))
     }
 
     fn log(&self) -> String {
