@@ -251,6 +251,47 @@ async def test_a_server_in_front_without_the_extension_says_403() -> None:
         Attach(nobody, url="ws://127.0.0.1")
 
 
+HANDSHAKE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+async def answered(address: str, host: str, headers: str = "") -> bytes:
+    """The answer's head to a request that names this host; closed behind it."""
+    name, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(f"GET /ws?token=x HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n".encode("latin-1"))
+    try:
+        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT_S)
+    finally:
+        writer.close()
+
+
+async def test_a_host_that_is_more_than_one_leads_nowhere() -> None:
+    opened: List[str] = []
+
+    async def tidings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append((await reader.readline()).decode())
+        writer.close()
+
+    listening = await asyncio.start_server(tidings, "127.0.0.1", 0)
+    upstream = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    bad = [*"x/v1/rooms? x/v1/rooms x? x# a:b@x x\\y x: x:1a x:65536 [::1 [::::] [v1.a]".split(), "a b"]
+    good = ("x", "x-1.example_2:65535", "127.0.0.1:80", "[::1]", "[::ffff:1.2.3.4]:7777")
+    async with listening, application(upstream) as address:
+        for headers in (HANDSHAKE, "Connection: close\r\n"):
+            for host in bad:
+                head = await answered(address, host, headers)
+                assert head.startswith(b"HTTP/1.1 400 "), (host, head)
+            head = await answered(address, "x", headers + "Host: x/v1/rooms?\r\n")
+            assert head.startswith(b"HTTP/1.1 400 "), head
+        assert opened == []
+        for host in good:
+            assert b" 502 " in await answered(address, host, HANDSHAKE), host
+        assert opened == ["GET /ws?token=x HTTP/1.1\r\n"] * len(good)
+
+
 @needs_server
 async def test_every_refusal_is_tidings_own(server: Server) -> None:
     kept = ("content-type", "www-authenticate", "retry-after", "content-length")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import ipaddress
 import json
+import re
 import socket
 import ssl
 from typing import Any, Awaitable, Callable, List, Mapping, MutableMapping, NamedTuple, Optional, Sequence, Tuple
@@ -34,6 +36,8 @@ _HOP_BY_HOP = frozenset(
     )
 )
 """What concerns one connection only, and is not passed on."""
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
+"""`host[:port]`, and nothing else that a URL could begin with."""
 _GOING_AWAY, _NO_CODE, _LOST = 1001, 1005, 1006
 
 Scope = MutableMapping[str, Any]
@@ -83,6 +87,9 @@ class Attach:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        if not _is_host_good(scope):
+            await _refuse(scope, send, _bad_upgrade("the Host header is no host and port"))
+            return
         try:
             tidings = await self._dial(scope)
         except InvalidStatus as refused:
@@ -94,7 +101,7 @@ class Attach:
             )
             return
         except InvalidURI:
-            await _refuse(scope, send, _problem(400, "Bad Request", "bad_upgrade", "the Host header names no host", ""))
+            await _refuse(scope, send, _bad_upgrade("the query is none that a URL can have"))
             return
         except (OSError, InvalidHandshake, asyncio.TimeoutError) as error:
             await _refuse(scope, send, self._unreachable(error))
@@ -177,6 +184,8 @@ class Attach:
             more = message.get("more_body", False)
         if len(body) > _BODY_BYTES_MAX:
             answer = _problem(413, "Content Too Large", "too_large", "no request of this path is so large", "")
+        elif not _is_host_good(scope):
+            answer = _bad_upgrade("the Host header is no host and port")
         else:
             if self._plain_requests is None:
                 # Made here: before Python 3.10 it belongs to the loop in which it was made.
@@ -300,6 +309,24 @@ def _ask(
         connection.close()
 
 
+def _is_host_good(scope: Scope) -> bool:
+    """Whether the Host header, if there is one, is a host and a port: the URL begins with it, and one that went on would be
+    of another path."""
+    hosts = [value for name, value in _headers(scope) if name == "host"]
+    if not hosts:
+        return True
+    found = _HOST.fullmatch(hosts[0])
+    if len(hosts) > 1 or found is None:
+        return False
+    address, port = found.groups()
+    try:
+        if address is not None:
+            ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return port is None or int(port) < 2**16
+
+
 def _target(scope: Scope) -> str:
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string") or b""
@@ -333,6 +360,10 @@ def _handshake_headers(scope: Scope) -> List[Tuple[str, str]]:
 
 def _kept(headers: Any) -> List[Tuple[str, str]]:
     return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP]
+
+
+def _bad_upgrade(detail: str) -> _Answer:
+    return _problem(400, "Bad Request", "bad_upgrade", detail, "")
 
 
 def _problem(status: int, title: str, code: str, detail: str, fix: str) -> _Answer:
