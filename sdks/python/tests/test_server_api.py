@@ -93,6 +93,17 @@ async def test_every_call_is_the_request_of_the_page(tidings: Tidings, api: Stan
     ]
 
 
+async def test_what_is_called_like_a_step_in_a_path_is_a_name_all_the_same(tidings: Tidings, api: StandIn) -> None:
+    await tidings.user_rooms("..")
+    await tidings.leave(".", "..")
+    await tidings.user_rooms("...")
+    assert api.asked == [
+        "GET /v1/users/%2E%2E/rooms",
+        "DELETE /v1/users/%2E/rooms/%2E%2E",
+        "GET /v1/users/.../rooms",
+    ]
+
+
 async def test_a_publish_is_one_event_whatever_became_of_its_answer(tidings: Tidings, api: StandIn) -> None:
     api.faults += ["lost before", "lost after", refusal(503, "unavailable")]
     api.faults.append(refusal(429, "rate_limited", **{"Retry-After": "0"}))

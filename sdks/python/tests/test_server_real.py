@@ -114,6 +114,18 @@ async def test_users_their_rooms_and_sent_away(both: Tuple[Server, Tidings]) -> 
     assert (await tidings.rooms())["rooms"] == []
 
 
+@pytest.mark.parametrize("user", [".", ".."])
+async def test_a_user_who_is_called_like_a_step_in_a_path_is_one(both: Tuple[Server, Tidings], user: str) -> None:
+    server, tidings = both
+    async with Client(server.url, token=tidings.mint_token(user)) as client:
+        await soon(client.join("chat:1"))
+        assert "chat:1" in await tidings.user_rooms(user)
+        presence = await tidings.presence(user)
+        assert (presence["user"], presence["online"]) == (user, True)
+        assert await tidings.leave(user, "chat:1") == 1
+        assert await tidings.revoke(user) == 1
+
+
 async def test_errors_have_the_servers_code_its_fix_and_the_requests_name(both: Tuple[Server, Tidings]) -> None:
     server, tidings = both
     async with Tidings(f"http://{server.address}", key="0" * 64) as stranger:

@@ -104,7 +104,7 @@ class Requests:
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
-        url = f"{self._base}/v1/{'/'.join(quote(part, safe='') for part in path)}"
+        url = f"{self._base}/v1/{'/'.join(_part(part) for part in path)}"
         self._under_way += 1
         try:
             return await self._tried(method, url, parameters, headers, content)
@@ -146,6 +146,11 @@ class Requests:
             f"no answer from {self._base}: {str(error) or type(error).__name__}",
             fix="see whether Tidings runs there; what was sent may have been done, and the same idempotency_key makes it one",
         )
+
+
+def _part(name: str) -> str:
+    """A part of a path. What is called `.` or `..` is encoded too: httpx would take it for a step in the path."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 def _json(answer: httpx.Response) -> Any:
