@@ -142,6 +142,11 @@ test("nothing that is not signed, is old, or was asked before is looked at", asy
   const hooks = tidings.webhooks(handlers);
   const none = await hooks.answer({}, Buffer.from("{}"));
   assert.match(JSON.stringify(none), /signature_invalid.*have to be there/);
+  for (const timestamp of ["soon", "\xb2", "\u0661", "9".repeat(5000), "-1"]) {
+    const { headers, body } = signed(join);
+    const answer = await hooks.answer({ ...headers, "webhook-timestamp": timestamp }, Buffer.from(body));
+    assert.match(JSON.stringify(answer), /signature_invalid.*the timestamp is/, timestamp);
+  }
   const once = signed({ ...join, agoS: 299 });
   assert.equal((await hooks.answer(once.headers, Buffer.from(once.body))).status, 200);
   assert.equal((await hooks.answer(once.headers, Buffer.from(once.body))).status, 409);
