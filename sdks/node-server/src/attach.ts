@@ -34,6 +34,9 @@ const HOP_BY_HOP = new Set([
   "upgrade",
 ]);
 
+/** What belongs to a body. No request of the path has one for Tidings, and Node would write that of a GET unframed. */
+const OF_A_BODY = new Set(["content-length", "expect"]);
+
 export interface AttachOptions {
   /** The path that clients connect to; `/ws`, if unset. */
   readonly path?: string;
@@ -95,13 +98,14 @@ class Relay {
     outgoing.on("response", (answer) => answered(answer, response));
     outgoing.on("error", (error) => this.#unreachable(error, response));
     response.once("close", () => outgoing.destroy());
-    request.pipe(outgoing);
+    outgoing.end();
+    // To its end, behind which the connection's next request is.
+    request.resume();
   }
 
   upgrade(request: IncomingMessage, client: Duplex, early: Buffer): void {
-    const { "content-length": _, ...headers } = headersOf(request);
     const outgoing = this.#forwarded(request, {
-      ...headers,
+      ...headersOf(request),
       connection: "Upgrade",
       upgrade: request.headers.upgrade ?? "websocket",
     });
@@ -182,12 +186,13 @@ class Relay {
   }
 }
 
-/** The request's own headers, Host among them, and whom it came from. */
+/** The request's own headers, Host among them, without those of a body, and whom it came from. */
 function headersOf(request: IncomingMessage): Record<string, string[] | string> {
   const headers: Record<string, string[] | string> = {};
   const named = new Set((request.headers.connection ?? "").toLowerCase().split(/\s*,\s*/));
   for (const [name, values] of Object.entries(request.headersDistinct))
-    if (values && !HOP_BY_HOP.has(name) && !named.has(name)) headers[name] = name === "host" ? values[0]! : values;
+    if (values && !HOP_BY_HOP.has(name) && !OF_A_BODY.has(name) && !named.has(name))
+      headers[name] = name === "host" ? values[0]! : values;
   const before = request.headers["x-forwarded-for"];
   const from = request.socket.remoteAddress;
   if (from) headers["x-forwarded-for"] = before ? `${before}, ${from}` : from;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
-import { connect, type AddressInfo, type Socket } from "node:net";
+import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { test, type TestContext } from "node:test";
 
@@ -140,6 +140,39 @@ test("a refusal arrives unchanged, to an upgrade and to a plain request; nothing
   const plain = client(context, server, "GET /ws?x=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
   assert.equal(await all(plain), `${head}Connection: close\r\n\r\ntold`);
   assert.deepEqual(asked, [...lengths.map(() => "GET /ws 127.0.0.1"), "GET /ws?x=1 127.0.0.1"]);
+});
+
+test("the body of a plain request goes nowhere, however it came, and the next request of its connection is looked at", async (context) => {
+  // What Tidings gets, byte for byte: a parser would already have its own idea of it.
+  let got = "";
+  const upstream = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    socket.on("data", (chunk) => {
+      got += chunk.toString("latin1");
+      if (got.endsWith("\r\n\r\n")) socket.end("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 4\r\n\r\ntold");
+    });
+  }).listen(0, "127.0.0.1");
+  await once(upstream, "listening");
+  context.after(() => upstream.close());
+  const server = await listening(context, (_, response) => void response.end("the application"));
+  attach(server, { url: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` });
+  const behind = "GET /metrics HTTP/1.1\r\nHost: smuggled\r\n\r\n";
+  const framings = [
+    [`Content-Length: ${behind.length}\r\nConnection: content-length\r\n`, behind],
+    [`Content-Length: ${behind.length}\r\n`, behind],
+    ["Transfer-Encoding: chunked\r\n", `${behind.length.toString(16)}\r\n${behind}\r\n0\r\n\r\n`],
+    [`Content-Length: ${behind.length}\r\nExpect: 100-continue\r\n`, behind],
+  ];
+  for (const method of ["GET", "POST", "DELETE", "OPTIONS"])
+    for (const [framing, body] of framings) {
+      got = "";
+      const socket = client(context, server, `${method} /ws HTTP/1.1\r\nHost: a\r\n${framing}\r\n${body}`);
+      assert.match(await reads(socket, "told"), / 426 Upgrade Required\r\n/);
+      socket.write("GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+      assert.match(await all(socket), /^HTTP\/1\.1 200 OK\r\n.*the application/s);
+      assert.match(got, new RegExp(`^${method} /ws HTTP/1\\.1\\r\\n(?:[^\\r\\n]+\\r\\n)+\\r\\n$`));
+      assert.doesNotMatch(got, /smuggled|transfer-encoding|expect|content-length: [1-9]/i);
+    }
 });
 
 test("other paths are the application's, and so are upgrades that nobody else takes", async (context) => {

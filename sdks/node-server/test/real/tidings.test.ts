@@ -108,6 +108,19 @@ test("a batch to rooms and users: each has its own result", async () => {
   bob.close();
 });
 
+test("a user who is called like a step in a path is one", async () => {
+  for (const user of [".", ".."]) {
+    const client = clientOf(user);
+    await client.join("chat:5");
+    assert.ok((await tidings.userRooms(user)).includes("chat:5"));
+    const { user: found, online } = await tidings.presence(user);
+    assert.deepEqual([found, online], [user, true]);
+    assert.equal(await tidings.leave(user, "chat:5"), 1);
+    assert.equal(await tidings.revoke(user), 1);
+    client.close();
+  }
+});
+
 test("users: their rooms, joined, taken out, sent away", async () => {
   const ann = clientOf("cleo");
   await ann.join("chat:3");
