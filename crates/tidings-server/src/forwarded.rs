@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
+use axum::http::header::FORWARDED;
 use ipnet::IpNet;
 
 /// The way a request has come, beside its headers.
@@ -14,6 +15,8 @@ pub(crate) struct Way {
     pub(crate) peer: SocketAddr,
     /// Whether what the peer says of others is believed.
     pub(crate) is_trusted: bool,
+    /// In which header it would say it.
+    pub(crate) header: ClientAddressHeader,
     /// Whether it came over TLS.
     pub(crate) is_secure: bool,
 }
@@ -40,6 +43,11 @@ impl TrustedProxies {
         Self { networks, header }
     }
 
+    /// The way of a request from this socket.
+    pub(crate) fn way(&self, peer: SocketAddr, is_secure: bool) -> Way {
+        Way { peer, is_trusted: self.trusts(peer.ip()), header: self.header, is_secure }
+    }
+
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
@@ -63,7 +71,7 @@ impl TrustedProxies {
             for element in line.rsplit(',') {
                 let said = match self.header {
                     ClientAddressHeader::XForwardedFor => address(element),
-                    ClientAddressHeader::Forwarded => forwarded_for(element).and_then(address),
+                    ClientAddressHeader::Forwarded => forwarded(element, "for").and_then(address),
                 };
                 let Some(said) = said else { return client };
                 client = said;
@@ -86,11 +94,17 @@ fn address(text: &str) -> Option<SocketAddr> {
     address.ok().map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// The `for` of one element. A comma or semicolon inside quotes makes it one that is not understood, which no address has.
-fn forwarded_for(element: &str) -> Option<&str> {
+/// A parameter, `proto` say, of the element that the nearest proxy has added.
+pub(crate) fn said_last<'a>(headers: &'a HeaderMap, parameter: &str) -> Option<&'a str> {
+    let line = headers.get_all(FORWARDED).iter().next_back()?.to_str().ok()?;
+    forwarded(line.rsplit(',').next()?, parameter)
+}
+
+/// A parameter of one element. A comma or semicolon inside quotes makes it one that is not understood, which no address has.
+fn forwarded<'a>(element: &'a str, parameter: &str) -> Option<&'a str> {
     element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        if !name.trim().eq_ignore_ascii_case("for") {
+        if !name.trim().eq_ignore_ascii_case(parameter) {
             return None;
         }
         let value = value.trim();

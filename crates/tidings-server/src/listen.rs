@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service as _;
 use tracing::{debug, info, warn};
 
-use crate::forwarded::{TrustedProxies, Way};
+use crate::forwarded::TrustedProxies;
 use crate::pace::{Pace, Told};
 use crate::pending::{PendingConnections, TooMany};
 use crate::tls::Tls;
@@ -196,10 +196,9 @@ impl Connection {
         let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
             let peer = self.address;
             let client = self.edge.proxies.client(peer, request.headers());
-            let is_trusted = self.edge.proxies.trusts(peer.ip());
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(client));
-            extensions.insert(Way { peer, is_trusted, is_secure });
+            extensions.insert(self.edge.proxies.way(peer, is_secure));
             extensions.insert(Arc::clone(&self.pace));
             let (mut app, pace) = (self.app.clone(), Arc::clone(&self.pace));
             async move {

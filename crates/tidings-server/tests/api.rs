@@ -6,9 +6,13 @@
 mod redis_servers;
 mod server;
 
+use std::time::Duration;
+
 use redis_servers::RedisServer;
 use serde_json::{Value, json};
 use server::{Client, Dev, Node, request, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SECRET: &str = "canary-bird of the backend, more than 32 bytes";
 const PUMP_KEY: &str = "canary-bird key of the pump, more than 32 bytes";
@@ -23,11 +27,11 @@ fn config(more: &str) -> String {
         secret = "{SECRET}"
         [api]
         [[api.keys]]
-        name = "pump"
+        name = "the backend of production, its pump"
         key = "{PUMP_KEY}"
         scopes = ["publish"]
         [[api.keys]]
-        name = "admin"
+        name = "the backend of production, its admins"
         key = "{ADMIN_KEY}"
         scopes = ["publish", "read", "admin"]
         [[api.keys]]
@@ -303,6 +307,20 @@ async fn what_is_wrong_is_told_with_its_fix() {
             &pump,
             "POST",
             "/v1/rooms/chat:a/events",
+            Some(json!({"event": "e", "encoding": "base64", "data": {"x": 1}})),
+            (400, "invalid"),
+        ),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
+            Some(json!({"event": "e", "encoding": "base64"})),
+            (400, "invalid"),
+        ),
+        (
+            &pump,
+            "POST",
+            "/v1/rooms/chat:a/events",
             Some(json!({"event": "e", "exclude_session": "x"})),
             (400, "invalid"),
         ),
@@ -320,6 +338,8 @@ async fn what_is_wrong_is_told_with_its_fix() {
         (&reader, "GET", "/v1/rooms/chat:a/events?before=chat:b@k3f9a1qz.1", None, (400, "invalid")),
         (&reader, "GET", "/v1/rooms/nowhere/members", None, (404, "unknown_room")),
         (&reader, "GET", "/v1/nothing", None, (404, "not_found")),
+        (&reader, "GET", "/v1/", None, (404, "not_found")),
+        (&reader, "POST", "/v1", None, (404, "not_found")),
         (&reader, "DELETE", "/v1/rooms", None, (405, "method_not_allowed")),
     ] {
         let (status, code) = backend.refused(method, path, body).await;
@@ -331,6 +351,35 @@ async fn what_is_wrong_is_told_with_its_fix() {
     assert!(none.body.contains("\"key_missing\"") && none.body.contains("mine-7"));
     let document = server::get(&node.address, "/openapi.json", &node.address).await;
     assert_eq!(document.status, 200);
+}
+
+#[tokio::test]
+async fn a_large_body_may_take_its_time_and_one_that_is_too_large_is_told_which_key_says_so() {
+    let small = config("[limits]\nhandshake_duration_max_seconds = 1");
+    let node = Node::start(&small.replace("[api]", "[api]\nbody_bytes_max = 4000"), &[]).await;
+    let pump = Backend::of(&node, PUMP_KEY);
+    let (large, path) = (json!({"event": "e", "data": "x".repeat(5000)}), "/v1/rooms/chat:a/events");
+    let (status, problem) = pump.ask("POST", path, &[], Some(large)).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("too_large")));
+    assert_eq!(problem["fix"], "split it, or raise api.body_bytes_max");
+
+    let body = json!({"event": "e", "data": "x".repeat(3000)}).to_string();
+    let mut stream = TcpStream::connect(&node.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {PUMP_KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Twice as long as who shows no key may take, and never without progress for as long.
+    let mut pieces = tokio::time::interval(Duration::from_millis(250));
+    for piece in body.as_bytes().chunks(body.len() / 8 + 1) {
+        pieces.tick().await;
+        stream.write_all(piece).await.unwrap();
+    }
+    let mut answer = vec![0; 1024];
+    let read = within(stream.read(&mut answer)).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

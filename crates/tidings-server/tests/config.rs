@@ -49,6 +49,9 @@ async fn each_broken_file_is_told_with_its_line_its_key_and_a_fix() {
         ("duplicate_key.toml", "4:1", "", "keep one of the two"),
         ("no_certificate.toml", "6:1", "broker.ca_file", "name a file with PEM"),
         ("bad_address.toml", "1:10", "listen", "as in listen = \"127.0.0.1:7777\""),
+        ("one_key_twice.toml", "11:1", "api.keys[1]", "openssl rand -hex 32"),
+        ("no_requests.toml", "7:18", "api.requests_burst", "as in requests_burst = 2000"),
+        ("one_port_for_both.toml", "6:1", "admin.listen", "a port of its own"),
         ("without_a_name.toml", "4:1", "events[0]", "add name = \"message.send\""),
     ] {
         let output = check(file, &[]).await;

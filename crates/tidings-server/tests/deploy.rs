@@ -99,6 +99,7 @@ async fn what_compose_sets_is_a_sound_configuration() {
     assert_eq!(arguments, ["serve", "--config", "/etc/tidings/tidings.toml"]);
     let mounts = strings(&tidings_service["volumes"]);
     assert!(mounts.contains(&"./tidings.toml:/etc/tidings/tidings.toml:ro".to_owned()), "{mounts:?}");
+    assert!(mounts.contains(&"state:/var/lib/tidings".to_owned()), "{mounts:?}");
     let output = run(command.arg("--config").arg(deploy("tidings.toml"))).await;
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "ok\n", "{:?}", String::from_utf8(output.stderr));
     // All that a service needs of others is there.

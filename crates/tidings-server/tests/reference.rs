@@ -180,10 +180,14 @@ fn kind(schema: &Value) -> String {
         return "text, secret".to_owned();
     }
     if let Some(options) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
-        return options.iter().map(kind).collect::<Vec<_>>().join(" or ");
+        let words: Option<Vec<_>> = options.iter().map(|option| option.get("const")).collect();
+        return match words {
+            Some(words) => words_of(words),
+            None => options.iter().map(kind).collect::<Vec<_>>().join(" or "),
+        };
     }
     if let Some(words) = schema["enum"].as_array() {
-        return words.iter().map(|word| format!("`{}`", toml_of(word))).collect::<Vec<_>>().join(", ");
+        return words_of(words);
     }
     if let Some(properties) = schema["properties"].as_object() {
         let keys: Vec<_> = properties.keys().map(|key| format!("{key} = …")).collect();
@@ -194,10 +198,18 @@ fn kind(schema: &Value) -> String {
         "integer" => "whole number",
         "number" => "number",
         "boolean" => "`true`, `false`",
-        "array" => return format!("list of {}s", kind(&schema["items"])),
+        "array" => match kind(&schema["items"]) {
+            words if words.starts_with('`') => return format!("list of {words}"),
+            one => return format!("list of {one}s"),
+        },
         other => panic!("what is {other:?} in words? {schema}"),
     }
     .to_owned()
+}
+
+fn words_of<'a>(words: impl IntoIterator<Item = &'a Value>) -> String {
+    let words = words.into_iter().map(|word| format!("`{}`", toml_of(word)));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The unit that a key's name ends with.

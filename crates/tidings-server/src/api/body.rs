@@ -157,7 +157,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
             ));
         }
         let body = Bytes::from_request(request, state).await.map_err(|fault| {
-            let fix = "split it, or raise limits.api_body_bytes_max";
+            let fix = "split it, or raise api.body_bytes_max";
             match fault.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => {
                     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", fault.body_text(), fix)

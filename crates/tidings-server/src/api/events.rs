@@ -158,13 +158,13 @@ impl Event {
         let mut broadcast = match self.encoding {
             None => Broadcast::json(&self.event, &self.data())?,
             Some(Encoding::Base64) => {
-                let text: String = serde_json::from_str(self.data().get()).unwrap_or_default();
-                let bytes = BASE64.decode(text).map_err(|fault| {
-                    Problem::invalid(
-                        format!("`data` is no base64: {fault}"),
-                        "send a text of base64 with its padding, or leave `encoding` out",
-                    )
-                })?;
+                let no_base64 = |fault: &dyn std::fmt::Display| {
+                    let fix = "send a text of base64 with its padding, or leave `encoding` out";
+                    Problem::invalid(format!("`data` is no base64: {fault}"), fix)
+                };
+                let text: String =
+                    serde_json::from_str(self.data().get()).map_err(|fault| no_base64(&fault))?;
+                let bytes = BASE64.decode(text).map_err(|fault| no_base64(&fault))?;
                 Broadcast::binary(&self.event, bytes.into())
             }
         };

@@ -1,10 +1,12 @@
 //! Who may use the API, and for what: keys, each with a name, its scopes and its rate.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::{digest, hmac};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +19,7 @@ use tidings::protocol::token_bucket::TokenBucket;
 
 use super::problem::Problem;
 use crate::dev_secret::hex;
+use crate::pace::{Pace, Told};
 
 /// What the key of a backend that has the tokens' secret is made of, beside that secret.
 const DERIVED_FROM: &[u8] = b"tidings api key v1";
@@ -88,14 +91,20 @@ impl Keys {
         Self { by_hash: HashMap::new(), rate }
     }
 
-    /// One more.
-    pub(crate) fn add(&mut self, name: &str, key: &SecretString, scopes: &[Scope]) {
+    /// One more; the name of the one that has the same key, if there is one, which stays.
+    pub(crate) fn add(&mut self, name: &str, key: &SecretString, scopes: &[Scope]) -> Result<(), String> {
         let key_of = Key {
             name: name.to_owned(),
             scopes: scopes.to_vec(),
             requests: Mutex::new(TokenBucket::full(Instant::now())),
         };
-        self.by_hash.insert(hash(key.expose_secret()), Arc::new(key_of));
+        match self.by_hash.entry(hash(key.expose_secret())) {
+            Entry::Occupied(other) => Err(other.get().name.clone()),
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(key_of));
+                Ok(())
+            }
+        }
     }
 
     /// How many there are; with none there is no API.
@@ -163,6 +172,11 @@ pub(super) async fn permit(
         Some(problem) => problem.into_response(),
         None => {
             request.extensions_mut().insert(key);
+            // A large body may take longer than whoever shows no key has.
+            let request = match request.extensions().get::<Arc<Pace>>().cloned() {
+                Some(pace) => request.map(|body| Body::new(Told::new(body, pace, ()))),
+                None => request,
+            };
             next.run(request).await
         }
     };
@@ -187,7 +201,9 @@ mod tests {
     #[test]
     fn a_key_is_found_by_a_bearer_header_alone() {
         let mut keys = Keys::new(Rate { requests_per_second: 1, burst: 1 });
-        keys.add("a", &SecretString::from("canary-bird-key"), &Scope::ALL);
+        keys.add("a", &SecretString::from("canary-bird-key"), &Scope::ALL).unwrap();
+        let again = keys.add("b", &SecretString::from("canary-bird-key"), &[Scope::Read]);
+        assert_eq!(again, Err("a".to_owned()));
         let code = |values: &[&'static str]| {
             let values =
                 values.iter().map(|value| (header::AUTHORIZATION, http::HeaderValue::from_static(value)));

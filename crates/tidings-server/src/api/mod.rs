@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Json, Router, middleware};
-use http::{Method, StatusCode, Uri};
+use axum::routing::{any, get};
+use axum::{Router, middleware};
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri, header};
 use tidings::{Hub, RoomId};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -86,11 +87,14 @@ impl Api {
             .merge(group(Scope::Read, reading()))
             .merge(group(Scope::Admin, administering()))
             .split_for_parts();
-        let document = Json(document());
+        // Made once: it is large, and anybody may ask for it.
+        let document = Bytes::from(document().to_json().unwrap_or_default());
+        let is_json = [(header::CONTENT_TYPE, "application/json")];
         let api = router
-            .route("/openapi.json", get(move || std::future::ready(document.clone())))
-            .route("/v1", get(no_such_route))
-            .route("/v1/{*rest}", axum::routing::any(no_such_route))
+            .route("/openapi.json", get(move || std::future::ready((is_json, document.clone()))))
+            .route("/v1", any(no_such_route))
+            .route("/v1/", any(no_such_route))
+            .route("/v1/{*rest}", any(no_such_route))
             .method_not_allowed_fallback(wrong_method)
             .with_state(self);
         // Of the routes alone: what is asked elsewhere is not this log's, a token in a wrong path least of all.

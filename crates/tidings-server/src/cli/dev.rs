@@ -111,7 +111,7 @@ impl Dev {
             };
             let dev = dev.with_state(Arc::clone(&secret)).layer(axum::middleware::from_fn(loopback_only));
             let mut keys = Keys::new(Rate { requests_per_second: API_RATE, burst: API_RATE });
-            keys.add(DERIVED_NAME, &derived(&secret), &Scope::ALL);
+            keys.add(DERIVED_NAME, &derived(&secret), &Scope::ALL).map_err(Failure::failed)?;
             let api = Api::new(&hub, Some(rooms_of_users))
                 .router(keys, API_BODY_BYTES_MAX)
                 .route_layer(axum::middleware::from_fn(loopback_only));

@@ -70,7 +70,7 @@ impl Serve {
             let hub = hub.build().map_err(Failure::failed)?;
             let config = &loaded.config;
             let api = if keys.len() > 0 {
-                Api::new(&hub, rooms_of_users).router(keys, config.api.body_bytes_max)
+                Api::new(&hub, rooms_of_users).router(keys, config.api.body_bytes_max.get())
             } else {
                 info!("no API: there is no key of [api] and no secret to derive one from");
                 Router::new()

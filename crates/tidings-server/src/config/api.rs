@@ -1,5 +1,6 @@
 //! `[api]`: the keys of the HTTP API, and how much of it there is.
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -10,6 +11,10 @@ use super::files::Files;
 use super::secret::Secret;
 use crate::api::{DERIVED_NAME, KEY_BYTES_MIN, Keys, Rate, Scope, derived};
 use crate::failure::{Failure, Failures};
+
+const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+const REQUESTS_BURST: NonZeroU32 = NonZeroU32::new(2000).unwrap();
+const BODY_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
 
 /// The HTTP API at `/v1`: its keys, and how much of it there is.
 #[derive(Deserialize, JsonSchema, Debug)]
@@ -23,11 +28,11 @@ pub(crate) struct ApiSection {
     /// Whether the API is on the public listener. On that of `[admin]` it always is.
     pub(crate) public: bool,
     /// Requests a second that a key has.
-    requests_per_second: u32,
+    requests_per_second: NonZeroU32,
     /// Requests that it may make at once.
-    requests_burst: u32,
+    requests_burst: NonZeroU32,
     /// The largest body of a request, in bytes.
-    pub(crate) body_bytes_max: usize,
+    pub(crate) body_bytes_max: NonZeroUsize,
 }
 
 /// One key of the API.
@@ -53,9 +58,9 @@ impl Default for ApiSection {
             keys: Vec::new(),
             derived_key: None,
             public: true,
-            requests_per_second: 1000,
-            requests_burst: 2000,
-            body_bytes_max: 8 * 1024 * 1024,
+            requests_per_second: REQUESTS_PER_SECOND,
+            requests_burst: REQUESTS_BURST,
+            body_bytes_max: BODY_BYTES_MAX,
         }
     }
 }
@@ -66,7 +71,8 @@ impl ApiSection {
     /// # Errors
     /// Each that is none.
     pub(super) fn keys(&self, secret: Option<&SecretString>, files: &Files) -> Result<Keys, Failure> {
-        let rate = Rate { requests_per_second: self.requests_per_second, burst: self.requests_burst };
+        let rate =
+            Rate { requests_per_second: self.requests_per_second.get(), burst: self.requests_burst.get() };
         let (mut keys, mut failures) = (Keys::new(rate), Failures::default());
         for (index, key) in self.keys.iter().enumerate() {
             if key.name == DERIVED_NAME || self.keys[..index].iter().any(|other| other.name == key.name) {
@@ -76,6 +82,13 @@ impl ApiSection {
                         .fix("give each key a name of its own"),
                 );
             }
+            if key.name.is_empty() || key.name.chars().any(char::is_control) {
+                failures.add(
+                    Failure::config(format_args!("[api] has a key named {:?}", key.name))
+                        .key(format_args!("api.keys[{index}].name"))
+                        .fix("name = \"dashboard-pump\": what the log is to call it"),
+                );
+            }
             if key.scopes.is_empty() {
                 failures.add(
                     Failure::config(format_args!("[[api.keys]] {:?} may do nothing", key.name))
@@ -83,13 +96,27 @@ impl ApiSection {
                         .fix("scopes = [\"publish\"], and perhaps \"read\" and \"admin\""),
                 );
             }
-            if let Some(text) = failures.take(key.read(index, files)) {
-                keys.add(&key.name, &text, &key.scopes);
+            if let Some(text) = failures.take(key.read(index, files))
+                && let Err(other) = keys.add(&key.name, &text, &key.scopes)
+            {
+                failures.add(
+                    Failure::config(format_args!("[api] has the key of {other:?} again, for {:?}", key.name))
+                        .key(format_args!("api.keys[{index}]"))
+                        .fix("give each a key of its own: openssl rand -hex 32"),
+                );
             }
         }
         let derives = self.derived_key.unwrap_or(self.keys.is_empty());
         match (derives, secret) {
-            (true, Some(secret)) => keys.add(DERIVED_NAME, &derived(secret), &Scope::ALL),
+            (true, Some(secret)) => {
+                if let Err(other) = keys.add(DERIVED_NAME, &derived(secret), &Scope::ALL) {
+                    failures.add(
+                        Failure::config(format_args!("[api] names the derived key {other:?}"))
+                            .key("api.derived_key")
+                            .fix("remove that key, or derived_key: they are the same"),
+                    );
+                }
+            }
             (true, None) if self.derived_key.is_some() => failures.add(
                 Failure::config("[api] derived_key wants a secret in [auth], and there is none")
                     .key("api.derived_key")

@@ -286,6 +286,7 @@ impl Config {
         let upstream = self.upstream.as_ref().map(UpstreamSection::options).transpose();
         let upstream = failures.take(upstream).flatten();
         self.check_asked(&mut failures);
+        self.check_listeners(&mut failures);
         let webhooks = self.webhooks.as_ref().filter(|_| has_verifier);
         let webhooks = webhooks.map(|section| section.settings(&self.files, || self.secret()));
         let webhooks = failures.take(webhooks.transpose()).flatten();
@@ -369,6 +370,20 @@ impl Config {
                         .fix("add \"event\" to the events of [webhooks]"),
                 );
             }
+        }
+    }
+
+    /// Whether both listeners can be at once.
+    fn check_listeners(&self, failures: &mut Failures) {
+        let Some(admin) = self.admin.as_ref().map(|admin| admin.listen) else { return };
+        let (ours, theirs) = (self.listen.ip(), admin.ip());
+        let meet = ours == theirs || ours.is_unspecified() || theirs.is_unspecified();
+        if admin.port() != 0 && admin.port() == self.listen.port() && meet {
+            failures.add(
+                Failure::config(format_args!("[admin] listens at {admin}, where the public listener is"))
+                    .key("admin.listen")
+                    .fix("give it a port of its own: listen = \"127.0.0.1:7778\""),
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use http::header::{
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::forwarded::Way;
+use crate::forwarded::{ClientAddressHeader, Way, said_last};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -65,7 +65,7 @@ pub(super) fn of_request(
     // Answered here, when the application asks for the body.
     headers.remove(EXPECT);
     headers.remove(FORWARDED);
-    if !way.is_trusted {
+    if !says_by_x_forwarded(way) {
         for name in SAID_BY_PROXIES {
             headers.remove(name);
         }
@@ -74,6 +74,11 @@ pub(super) fn of_request(
     if is_upgrade {
         put_upgrade(headers);
     }
+}
+
+/// Whether the `X-Forwarded-` headers are a trusted proxy's own word. Beside one that speaks by `Forwarded` they are whoever's.
+fn says_by_x_forwarded(way: Way) -> bool {
+    way.is_trusted && way.header == ClientAddressHeader::XForwardedFor
 }
 
 /// What of an answer's headers goes back.
@@ -115,23 +120,29 @@ struct Said {
 
 impl Said {
     fn new(headers: &HeaderMap, way: Way, client: SocketAddr) -> Self {
-        let of_proxy = |name: &HeaderName| headers.get(name).filter(|_| way.is_trusted).cloned();
+        let of_proxy = |name: &HeaderName, parameter: &str| match way.header {
+            _ if !way.is_trusted => None,
+            ClientAddressHeader::XForwardedFor => headers.get(name).cloned(),
+            ClientAddressHeader::Forwarded => {
+                said_last(headers, parameter).and_then(|said| HeaderValue::from_str(said).ok())
+            }
+        };
         let mut by: Vec<u8> = Vec::new();
-        if way.is_trusted {
+        if says_by_x_forwarded(way) {
             for value in headers.get_all(FORWARDED_FOR) {
                 by.extend_from_slice(value.as_bytes());
                 by.extend_from_slice(b", ");
             }
-            if by.is_empty() && client.ip() != way.peer.ip().to_canonical() {
-                by.extend_from_slice(format!("{}, ", client.ip()).as_bytes());
-            }
+        }
+        if by.is_empty() && client.ip() != way.peer.ip().to_canonical() {
+            by.extend_from_slice(format!("{}, ", client.ip()).as_bytes());
         }
         by.extend_from_slice(way.peer.ip().to_canonical().to_string().as_bytes());
         let proto = HeaderValue::from_static(if way.is_secure { "https" } else { "http" });
         Self {
             by: HeaderValue::from_bytes(&by).ok(),
-            proto: of_proxy(&FORWARDED_PROTO).unwrap_or(proto),
-            host: of_proxy(&FORWARDED_HOST).or_else(|| headers.get(HOST).cloned()),
+            proto: of_proxy(&FORWARDED_PROTO, "proto").unwrap_or(proto),
+            host: of_proxy(&FORWARDED_HOST, "host").or_else(|| headers.get(HOST).cloned()),
         }
     }
 
@@ -163,7 +174,8 @@ mod tests {
     }
 
     fn way(peer: &str, is_trusted: bool) -> Way {
-        Way { peer: peer.parse().unwrap(), is_trusted, is_secure: false }
+        let header = ClientAddressHeader::XForwardedFor;
+        Way { peer: peer.parse().unwrap(), is_trusted, header, is_secure: false }
     }
 
     fn gone_on(lines: &[(&str, &str)], way: Way, client: &str) -> Vec<(String, String)> {
@@ -237,15 +249,27 @@ mod tests {
             ("x-real-ip", "203.0.113.7"),
         ]);
         assert_eq!(gone_on(&asked, way("[::ffff:127.0.0.1]:9", true), "203.0.113.7"), expected);
-        let by_rfc_7239 = gone_on(
-            &[("host", "a"), ("forwarded", "for=203.0.113.7")],
-            way("127.0.0.1:9", true),
-            "203.0.113.7",
-        );
-        assert!(
-            by_rfc_7239.contains(&("x-forwarded-for".into(), "203.0.113.7, 127.0.0.1".into())),
-            "{by_rfc_7239:?}"
-        );
+    }
+
+    #[test]
+    fn beside_a_proxy_of_rfc_7239_no_other_header_says_anything() {
+        let asked = [
+            ("host", "internal:7777"),
+            ("forwarded", "for=6.6.6.6;proto=http;host=evil.example"),
+            ("forwarded", "for=203.0.113.7;proto=https;host=\"app.example\""),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-real-ip", "6.6.6.6"),
+        ];
+        let expected = lines(&[
+            ("host", "internal:7777"),
+            ("x-forwarded-for", "203.0.113.7, 127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "app.example"),
+        ]);
+        let way = Way { header: ClientAddressHeader::Forwarded, ..way("127.0.0.1:9", true) };
+        assert_eq!(gone_on(&asked, way, "203.0.113.7"), expected);
     }
 
     #[test]

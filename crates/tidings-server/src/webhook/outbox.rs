@@ -145,7 +145,7 @@ impl OutboxError {
         let fix = match self {
             Self::Locked => "give each server an outbox of its own, or end the other",
             Self::Files(_) | Self::Database(_) => {
-                "name a directory that this user can write to: [webhooks] outbox"
+                "name a directory that this user can write to, /var/lib/tidings/outbox for a service: [webhooks] outbox"
             }
         };
         Failure::config(format_args!("the outbox {}: {self}", directory.display())).fix(fix)

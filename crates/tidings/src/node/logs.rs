@@ -31,9 +31,9 @@ impl Node {
         body: &Body,
     ) -> Option<PublishKey> {
         let group = self.fingerprint(caller.key.as_str(), &[]) % CALLER_GROUPS;
-        // Longer names than users have are shortened: the key is the caller's own affair.
-        let name: String = caller.name.chars().take(24).collect();
-        let user = UserId::parse(&format!("{name}#{group}")).ok()?;
+        // As a number, since a name may be longer than a user's, or have what no user has.
+        let name = self.fingerprint(&caller.name, &[]);
+        let user = UserId::parse(&format!("{name:016x}#{group}")).ok()?;
         Some(PublishKey {
             user,
             request_room: Some(room.clone()),
