@@ -280,14 +280,18 @@ export class Client<Events = unknown> {
 
   /** Sends what can be sent now. */
   #flush(): void {
-    const { clock } = this.#world;
+    const now = this.#world.clock.now();
     const isJoined = (name: string) => this.#rooms.get(name)?.isJoined ?? false;
+    let readyAt = Infinity;
     while (this.#connection.isOpen) {
-      const entry = this.#outbox.nextToSend(clock.now(), isJoined);
-      if (!entry) break;
+      const entry = this.#outbox.nextToSend(now, isJoined);
+      readyAt = entry ? this.#connection.readyAt(this.#outbox.unanswered) : Infinity;
+      // The rooms are joined again first, whatever the rate.
+      if (!entry || (readyAt > now && entry.purpose !== "resume")) break;
+      entry.stage = "sent";
       this.#connection.send(entry.frame);
     }
-    this.#alarm.set(this.#outbox.nextDeadline());
+    this.#alarm.set(Math.min(this.#outbox.nextDeadline(), readyAt));
   }
 
   #tick(): void {

@@ -6,6 +6,7 @@
 
 import { Backoff } from "./backoff.ts";
 import { Alarm, type Clock } from "./clock.ts";
+import { Pace } from "./pace.ts";
 import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
 
 /** Nothing was sent for so long: a heartbeat is due, because a browser's pongs can't be seen or caused. */
@@ -101,6 +102,7 @@ export class Connection {
   readonly #backoff: Backoff;
   #phase: Phase;
   #socket: Socket | null = null;
+  #pace = new Pace({});
   /** What belongs to an earlier attempt is not heard any more. */
   #attempt = 0;
   /** Another 1002, 1003, 1007 or 1009 is one too many. */
@@ -124,9 +126,16 @@ export class Connection {
     return this.#phase.is === "open";
   }
 
+  /** When the next request may be sent, while so many have no answer. */
+  readyAt(unanswered: number): number {
+    return unanswered < this.#pace.share ? this.#pace.readyAt : Infinity;
+  }
+
   /** Sends a frame over the connection; there must be one. */
   send(frame: string | Uint8Array<ArrayBuffer>): void {
-    if (this.#phase.is === "open") this.#phase.sentAt = this.#now();
+    const now = this.#now();
+    this.#pace.sent(now);
+    if (this.#phase.is === "open") this.#phase.sentAt = now;
     this.#socket?.send(frame);
   }
 
@@ -227,6 +236,7 @@ export class Connection {
     if (this.#phase.is === "open") this.#phase.heardAt = now;
     if (message.kind === "welcome" && this.#phase.is === "opening") {
       this.#phase = { is: "open", since: now, heardAt: now, sentAt: now };
+      this.#pace = new Pace(message.limits);
       this.fault = null;
       this.#arm();
       this.#change("connected");

@@ -125,7 +125,12 @@ export class Outbox {
     found.stage = { retryAt: now + Math.min(waitMs, GIVE_UP_AFTER_MS) };
   }
 
-  /** The next request to send, which counts as sent from here on. `isJoined` says which rooms can be sent to. */
+  /** So many requests are on their way. */
+  get unanswered(): number {
+    return this.#entries.filter(({ stage }) => stage === "sent").length;
+  }
+
+  /** The next request to send. `isJoined` says which rooms can be sent to. */
   nextToSend(now: number, isJoined: (room: string) => boolean): Entry | undefined {
     const heldRooms = new Set<string | undefined>();
     const movingRooms = new Set<string | undefined>();
@@ -137,12 +142,10 @@ export class Outbox {
       const isBehind = moves(entry) && movingRooms.has(room);
       if (moves(entry)) movingRooms.add(room);
       const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
-      if (entry.stage === "unsent" && !isHeld) {
-        entry.stage = "sent";
-        return entry;
-      }
+      if (entry.stage === "unsent" && !isHeld) return entry;
       if (entry.purpose === "resume") return undefined;
-      if (isHeld || typeof entry.stage === "object") heldRooms.add(room);
+      // What was refused for now holds its room until it is answered: nothing that was asked later goes before it.
+      if (isHeld || entry.attempts > 0) heldRooms.add(room);
     }
     return undefined;
   }

@@ -14,7 +14,7 @@ test("a request is sent again with its id: after a cut, and when the server says
   const third = room.request("e", 3);
   assert.equal(sent(), undefined, "nothing overtakes the one that waits");
   await clock.advance(350);
-  assert.deepEqual([sent()?.id, sent()?.id], [first.id, third.id]);
+  assert.deepEqual([sent()?.id, sent()?.id], [first.id, undefined], "nor before it is answered");
   simulation.socket.cut();
   await next();
   simulation.socket.welcome();
@@ -22,8 +22,9 @@ test("a request is sent again with its id: after a cut, and when the server says
   assert.deepEqual([resume?.event, resume?.data], ["session.resume", { last_event_id: "r@k3f9a1qz.0" }]);
   assert.equal(sent(), undefined, "nothing is sent before the rooms are joined");
   ack(resume?.id, { rooms: { r: { recovery: "complete", last_event_id: "r@k3f9a1qz.0", top: "r@k3f9a1qz.0", members: 1 } } });
-  assert.deepEqual([sent()?.id, sent()?.id], [first.id, third.id]);
+  assert.equal(sent()?.id, first.id);
   ack(first.id, "one");
+  assert.equal(sent()?.id, third.id);
   simulation.socket.receive({ event: "error", id: third.id, data: { code: "schema", message: "no", pointer: "/x" } });
   assert.deepEqual([await first, await second], ["one", "two"]);
   await assert.rejects(third, { code: "schema", pointer: "/x" });

@@ -15,6 +15,12 @@ interface Sent {
 
 const EPOCH = "k3f9a1qz";
 
+/** What a connection may send: a bucket of so many messages, refilled at so many a second. */
+export interface Rate {
+  readonly messages_per_second: number;
+  readonly messages_burst: number;
+}
+
 export class ModelServer {
   readonly #clock: SimulatedClock;
   readonly #random: () => number;
@@ -26,8 +32,14 @@ export class ModelServer {
   /** So many events are stored per room; older ones are a reset. */
   readonly #historyMax: number;
   #firstStored = new Map<string, number>();
+  readonly #rate: Rate | undefined;
+  #tokens = 0;
+  #refilledAt = 0;
+  /** So many messages were above the rate. */
+  refused = 0;
 
-  constructor(clock: SimulatedClock, random: () => number, historyMax = Infinity) {
+  constructor(clock: SimulatedClock, random: () => number, historyMax = Infinity, rate?: Rate) {
+    this.#rate = rate;
     this.#clock = clock;
     this.#random = random;
     this.#historyMax = historyMax;
@@ -41,7 +53,10 @@ export class ModelServer {
   accept(socket: FakeSocket): void {
     this.#socket = socket;
     this.#joined.clear();
-    this.#reply({ event: "session.welcome", data: { session: "s", user: "me", rooms: [], last_event_id: "", heartbeat_ms: 30000, limits: {}, features: [] } });
+    this.#tokens = this.#rate?.messages_burst ?? Infinity;
+    this.#refilledAt = this.#clock.now();
+    const limits = this.#rate ?? {};
+    this.#reply({ event: "session.welcome", data: { session: "s", user: "me", rooms: [], last_event_id: "", heartbeat_ms: 30000, limits, features: [] } });
   }
 
   /** Takes what the client has sent by now. A message of which the connection was cut before it is not here. */
@@ -75,7 +90,23 @@ export class ModelServer {
     return log;
   }
 
+  /** Whether a message is above the rate. */
+  #isRefused(): boolean {
+    if (!this.#rate) return false;
+    const { messages_per_second, messages_burst } = this.#rate;
+    const now = this.#clock.now();
+    this.#tokens = Math.min(messages_burst, this.#tokens + ((now - this.#refilledAt) / 1000) * messages_per_second);
+    this.#refilledAt = now;
+    if (this.#tokens < 1) return true;
+    this.#tokens -= 1;
+    return false;
+  }
+
   #serve({ event, room, data, id }: Sent): void {
+    if (this.#isRefused()) {
+      this.refused += 1;
+      return this.#reply({ event: "error", id, data: { code: "rate_limited", message: "", retry_after_ms: 20 } });
+    }
     if (event === "presence.heartbeat") return id === undefined ? undefined : this.#reply({ event: "ack", id, data: {} });
     if (event === "room.join" && room) {
       const follow = this.#attach(room, data?.last_event_id, data?.history);

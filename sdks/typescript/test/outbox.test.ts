@@ -9,7 +9,10 @@ const joined = () => true;
 /** The ids of everything that can be sent now. */
 function sendable(outbox: Outbox, now: number): string[] {
   const ids = [];
-  for (let entry = outbox.nextToSend(now, joined); entry; entry = outbox.nextToSend(now, joined)) ids.push(entry.id);
+  for (let entry = outbox.nextToSend(now, joined); entry; entry = outbox.nextToSend(now, joined)) {
+    entry.stage = "sent";
+    ids.push(entry.id);
+  }
   return ids;
 }
 
@@ -25,4 +28,20 @@ test("a join waits for the leave of its room that is tried again, and other room
   assert.deepEqual(sendable(outbox, 100), ["leave"]);
   outbox.take("leave");
   assert.deepEqual(sendable(outbox, 100), ["join", "say"]);
+});
+
+test("what was refused for now holds its room also when it is sent again, until it is answered", () => {
+  const outbox = new Outbox(undefined, 0);
+  for (const id of ["first", "second", "third"]) outbox.push({ event: "say", room: "a", data: 1, id }, "application", 0);
+  for (const id of ["one", "two"]) outbox.push({ event: "order", data: 1, id }, "application", 0);
+  assert.deepEqual(sendable(outbox, 0), ["first", "second", "third", "one", "two"]);
+  // As a server does that takes no more for a moment.
+  for (const id of ["first", "second", "third", "one"]) outbox.retryLater(outbox.get(id)!, 20, 0);
+  outbox.push({ event: "say", room: "b", data: 1, id: "other" }, "application", 0);
+  assert.deepEqual(sendable(outbox, 20), ["first", "one", "other"]);
+  assert.deepEqual(sendable(outbox, 1_000), []);
+  outbox.take("first");
+  assert.deepEqual(sendable(outbox, 1_000), ["second"]);
+  outbox.disconnected();
+  assert.deepEqual(sendable(outbox, 1_000), ["second", "one", "other"], "nor on the next connection");
 });
