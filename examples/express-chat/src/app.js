@@ -77,7 +77,7 @@ export function createApp({ database, tidings, secret }) {
     response.sendStatus(204);
   });
 
-  // Whoever is taken out hears nothing more at once, whatever his page does.
+  // Whoever is taken out hears nothing more. A token that he has already lets him join again until it ends: ten minutes at most.
   app.delete("/channels/:channel/members/:user", member, async ({ params }, response) => {
     database.removeMember(params.channel, params.user);
     await tidings.leave(params.user, roomOf(params.channel));

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS messages (
   at INTEGER NOT NULL, request_id TEXT NOT NULL, published INTEGER NOT NULL DEFAULT 0, UNIQUE (user, request_id)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS messages_of_channel ON messages (channel, seq);
-CREATE INDEX IF NOT EXISTS messages_to_publish ON messages (seq) WHERE published = 0;
+CREATE INDEX IF NOT EXISTS unpublished_of_channel ON messages (channel, seq) WHERE published = 0;
 INSERT OR IGNORE INTO channels VALUES (1, 'General');
 `;
 
@@ -97,9 +97,13 @@ export class Database {
     ).reverse();
   }
 
-  unpublished(limit) {
+  /** The oldest message of each channel, but for these channels. */
+  oldestUnpublished(withoutChannels, limit) {
     return this.#all(
-      "SELECT seq, channel, user, content, at FROM messages WHERE published = 0 ORDER BY seq LIMIT ?",
+      `SELECT seq, channel, user, content, at FROM channels JOIN messages
+         ON seq = (SELECT min(seq) FROM messages WHERE channel = channels.id AND published = 0)
+       WHERE channels.id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`,
+      JSON.stringify(withoutChannels),
       limit,
     );
   }

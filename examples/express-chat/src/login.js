@@ -53,10 +53,10 @@ export class Login {
 
   /** Goes on with `request.user`; 401 without one. */
   required = (request, response, next) => {
-    const cookie = /(?:^|; )chat=([^;]*)/.exec(request.headers.cookie ?? "")?.[1] ?? "";
-    const [name, until, signature] = decodeURIComponent(cookie).split("~");
+    const cookie = /(?:^|; )chat=([A-Za-z0-9_.~%-]*)/.exec(request.headers.cookie ?? "")?.[1] ?? "";
+    const [name, until, signature = ""] = cookie.replaceAll("%7E", "~").split("~");
     const expected = Buffer.from(this.#signature(`${name}~${until}`));
-    const given = Buffer.from(signature ?? "");
+    const given = Buffer.from(signature);
     const isGood =
       given.length === expected.length && timingSafeEqual(given, expected) && Number(until) > Date.now() / 1000;
     if (!isGood) return response.status(401).send("log in first");

@@ -94,7 +94,7 @@ for (const way of ["attach", "upstream"]) {
       if (way === "attach") await endApplication();
     });
 
-    test("a foreign channel is refused, by the application and by Tidings; an invitation is told, and its end counts at once", async (context) => {
+    test("a foreign channel is refused, by the application and by Tidings; an invitation is told, and so is its end", async (context) => {
       const { address } = await start(context, way);
       const [ann, bob] = [new Person(address, "ann"), new Person(address, "bob")];
       await Promise.all([ann.logIn(), bob.logIn()]);
@@ -126,6 +126,11 @@ for (const way of ["attach", "upstream"]) {
       await ann.say("and this is for all");
       await bob.hears("ann: and this is for all");
       assert.ok(!bob.heard.includes("ann: he is gone"));
+      // The token that he has already lets him in again; the next does not.
+      await bob.client.join("ch_2");
+      bob.client.close();
+      await bob.connect("ch_1");
+      await assert.rejects(bob.client.join("ch_2"), (error) => error.code === "forbidden");
       ann.client.close();
       bob.client.close();
     });
@@ -165,6 +170,14 @@ for (const way of ["attach", "upstream"]) {
     });
   });
 }
+
+test("a cookie that is none is as if there were none", async (context) => {
+  const { address } = await start(context, "attach");
+  for (const cookie of ["chat=%", "chat=%E0%A4%A", "chat=a~b~c", "chat=", "a=1"]) {
+    const answer = await fetch(`${address}/me`, { headers: { cookie } });
+    assert.deepEqual([answer.status, await answer.text()], [401, "log in first"], cookie);
+  }
+});
 
 test("the page asks for nothing that is not there", async (context) => {
   const { address } = await start(context, "attach");
