@@ -15,7 +15,7 @@ import {
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
 import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
-import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
+import { Outbox, RequestError, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
   asJoined,
   CURSOR_BYTES_MAX,
@@ -36,6 +36,8 @@ import type { StorageSlot } from "./storage.ts";
 
 /** What a page hears when it is worth while to try again. */
 const AWAKENING = ["online", "visibilitychange"];
+/** The client asks so much later again what it asks by itself. */
+const RETRY_AFTER_MS = 1_000;
 
 /** A request whose answer nobody has yet: for showing what is under way. */
 export interface Unsettled {
@@ -108,7 +110,8 @@ export class Client<Events = unknown> {
     this.#roomOwner = {
       join: (room, history) => this.#join(room, history),
       leave: (room) => this.#leave(room),
-      request: <T>(event: string, room: string, data: unknown) => this.#request<T>({ event, room, data }),
+      request: (event, room, data, purpose) => this.#request({ event, room, data }, purpose),
+      later: (call) => clock.setTimeout(call, RETRY_AFTER_MS),
       send: (event, room, data) => this.#send(event, data, room),
       moved: (room) => this.#cursor.set(room.name, room.position),
     };
@@ -237,10 +240,10 @@ export class Client<Events = unknown> {
     return this.#outbox.push(message, purpose, this.#world.clock.now());
   }
 
-  #request<T>(message: ClientMessage): Request<T> {
+  #request<T>(message: ClientMessage, purpose: Purpose = "application"): Request<T> {
     const id = this.#nextId();
     // Whatever is wrong with it is told by the promise too.
-    const answer = (async () => this.#push({ ...message, id }, "application").answer as T)();
+    const answer = (async () => this.#push({ ...message, id }, purpose).answer as T)();
     this.#flush();
     return Object.assign(answer, { id });
   }
@@ -299,7 +302,7 @@ export class Client<Events = unknown> {
     for (const entry of this.#outbox.overdue(this.#world.clock.now())) {
       if (entry.purpose === "join") this.#rooms.get(entry.message.room!)?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
-      isStuck ||= !isTheApplications(entry);
+      isStuck ||= entry.purpose === "resume" || entry.purpose === "rejoin";
       this.#outbox.take(entry.id)?.reject(outcomeUnknown());
     }
     if (isStuck) this.#connection.restart();

@@ -36,9 +36,9 @@ export type Request<T> = Promise<T> & { readonly id: string };
 
 /**
  * Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole;
- * the client's own `session.resume`, before which nothing else is sent.
+ * the client's own `session.resume`, before which nothing else is sent; its own question who is in a room.
  */
-export type Purpose = "application" | "join" | "rejoin" | "resume";
+export type Purpose = "application" | "join" | "rejoin" | "resume" | "question";
 
 export interface Entry {
   readonly id: string;

@@ -1,6 +1,7 @@
 /** Who is in a room: the list that the server gives, kept up to date by its deltas. PROTOCOL.md §3. */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
+import type { Purpose, Request } from "./outbox.ts";
 import type { Member, MembersPage, ServerMessage } from "./protocol.ts";
 
 /** What the server tells of who is in a room: one change, several of a large room, or only how many they are. */
@@ -9,11 +10,11 @@ type Told = Extract<ServerMessage, { kind: "presence" | "presence_changes" | "pr
 /** @internal */
 export const isPresence = (message: ServerMessage): message is Told => message.kind.startsWith("presence");
 
-/** What presence needs of its room. */
-interface PresenceOwner {
-  readonly isJoined: boolean;
-  members(page: { after?: string; limit?: number }): Promise<MembersPage>;
-  request(event: string, data: unknown): Promise<unknown>;
+/** What presence needs of its room's client. */
+export interface PresenceOwner {
+  request<T>(event: string, room: string, data: unknown, purpose?: Purpose): Request<T>;
+  /** Calls after a moment. */
+  later(call: () => void): void;
 }
 
 /** User id to what the user shows (`presence.update`), null if nothing. Users, not sockets: two tabs are one. */
@@ -21,8 +22,11 @@ export type Members = ReadonlyMap<string, unknown>;
 
 /** As many as a server gives at once. */
 const PAGE_MEMBERS = 1_000;
+/** So many changes may wait for the list: with more of them it is asked for anew. */
+const WAITING_MAX = 4_096;
 
 export class Presence {
+  readonly #room: { readonly name: string; readonly isJoined: boolean };
   readonly #owner: PresenceOwner;
   readonly #changes = new Listeners<Members>();
   #members = new Map<string, unknown>();
@@ -36,7 +40,8 @@ export class Presence {
   #question = 0;
 
   /** @internal */
-  constructor(owner: PresenceOwner) {
+  constructor(room: { readonly name: string; readonly isJoined: boolean }, owner: PresenceOwner) {
+    this.#room = room;
     this.#owner = owner;
   }
 
@@ -64,12 +69,12 @@ export class Presence {
 
   /** Says what the others see of this user, at most 4,096 bytes of JSON. */
   async update(info: unknown): Promise<void> {
-    await this.#owner.request("presence.update", { info });
+    await this.#owner.request("presence.update", this.#room.name, { info });
   }
 
   /** The room was joined, or joined again: what was known may be old. @internal */
   attached(): void {
-    if (this.#changes.size > 0 && this.#owner.isJoined) void this.#ask();
+    if (this.#changes.size > 0 && this.#room.isJoined) void this.#ask();
   }
 
   /** @internal */
@@ -87,7 +92,7 @@ export class Presence {
   /** Takes what is newer than the list; asks again if something is missing before it. Whether it changed something. */
   #take(told: Told): boolean {
     if (this.#rev === null) {
-      this.#waiting.push(told);
+      if (this.#waiting.push(told) > WAITING_MAX) void this.#ask();
       return false;
     }
     if (told.rev <= this.#rev) return false;
@@ -112,17 +117,18 @@ export class Presence {
   }
 
   async #ask(): Promise<void> {
-    const question = ++this.#question;
-    this.#rev = null;
+    this.detached();
+    const question = this.#question;
     const members = new Map<string, unknown>();
     let first: MembersPage | undefined;
     let page: MembersPage | undefined;
     do {
       try {
-        page = await this.#owner.members({ limit: PAGE_MEMBERS, ...(page?.next && { after: page.next }) });
+        const asked = { limit: PAGE_MEMBERS, ...(page?.next && { after: page.next }) };
+        page = await this.#owner.request<MembersPage>("room.members", this.#room.name, asked, "question");
       } catch {
-        // The room was left or the client closed; a join of it asks again.
-        return;
+        // Who listens still wants to know; a room that was left, or lost, is asked about when it is joined.
+        return this.#owner.later(() => question === this.#question && this.attached());
       }
       if (question !== this.#question) return;
       first ??= page;

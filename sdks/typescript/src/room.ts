@@ -6,7 +6,7 @@
 
 import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Request } from "./outbox.ts";
-import { Presence, isPresence } from "./presence.ts";
+import { Presence, isPresence, type PresenceOwner } from "./presence.ts";
 import {
   decodeEvents,
   formatEventId,
@@ -38,10 +38,9 @@ export interface CaughtUp {
 export type AnyRoom = Room<any>;
 
 /** What a room needs of its client. */
-export interface RoomOwner {
+export interface RoomOwner extends PresenceOwner {
   join(room: AnyRoom, history: number | undefined): Promise<void>;
   leave(room: AnyRoom): Promise<void>;
-  request<T>(event: string, room: string, data: unknown): Request<T>;
   send(event: string, room: string, data: unknown): boolean;
   /** The application has handled what is up to the room's position. */
   moved(room: AnyRoom): void;
@@ -72,7 +71,7 @@ export class Room<Events = unknown> {
     this.name = name;
     this.#owner = owner;
     this.#position = position;
-    this.presence = new Presence(this);
+    this.presence = new Presence(this, owner);
   }
 
   /** Whether the server has this connection in the room now. */

@@ -119,6 +119,73 @@ test("presence: the list, then deltas; a hole asks again; a reconnect too", asyn
   assert.equal(seen.at(-1), "");
 });
 
+test("presence goes on behind a full queue: the client's own question is none of the application's 256", async () => {
+  const { simulation, clock, sent, ack, client, join, joined, next } = await connected();
+  const room = await join("r");
+  const seen: string[] = [];
+  room.presence.onChange((members) => seen.push([...members.keys()].join()));
+  ack(sent()?.id, { members: [{ user: "ann", info: null }], rev: 1 });
+  await clock.advance(1);
+  simulation.socket.cut();
+  await clock.advance(0);
+  const asked = Array.from({ length: 256 }, () => room.request("say"));
+  await assert.rejects(room.request("say"), { code: "queue_full" });
+  await next();
+  simulation.socket.welcome();
+  ack(sent()?.id, { rooms: { r: { ...joined("r", 0), recovery: "complete" } } });
+  const question = sent();
+  assert.equal(question?.event, "room.members");
+  ack(question?.id, { members: [{ user: "bob", info: null }], rev: 1 });
+  await clock.advance(1);
+  assert.deepEqual(seen, ["ann", "bob"]);
+  client.close();
+  await Promise.allSettled(asked);
+});
+
+test("presence asks again, after a moment, when its question fails; not in a room that was left", async () => {
+  const { simulation, clock, sent, ack, join } = await connected();
+  const room = await join("r");
+  const seen: string[] = [];
+  room.presence.onChange((members) => seen.push([...members.keys()].join()));
+  const fail = async () => {
+    const question = sent();
+    assert.equal(question?.event, "room.members");
+    simulation.socket.receive({ event: "error", id: question?.id, data: { code: "invalid", message: "" } });
+    await clock.advance(500);
+    assert.equal(sent(), undefined);
+  };
+  await fail();
+  await clock.advance(1_000);
+  ack(sent()?.id, { members: [{ user: "ann", info: null }], rev: 1 });
+  await clock.advance(1);
+  assert.deepEqual(seen, ["ann"]);
+  simulation.socket.receive({ event: "presence.join", room: "r", data: { user: "bob", info: null, rev: 9 } });
+  await fail();
+  simulation.socket.receive({ event: "room.left", room: "r", data: { reason: "removed" } });
+  await clock.advance(60_000);
+  const others = [];
+  for (let message = sent(); message; message = sent()) if (message.event !== "presence.heartbeat") others.push(message);
+  assert.deepEqual(others, []);
+});
+
+test("presence keeps no more than 4,096 changes for a list that does not come: it asks anew", async () => {
+  const { simulation, clock, sent, ack, join } = await connected();
+  const room = await join("r");
+  const seen: number[] = [];
+  room.presence.onChange((members) => seen.push(members.size));
+  const first = sent();
+  const joins = (rev: number) =>
+    simulation.socket.receive({ event: "presence.join", room: "r", data: { user: `u${rev}`, info: null, rev } });
+  for (let rev = 2; rev <= 4_098; rev += 1) joins(rev);
+  const anew = sent();
+  assert.deepEqual([anew?.event, sent()], ["room.members", undefined]);
+  joins(4_099);
+  ack(first?.id, { members: [], rev: 1 });
+  ack(anew?.id, { members: [{ user: "ann", info: null }], rev: 4_098 });
+  await clock.advance(1);
+  assert.deepEqual(seen, [2]);
+});
+
 test("presence of a large room: several changes in one message, in any order; a hole asks again", async () => {
   const { simulation, sent, ack, join } = await connected();
   const room = await join("r");
