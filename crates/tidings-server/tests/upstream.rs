@@ -226,7 +226,7 @@ async fn headers_of_one_connection_stay_there_and_nobody_says_who_he_is() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_length() {
+async fn a_request_has_one_length_and_one_host() {
     let node = in_front_of(&application::start().await).await;
     let both = "POST /headers HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\
                 Connection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -247,6 +247,12 @@ async fn a_request_has_one_length() {
     ] {
         let answer = ask(TcpStream::connect(&node.address).await.unwrap(), wrong).await;
         assert_eq!(answer.status, 400, "{wrong}: {answer:?}");
+    }
+    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a\r\nHost: a\r\n"] {
+        let wrong = format!("GET /headers HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = ask(TcpStream::connect(&node.address).await.unwrap(), &wrong).await;
+        assert_eq!(answer.status, 400, "{hosts:?}: {answer:?}");
+        assert!(answer.body.contains("send one Host header"), "{answer:?}");
     }
     // A target with another host in it is no way to that host.
     let elsewhere = "GET http://evil.example/headers HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

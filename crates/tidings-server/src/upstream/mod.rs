@@ -21,7 +21,7 @@ use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri, Version, header};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -242,6 +242,12 @@ impl Upstream {
     fn target(&self, request: &Request<Body>) -> Result<Uri, Problem> {
         if request.method() == Method::CONNECT {
             return Err(Problem::no_proxy());
+        }
+        // RFC 9112 §3.2: of two hosts, an application might believe the one and its router the other.
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        let may_be_none = request.version() < Version::HTTP_11 || request.uri().authority().is_some();
+        if hosts > 1 || (hosts == 0 && !may_be_none) {
+            return Err(Problem::hosts());
         }
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         Uri::builder()

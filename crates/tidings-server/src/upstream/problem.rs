@@ -101,6 +101,15 @@ impl Problem {
         )
     }
 
+    pub(super) const fn hosts() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            "the request has no Host header, or several",
+            "send one Host header",
+        )
+    }
+
     pub(super) const fn not_found() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
