@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from world import FakeSocket, SimulatedClock
 
@@ -22,8 +22,15 @@ class _Attached:
 
 
 class ModelServer:
-    def __init__(self, clock: SimulatedClock, rng: random.Random, history_max: Optional[int] = None) -> None:
-        """`history_max` events are stored per room; older ones are a reset."""
+    def __init__(
+        self,
+        clock: SimulatedClock,
+        rng: random.Random,
+        history_max: Optional[int] = None,
+        rate: Optional[Tuple[int, int]] = None,
+    ) -> None:
+        """`history_max` events are stored per room; older ones are a reset. `rate` is how many messages a second a
+        connection may send, and how many at once."""
         self._clock = clock
         self._rng = rng
         self._history_max = history_max
@@ -33,6 +40,10 @@ class ModelServer:
         self._socket: Optional[FakeSocket] = None
         self._joined: Set[str] = set()
         self._busy_until = 0.0
+        self._rate = rate
+        self._tokens = self._counted_at = 0.0
+        self.refused = 0
+        """How many messages were too fast."""
         self.rejoins = 0
         """How often a room was joined again at a position, outside of a resume."""
 
@@ -44,7 +55,11 @@ class ModelServer:
         """Takes a connection over."""
         self._socket = socket
         self._joined.clear()
-        self._later(socket.welcome)
+        limits: Dict[str, int] = {}
+        if self._rate is not None:
+            limits = {"messages_per_second": self._rate[0], "messages_burst": self._rate[1]}
+            self._tokens, self._counted_at = self._rate[1], self._clock.now()
+        self._later(lambda: socket.welcome(limits=limits))
 
     def poll(self) -> None:
         """Takes what the client has sent by now. A message of which the connection was cut before it is not here."""
@@ -74,6 +89,10 @@ class ModelServer:
     def _serve(self, message: Dict[str, Any]) -> None:
         event, room, id = message["event"], message.get("room"), message.get("id")
         data: Any = message.get("data") or {}
+        if self._is_too_fast():
+            self.refused += 1
+            refusal = {"code": "rate_limited", "message": "", "retry_after_ms": 50}
+            return self._reply({"event": "error", "id": id, "data": refusal})
         if event == "presence.heartbeat":
             return
         if event == "room.join" and room:
@@ -94,6 +113,18 @@ class ModelServer:
             self._reply({"event": "ack", "id": id, "data": {"event_id": event_id, "duplicate": known is not None}})
         else:
             self._reply({"event": "error", "id": id, "data": {"code": "not_joined", "message": ""}})
+
+    def _is_too_fast(self) -> bool:
+        if self._rate is None:
+            return False
+        per_second, burst = self._rate
+        now = self._clock.now()
+        self._tokens = min(burst, self._tokens + (now - self._counted_at) * per_second)
+        self._counted_at = now
+        if self._tokens < 1:
+            return True
+        self._tokens -= 1
+        return False
 
     def _attach(self, room: str, cursor: Optional[str], history: int = 0) -> _Attached:
         log = self.logs.setdefault(room, [])

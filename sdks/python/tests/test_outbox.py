@@ -53,7 +53,43 @@ async def test_what_waits_holds_its_own_room_and_what_has_none_holds_what_has_no
     push(outbox, "b1", "say", "b", "application")
     push(outbox, "n2", "order", None, "application")
     assert sendable(outbox, 0) == ["b1", "n2"]
-    assert sendable(outbox, 1) == ["a1", "a2"]
+    assert sendable(outbox, 1) == ["a1"], "it goes again alone"
+    push(outbox, "b2", "say", "b", "application")
+    assert sendable(outbox, 1) == ["b2"]
+    outbox.take("a1")
+    assert sendable(outbox, 1) == ["a2"]
+
+
+async def test_what_was_refused_for_now_goes_again_in_the_order_in_which_it_was_asked() -> None:
+    outbox = Outbox()
+    for id in ("one", "two", "three"):
+        push(outbox, id, "say", "a", "application")
+    assert sendable(outbox, 0) == ["one", "two", "three"]
+    # Whatever the server refuses of what is on its way, and however it says when to come again.
+    later(outbox, "one", 300, 0)
+    later(outbox, "two", 100, 0)
+    outbox.take("three")
+    assert [sendable(outbox, 0.1), sendable(outbox, 0.3)] == [[], ["one"]]
+    later(outbox, "one", 100, 0.3)
+    assert [sendable(outbox, 0.35), sendable(outbox, 0.4)] == [[], ["one"]]
+    outbox.take("one")
+    assert sendable(outbox, 0.4) == ["two"]
+
+
+async def test_the_clients_own_question_is_none_of_the_applications_requests_and_holds_nobody() -> None:
+    outbox = Outbox()
+    for number in range(256):
+        push(outbox, f"say-{number}", "say", "a", "application")
+    push(outbox, "who", "room.members", "a", "question")
+    sent = sendable(outbox, 0)
+    assert [sent[0], len(sent)] == ["who", 257]
+    later(outbox, "who", 1000, 0)
+    outbox.take("say-0")
+    push(outbox, "more", "say", "a", "application")
+    assert sendable(outbox, 0) == ["more"]
+    outbox.withdraw("more")
+    outbox.withdraw("who")
+    assert [outbox.get("who"), outbox.get("more") is None] == [None, False], "what is on its way has an answer to come"
 
 
 async def test_the_clients_own_come_first_and_nothing_overtakes_a_resume() -> None:

@@ -15,7 +15,7 @@ from server import BIN, NO_RATES, WAIT_S, Server, token
 
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
-from tidings_client.connection import World
+from tidings_client.connection import Socket, SocketOwner, World
 from tidings_client.protocol import Frame
 from tidings_client.websocket import ask, dial
 
@@ -100,6 +100,48 @@ async def test_presence(server: Server) -> None:
             assert await soon(seen.get()) == {"ann": None, "bob": {"mood": "fine"}}
             assert room.presence.count == 2
         assert await soon(seen.get()) == {"ann": None}, "who is gone for good has no grace"
+
+
+class Counted:
+    """A socket's owner, and how often the server has said that something was too fast."""
+
+    def __init__(self, owner: SocketOwner) -> None:
+        self._owner = owner
+        self.rate_limited = 0
+        self.heard = owner.heard
+        self.closed = owner.closed
+
+    def received(self, frame: Frame) -> None:
+        self.rate_limited += '"rate_limited"' in str(frame)
+        self._owner.received(frame)
+
+
+async def test_256_requests_at_once_arrive_in_order_and_none_is_too_fast(server: Server) -> None:
+    connections: List[Counted] = []
+
+    async def count(url: str, token: Optional[str], owner: SocketOwner) -> Socket:
+        connections.append(Counted(owner))
+        return await dial(url, token, connections[-1])
+
+    world = World(SystemClock(), random.random, count, ask)
+    async with client_of("ann", server.url, world=world) as ann, client_of("bob", server.url) as bob:
+        room, theirs = await soon(ann.join("chat:r")), await soon(bob.join("chat:r"))
+        asked = asyncio.gather(*[_answer(room, number) for number in range(256)])
+        assert await take(theirs.__aiter__(), 256) == list(range(256))
+        assert len(await soon(asked)) == 256
+    assert [connection.rate_limited for connection in connections] == [0]
+
+
+async def test_presence_is_current_after_nobody_listened_for_a_while(server: Server) -> None:
+    async with client_of("ann", server.url) as ann, client_of("bob", server.url) as bob:
+        theirs = await soon(bob.join("chat:lobby"))
+        seen: asyncio.Queue[Any] = asyncio.Queue()
+        stop = theirs.presence.on_change(lambda members: seen.put_nowait(sorted(members)))
+        assert await soon(seen.get()) == ["bob"]
+        stop()
+        await soon(ann.join("chat:lobby"))
+        theirs.presence.on_change(lambda members: seen.put_nowait(sorted(members)))
+        assert await soon(seen.get()) == ["ann", "bob"]
 
 
 async def test_refusals_of_rooms_and_events(server: Server) -> None:

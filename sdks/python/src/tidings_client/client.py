@@ -280,6 +280,7 @@ class Client:
         # Before the rooms are joined again nothing can be sent to them.
         if not self._connection.is_open or self._outbox.is_resuming or self._connection.waiting >= SENDS_MAX:
             return False
+        self._outbox.pace.take(self._world.clock.now())
         self._connection.send(frame)
         return True
 
@@ -387,6 +388,7 @@ class Client:
 
     def _welcomed(self, welcome: Welcome) -> None:
         self._welcome = welcome
+        self._outbox.pace.welcomed(welcome.limits, self._world.clock.now())
         # A server whose stores are out of reach says so behind its welcome.
         self._degraded(False)
         known = self._followed()
@@ -540,12 +542,14 @@ class _ConnectionOwner:
     """What the connection needs of the client."""
 
     def __init__(self, client: Client) -> None:
+        self._client = client
         self.query = client._query
         self.message = client._received
         self.lost = client._lost
         self.changed = client._changed
 
     def heartbeat(self) -> Frame:
+        self._client._outbox.pace.take(self._client._world.clock.now())
         return encode("presence.heartbeat")
 
 
@@ -567,6 +571,15 @@ class _RoomOwner:
 
     def request(self, event: str, room: str, data: Any) -> Request[Any]:
         return self._client._request(event, room, data, "application")
+
+    def ask(self, event: str, room: str, data: Any) -> Request[Any]:
+        return self._client._request(event, room, data, "question")
+
+    def withdraw(self, request: Request[Any]) -> None:
+        self._client._outbox.withdraw(request.id)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self._client._world.clock.call_later(delay_s, call)
 
 
 def _outcome_unknown() -> RequestError:

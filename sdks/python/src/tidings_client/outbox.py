@@ -9,6 +9,7 @@ import asyncio
 import math
 from typing import Any, Callable, Generator, Generic, List, Literal, Optional, Set, TypeVar
 
+from .pace import Pace
 from .protocol import Frame, encode, is_reserved
 
 T = TypeVar("T")
@@ -89,9 +90,9 @@ class Request(Generic[T]):
                 waiter.set_result(None)
 
 
-Purpose = Literal["application", "join", "rejoin", "resume"]
-"""Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole; the
-client's own `session.resume`, before which nothing else is sent."""
+Purpose = Literal["application", "join", "rejoin", "question", "resume"]
+"""Whose request it is, and what its ack means: the application's; its `room.join`; the client's own join after a hole; its
+own question about a room, which changes nothing; its own `session.resume`, before which nothing else is sent."""
 
 
 class Entry:
@@ -122,7 +123,10 @@ class Entry:
 
 class Outbox:
     def __init__(self) -> None:
+        self.pace = Pace()
         self._entries: List[Entry] = []
+        self._token_at = math.inf
+        """When there is a token for what waits for one."""
 
     @property
     def unsettled(self) -> List[Entry]:
@@ -153,6 +157,12 @@ class Outbox:
             self._entries.remove(found)
         return found
 
+    def withdraw(self, id: str) -> None:
+        """Nobody wants to know any more: a request that is not on its way is never sent."""
+        found = self.get(id)
+        if found is not None and found.stage != "sent":
+            self._entries.remove(found)
+
     @property
     def is_resuming(self) -> bool:
         """Whether a `session.resume` has no answer yet."""
@@ -176,29 +186,53 @@ class Outbox:
 
     def next_to_send(self, now: float) -> Optional[Entry]:
         """The next request to send, which counts as sent from here on."""
+        self._come_due(now)
+        self._token_at = math.inf
         held_rooms: Set[Optional[str]] = set()
         moving_rooms: Set[Optional[str]] = set()
         for entry in self._entries:
-            if entry.stage == "waits" and entry.retry_at <= now:
-                entry.stage = "unsent"
             # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             # after what was asked later.
             is_behind = entry.moves and entry.room in moving_rooms
             if entry.moves:
                 moving_rooms.add(entry.room)
-            is_held = is_behind or (entry.purpose == "application" and entry.room in held_rooms)
+            waits_for_its_room = entry.purpose in ("application", "question") and entry.room in held_rooms
+            is_held = is_behind or waits_for_its_room
             if entry.stage == "unsent" and not is_held:
+                if not self._may_go(entry, now):
+                    # Whatever is behind it does not overtake it.
+                    return None
+                self.pace.take(now)
                 entry.stage = "sent"
                 return entry
             if entry.purpose == "resume":
                 return None
-            if is_held or entry.stage == "waits":
+            # What was refused for now goes again alone: what was asked later would take effect before it.
+            was_refused = entry.attempts > 0 and entry.purpose != "question"
+            if is_held or was_refused:
                 held_rooms.add(entry.room)
         return None
+
+    def _come_due(self, now: float) -> None:
+        for entry in self._entries:
+            if entry.stage == "waits" and entry.retry_at <= now:
+                entry.stage = "unsent"
+
+    def _may_go(self, entry: Entry, now: float) -> bool:
+        """Whether the pace allows it. An answer makes place, or a token that comes."""
+        if entry.purpose == "resume":
+            return True
+        if sum(other.stage == "sent" and other.purpose != "resume" for other in self._entries) >= self.pace.share:
+            return False
+        if self.pace.has_token(now):
+            return True
+        self._token_at = self.pace.next_token_at()
+        return False
 
     def disconnected(self) -> List[Entry]:
         """The connection is gone: what has no answer goes again on the next one. The client's own do not, since a resume
         takes their place. What is known to be published comes back, to be settled."""
+        self._token_at = math.inf
         self._entries = [entry for entry in self._entries if entry.is_the_applications]
         for entry in self._entries:
             if entry.stage == "sent":
@@ -207,11 +241,13 @@ class Outbox:
 
     def overdue(self, now: float) -> List[Entry]:
         """The requests that have been without an answer for too long."""
+        # Also while there is no connection: a deadline that has passed must not ring again and again.
+        self._come_due(now)
         return [entry for entry in self._entries if now >= entry.gives_up_at]
 
     def next_deadline(self) -> float:
         """When something of it is due next; never is infinite."""
-        deadline = math.inf
+        deadline = self._token_at
         for entry in self._entries:
             due_at = min(entry.gives_up_at, entry.retry_at) if entry.stage == "waits" else entry.gives_up_at
             deadline = min(deadline, due_at)

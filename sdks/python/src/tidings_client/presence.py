@@ -14,6 +14,9 @@ Members = Mapping[str, Any]
 _PAGE = 1000
 WAITING_MAX = 4096
 """So many changes wait while the list is asked for. With more, it is asked for anew."""
+_RETRY_STEP_S = 1.0
+"""The wait before the list is asked for again when no answer could be had; it grows with every failure."""
+_RETRY_MAX_S = 30.0
 
 
 class PresenceOwner(Protocol):
@@ -21,6 +24,15 @@ class PresenceOwner(Protocol):
     def is_joined(self) -> bool: ...
 
     def request(self, event: str, data: Any = None) -> Request[Any]: ...
+
+    def ask_members(self, data: Any) -> Request[Any]:
+        """Asks for a page of the list: the client's own question, none of the application's requests."""
+        ...
+
+    def withdraw(self, request: Request[Any]) -> None:
+        """Takes a question back that is not on its way yet."""
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None: ...
 
 
 class Presence:
@@ -36,6 +48,8 @@ class Presence:
         """How many are here, where that is all that is told."""
         self._question = 0
         """A list that was asked for before this one does not count."""
+        self._asked: Optional[Request[Any]] = None
+        self._failures = 0
 
     @property
     def members(self) -> Members:
@@ -54,7 +68,14 @@ class Presence:
             listener(self._members)
         elif len(self._changes) == 1:
             self.attached()
-        return unsubscribe
+
+        def stop() -> None:
+            unsubscribe()
+            if len(self._changes) == 0:
+                # What nobody listens to is not kept up to date: the next listener asks again.
+                self.detached()
+
+        return stop
 
     async def update(self, info: Any) -> None:
         """Says what the others see of this user, at most 4,096 bytes of JSON. Raises `RequestError`."""
@@ -68,9 +89,8 @@ class Presence:
             self._ask()
 
     def detached(self) -> None:
-        self._question += 1
-        self._rev = None
-        self._waiting = []
+        self._failures = 0
+        self._begin()
 
     def receive(self, told: PresenceMessage) -> None:
         if len(self._changes) > 0 and self._take(told):
@@ -106,25 +126,38 @@ class Presence:
         self._rev = told.rev
         return True
 
-    def _ask(self) -> None:
+    def _begin(self) -> int:
+        """Whatever was asked does not count any more; the number of the next question."""
         self._question += 1
         self._rev = None
         self._waiting = []
-        self._ask_page(self._question, [])
+        if self._asked is not None:
+            self._owner.withdraw(self._asked)
+            self._asked = None
+        return self._question
+
+    def _ask(self) -> None:
+        self._ask_page(self._begin(), [])
 
     def _ask_page(self, question: int, pages: List[MembersPage]) -> None:
         after = {"after": pages[-1].next} if pages else {}
-        asked = self._owner.request("room.members", {**after, "limit": _PAGE})
-        asked.on_settled(lambda answered: self._answered(question, pages, answered))
+        self._asked = self._owner.ask_members({**after, "limit": _PAGE})
+        self._asked.on_settled(lambda answered: self._answered(question, pages, answered))
+
+    def _ask_again(self, question: int) -> None:
+        if question == self._question:
+            self.attached()
 
     def _answered(self, question: int, pages: List[MembersPage], answered: Request[Any]) -> None:
+        if question != self._question:
+            return
         try:
             page = read_members(answered.result())
         except RequestError:
-            # The room was left or the client closed; a join of it asks again.
-            return
-        if question != self._question:
-            return
+            # In a room that the client is still in, nobody else would ask.
+            self._failures += 1
+            wait_s = min(_RETRY_STEP_S * self._failures, _RETRY_MAX_S)
+            return self._owner.call_later(wait_s, lambda: self._ask_again(question))
         pages.append(page)
         if page.next is not None:
             return self._ask_page(question, pages)
@@ -132,6 +165,7 @@ class Presence:
         self._count = None if self._members else pages[0].count
         # Later pages may be newer than the first. What has changed since is told all the same, as it is in the end.
         self._rev = pages[0].rev
+        self._failures = 0
         waiting, self._waiting = self._waiting, []
         for told in waiting:
             self._take(told)

@@ -58,6 +58,15 @@ class RoomOwner(Protocol):
 
     def send(self, event: str, room: str, data: Any) -> bool: ...
 
+    def ask(self, event: str, room: str, data: Any) -> Request[Any]:
+        """The client's own question about a room."""
+        ...
+
+    def withdraw(self, request: Request[Any]) -> None:
+        """Takes a question back that is not on its way yet."""
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None: ...
+
     def rejoin(self, room: Room, position: Position) -> str:
         """Joins a followed room again, at a position; the request's id."""
         ...
@@ -322,6 +331,15 @@ class Room:
         if self._position != before:
             self._owner.handled()
         return decision
+
+    def ask_members(self, data: Any) -> Request[Any]:
+        return self._owner.ask("room.members", self.name, data)
+
+    def withdraw(self, request: Request[Any]) -> None:
+        self._owner.withdraw(request)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self._owner.call_later(delay_s, call)
 
     def receive_presence(self, message: PresenceMessage) -> None:
         if self._is_followed:
