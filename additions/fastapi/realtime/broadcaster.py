@@ -2,7 +2,7 @@
 
 from typing import Any, List, Optional, Sequence
 
-from tidings_client.server import BatchEvent, Tidings
+from tidings_client.server import BatchEvent, BatchResult, Tidings
 
 TOKEN_EXPIRES_IN_S = 600
 """A page asks for another token at every connect."""
@@ -21,9 +21,9 @@ class Broadcaster:
         """Publishes an event: of those with the same key, such as `message-7`, within five minutes there is one."""
         await self._tidings.publish(room, event, data, idempotency_key=key)
 
-    async def broadcast_all(self, events: Sequence[BatchEvent]) -> None:
-        """Publishes up to 1,000 events in their order, by one request."""
-        await self._tidings.batch(events)
+    async def broadcast_all(self, events: Sequence[BatchEvent]) -> List[BatchResult]:
+        """Publishes up to 1,000 events in their order, by one request. Each has a result: one that is refused is so alone."""
+        return await self._tidings.batch(events)
 
     async def members(self, room: str) -> List[str]:
         """The users who are connected; the first thousand."""

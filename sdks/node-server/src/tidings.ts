@@ -114,7 +114,10 @@ export class Tidings {
     return this.#publish(["users", user, "events"], event, data, options);
   }
 
-  /** Publishes up to 1,000 events with one request. An event that is refused is so alone: each has a result, in order. */
+  /**
+   * Publishes up to 1,000 events with one request. An event that is refused is so alone: each has a result, in order. Such a
+   * one is not tried again: where its code is `unavailable` or `rate_limited`, do, under an `idempotencyKey` of your own.
+   */
   async batch(events: readonly BatchEvent[]): Promise<readonly BatchResult[]> {
     if (events.length === 0) return [];
     const body = {

@@ -78,7 +78,7 @@ export class RoomManager {
     await this.#tidings.join(user, roomId);
   }
 
-  /** Whoever is taken out sees nothing more at once, and his next token does not name the board. */
+  /** Whoever is taken out sees nothing more. A token that he has already names the board until it ends: ten minutes at most. */
   async removeUser(user: string, roomId: string): Promise<void> {
     this.#database.removeWatcher(boardOf(roomId), user);
     await this.#tidings.leave(user, roomId);

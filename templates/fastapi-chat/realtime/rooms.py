@@ -64,7 +64,7 @@ class RoomManager:
         await self._broadcaster.broadcast_to_user(user, "channels.changed", {"room": room_id})
 
     async def remove_user(self, user: str, room_id: str) -> None:
-        """Whoever is taken out hears nothing more at once, and his next token does not name the room."""
+        """Whoever is taken out hears nothing more. A token that he has already names the room until it ends: ten minutes at most."""
         self._database.remove_member(channel_of(room_id), user)
         await self._broadcaster.remove(user, room_id)
         await self._broadcaster.broadcast_to_user(user, "channels.changed", {"room": room_id})

@@ -188,7 +188,11 @@ class Tidings:
         return await self._publish(["users", user, "events"], body, idempotency_key)
 
     async def batch(self, events: Sequence[BatchEvent]) -> List[BatchResult]:
-        """Publishes up to 1,000 events with one request. An event that is refused is so alone: each has a result, in order."""
+        """Publishes up to 1,000 events with one request. An event that is refused is so alone: each has a result, in order.
+
+        Such a one is not tried again: where its code is `unavailable` or `rate_limited`, do, under an `idempotency_key` of
+        your own.
+        """
         if not events:
             return []
         body = [{**_event(event), "idempotency_key": event.idempotency_key or str(uuid.uuid4())} for event in events]
