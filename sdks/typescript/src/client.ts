@@ -4,7 +4,7 @@
  * PROTOCOL.md §7 says what a client owes; the parts decide (`connection.ts`, `room.ts`, `outbox.ts`), this joins them.
  */
 
-import { Alarm, systemClock } from "./clock.ts";
+import { Alarm, steady, systemClock } from "./clock.ts";
 import {
   Connection,
   type ConnectionFault,
@@ -15,7 +15,7 @@ import {
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
 import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
-import { Outbox, RequestError, type Entry, type Purpose, type Request } from "./outbox.ts";
+import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
   asJoined,
   CURSOR_BYTES_MAX,
@@ -70,7 +70,10 @@ export class Client<Events = unknown> {
   readonly #outbox: Outbox;
   readonly #cursor: Cursor;
   readonly #world: World;
-  readonly #rooms = new Map<string, AnyRoom>();
+  /** By name, and gone when neither the client nor the application has a use for them. */
+  readonly #rooms = new Map<string, WeakRef<AnyRoom>>();
+  readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
+  readonly #roomsUsed = new Set<AnyRoom>();
   readonly #roomOwner: RoomOwner;
   readonly #listeners = new EventListeners();
   readonly #states = new Listeners<State>();
@@ -85,6 +88,7 @@ export class Client<Events = unknown> {
   #idsGiven = 0;
   #welcome: Welcome | null = null;
   #isDegraded = false;
+  #isClosed = false;
   /** What came after a join's ack, until the application had its chance to listen. */
   #held: ServerMessage[] | null = null;
 
@@ -94,11 +98,11 @@ export class Client<Events = unknown> {
    */
   constructor(url: string | URL, options: ClientOptions = {}) {
     this.#world = {
-      clock: systemClock,
       random: Math.random,
       WebSocket: options.WebSocket ?? globalThis.WebSocket,
       fetch: (url) => fetch(url, { cache: "no-store", credentials: "omit" }),
       ...options.world,
+      clock: steady(options.world?.clock ?? systemClock),
     };
     const { clock } = this.#world;
     if (!this.#world.WebSocket)
@@ -113,14 +117,17 @@ export class Client<Events = unknown> {
       request: (event, room, data, purpose) => this.#request({ event, room, data }, purpose),
       later: (call) => clock.setTimeout(call, RETRY_AFTER_MS),
       send: (event, room, data) => this.#send(event, data, room),
-      moved: (room) => this.#cursor.set(room.name, room.position),
+      changed: (room) => {
+        this.#cursor.set(room.name, room.position);
+        this.#roomsUsed[room.isUsed ? "add" : "delete"](room);
+      },
     };
     const { token } = options;
     this.#connection = new Connection(socketUrl(url), typeof token === "string" ? () => token : token, this.#world, {
       ask: (query) => this.#ask(query),
       message: (message) => this.#received(message),
-      lost: () => this.#lost(),
-      changed: (state) => this.#changed(state),
+      lost: (wasLast) => this.#lost(wasLast),
+      changed: (state) => this.#states.tell(state),
       // With an id, since only its ack shows a browser that the server is still there.
       heartbeat: () => encode({ event: "presence.heartbeat", id: this.#nextId() }) as string,
     });
@@ -133,7 +140,7 @@ export class Client<Events = unknown> {
     return this.#connection.state;
   }
 
-  /** Why there is no connection, as far as the server said; null while there is one. */
+  /** Why there is no connection, as far as is known; null while there is one. */
   get fault(): ConnectionFault | null {
     return this.#connection.fault;
   }
@@ -160,8 +167,12 @@ export class Client<Events = unknown> {
 
   /** The room of this name, joined or not. Those that the server joins by itself need no `join`. */
   room(name: string): Room<Events> {
-    let room = this.#rooms.get(name);
-    if (!room) this.#rooms.set(name, (room = new Room(name, this.#roomOwner, this.#cursor.get(name))));
+    let room = this.#known(name);
+    if (!room) {
+      room = new Room(name, this.#roomOwner, this.#cursor.get(name));
+      this.#rooms.set(name, new WeakRef(room));
+      this.#roomsGone.register(room, name);
+    }
     return room;
   }
 
@@ -202,7 +213,7 @@ export class Client<Events = unknown> {
     return this.#request<T>({ event, data });
   }
 
-  /** Sends an event that nobody waits for; false if there is no connection to send it over. */
+  /** Sends an event that nobody waits for; false if there is no connection to send it over, or one that takes nothing. */
   send(event: string, data?: unknown): boolean {
     return this.#send(event, data);
   }
@@ -214,6 +225,7 @@ export class Client<Events = unknown> {
 
   /** Ends it for good: what has no answer is rejected with `outcome_unknown`. */
   close(): void {
+    this.#isClosed = true;
     this.#connection.close();
   }
 
@@ -231,12 +243,16 @@ export class Client<Events = unknown> {
     if (this.#followed().some((room) => room.position)) query.set("resume", "wait");
   }
 
+  #known(name: string): AnyRoom | undefined {
+    return this.#rooms.get(name)?.deref();
+  }
+
   #followed(): AnyRoom[] {
-    return [...this.#rooms.values()].filter((room) => room.isFollowed);
+    return [...this.#roomsUsed].filter((room) => room.isFollowed);
   }
 
   #push(message: ClientMessage & { id: string }, purpose: Purpose): Entry {
-    if (this.state === "closed") throw new RequestError("closed", "the client is closed");
+    if (this.#isClosed && isTheApplications({ purpose })) throw new RequestError("closed", "the client is closed");
     return this.#outbox.push(message, purpose, this.#world.clock.now());
   }
 
@@ -250,7 +266,7 @@ export class Client<Events = unknown> {
 
   #send(event: string, data: unknown, room?: string): boolean {
     // Before the rooms are joined again nothing can be sent to them.
-    if (!this.#connection.isOpen || this.#outbox.isResuming) return false;
+    if (!this.#connection.isFlowing || this.#outbox.isResuming) return false;
     this.#connection.send(encode({ event, room, data }));
     return true;
   }
@@ -284,7 +300,7 @@ export class Client<Events = unknown> {
   /** Sends what can be sent now. */
   #flush(): void {
     const now = this.#world.clock.now();
-    const isJoined = (name: string) => this.#rooms.get(name)?.isJoined ?? false;
+    const isJoined = (name: string) => this.#known(name)?.isJoined ?? false;
     let readyAt = Infinity;
     while (this.#connection.isOpen) {
       const entry = this.#outbox.nextToSend(now, isJoined);
@@ -300,7 +316,7 @@ export class Client<Events = unknown> {
   #tick(): void {
     let isStuck = false;
     for (const entry of this.#outbox.overdue(this.#world.clock.now())) {
-      if (entry.purpose === "join") this.#rooms.get(entry.message.room!)?.unfollow();
+      if (entry.purpose === "join") this.#known(entry.message.room!)?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
       isStuck ||= entry.purpose === "resume" || entry.purpose === "rejoin";
       this.#outbox.take(entry.id)?.reject(outcomeUnknown());
@@ -309,22 +325,20 @@ export class Client<Events = unknown> {
     this.#flush();
   }
 
-  #changed(state: State): void {
-    if (state === "closed") {
+  #lost(wasLast: boolean): void {
+    while (this.#held) this.#deliverHeld();
+    for (const room of this.#roomsUsed) room.disconnected();
+    for (const { id, publishedAs } of this.#outbox.disconnected()) this.#outbox.take(id)?.resolve({ event_id: publishedAs });
+    if (wasLast) {
+      this.#isClosed = true;
       for (const type of AWAKENING) globalThis.removeEventListener?.(type, this.#awake);
       for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
     }
-    this.#states.tell(state);
-  }
-
-  #lost(): void {
-    while (this.#held) this.#deliverHeld();
-    for (const room of this.#rooms.values()) room.disconnected();
-    for (const { id, publishedAs } of this.#outbox.disconnected()) this.#outbox.take(id)?.resolve({ event_id: publishedAs });
     this.#alarm.set(this.#outbox.nextDeadline());
   }
 
   #received(message: ServerMessage): void {
+    if (this.#isClosed) return;
     if (this.#held) {
       this.#held.push(message);
       return;
@@ -359,11 +373,13 @@ export class Client<Events = unknown> {
       default:
         if (isPresence(message)) this.#receivedInRoom(message.room, message);
     }
-    this.#flush();
+    // A listener may have closed the client: then what was begun since is over too.
+    if (this.#isClosed) this.#lost(true);
+    else this.#flush();
   }
 
   #receivedInRoom(name: string, message: ServerMessage): void {
-    const room = this.#rooms.get(name);
+    const room = this.#known(name);
     if (room?.receive(message) === "hole") this.#rejoin(room);
   }
 
@@ -381,7 +397,7 @@ export class Client<Events = unknown> {
     const cursor = parseCursor(welcome.last_event_id, Infinity);
     for (const name of welcome.rooms) {
       const room = this.room(name);
-      if (known.includes(room)) continue;
+      if (known.includes(room) || this.#isClosed) continue;
       room.autoJoined(cursor?.get(name));
       this.#serverRooms.tell(room);
     }
@@ -467,7 +483,7 @@ export class Client<Events = unknown> {
   }
 
   #awaiting(id: string): AnyRoom[] {
-    return [...this.#rooms.values()].filter((room) => room.awaits === id);
+    return [...this.#roomsUsed].filter((room) => room.awaits === id);
   }
 
   /** An event that this client caused answers its request, also in a replay after the ack was lost. */

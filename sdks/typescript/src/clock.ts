@@ -14,6 +14,30 @@ export const systemClock: Clock = {
   clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
 };
 
+/** A timer that is so much early is exact; more, and the clock was set back while it ran. */
+const EARLY_MAX_MS = 1_000;
+
+/** A clock that goes on where it was when its source is set back, as a computer's may be: nothing waits for that time again. */
+export function steady(source: Clock): Clock {
+  let [last, ahead] = [0, 0];
+  const now = (least = last) => {
+    const told = source.now();
+    ahead = Math.max(ahead, least - told);
+    return (last = told + ahead);
+  };
+  return {
+    now: () => now(),
+    setTimeout: (call, afterMs) => {
+      const least = now() + afterMs - EARLY_MAX_MS;
+      return source.setTimeout(() => {
+        now(Math.max(last, least));
+        call();
+      }, afterMs);
+    },
+    clearTimeout: (timer) => source.clearTimeout(timer),
+  };
+}
+
 /** One timer that rings when the earliest thing is due. */
 export class Alarm {
   readonly #clock: Clock;

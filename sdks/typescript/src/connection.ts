@@ -19,6 +19,8 @@ const CONNECT_MAX_MS = 20_000;
 const STABLE_AFTER_MS = 60_000;
 /** The shortest wait after a close for pressure (41xx). */
 const PRESSURE_WAIT_MIN_MS = 1_000;
+/** So much may be on its way into the network before what nobody waits for is no longer taken. */
+const BUFFERED_BYTES_MAX = 1024 * 1024;
 /** The longest wait that a server can ask for: what it says is no reason to stay away for good. */
 const TOLD_WAIT_MAX_MS = 600_000;
 
@@ -30,11 +32,11 @@ const DRAINING = 4200;
 /** `connecting` and `reconnecting` end by themselves; `refused` ends by `reconnect()`; `closed` never. */
 export type State = "connecting" | "connected" | "reconnecting" | "refused" | "closed";
 
-/** Why there is no connection, as far as the server said. */
+/** Why there is no connection, as far as is known. */
 export interface ConnectionFault {
-  /** The HTTP status of a refused handshake, or the close code of a connection. */
+  /** The HTTP status of a refused handshake, or the close code of a connection; null for a network, or a token's function, that failed. */
   readonly status: number | null;
-  /** The refusal's code (`token_expired`, `origin_not_allowed` …); null for a close. */
+  /** The refusal's code (`token_expired`, `connection_limit` …); null for what is none. */
   readonly code: string | null;
   /** In words, for people. */
   readonly message: string;
@@ -52,6 +54,8 @@ export interface Socket {
   onmessage: Handler<{ data: unknown }> | null;
   onclose: Handler<{ code: number; reason: string }> | null;
   onerror: Handler<unknown> | null;
+  /** Bytes that were sent and have not left; without it nobody is told that a network takes nothing. */
+  readonly bufferedAmount?: number;
   send(frame: string | Uint8Array<ArrayBuffer>): void;
   close(code: number): void;
 }
@@ -79,8 +83,8 @@ interface Owner {
   /** Says what the next handshake asks for beside its token. */
   ask(query: URLSearchParams): void;
   message(message: ServerMessage): void;
-  /** There is no connection any more, and none will come back: the next one is another. */
-  lost(): void;
+  /** There is no connection any more, and what comes is another one, or none if it was the last. */
+  lost(wasLast: boolean): void;
   changed(state: State): void;
   /** A heartbeat, as a frame. */
   heartbeat(): string;
@@ -126,6 +130,11 @@ export class Connection {
     return this.#phase.is === "open";
   }
 
+  /** Whether the network takes what is sent. */
+  get isFlowing(): boolean {
+    return this.isOpen && (this.#socket?.bufferedAmount ?? 0) <= BUFFERED_BYTES_MAX;
+  }
+
   /** When the next request may be sent, while so many have no answer. */
   readyAt(unanswered: number): number {
     return unanswered < this.#pace.share ? this.#pace.readyAt : Infinity;
@@ -151,7 +160,6 @@ export class Connection {
 
   /** Ends it for good. */
   close(): void {
-    this.#drop(NORMAL);
     this.#end("closed");
   }
 
@@ -159,8 +167,7 @@ export class Connection {
   restart(): void {
     if (this.#phase.is !== "open" && this.#phase.is !== "opening") return;
     this.#settleBackoff();
-    this.#wait(0);
-    this.#drop(HEARTBEAT_TIMEOUT);
+    this.#wait(0, HEARTBEAT_TIMEOUT);
   }
 
   #now(): number {
@@ -180,8 +187,7 @@ export class Connection {
       if (phase.until <= now) phase.is === "waiting" ? void this.#open() : this.restart();
     } else if (this.#moveAt <= now) {
       this.#settleBackoff();
-      this.#waitUntil(now);
-      this.#drop(DRAINING);
+      this.#waitUntil(now, DRAINING);
     } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
     else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
@@ -197,8 +203,8 @@ export class Connection {
     let token: string | null | undefined;
     try {
       token = await this.#token?.({ fresh });
-    } catch {
-      if (isCurrent()) this.#wait(0);
+    } catch (error) {
+      if (isCurrent()) this.#fail(null, null, `no token: ${error}`);
       return;
     }
     if (!isCurrent()) return;
@@ -221,7 +227,6 @@ export class Connection {
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => {
       if (!isCurrent()) return;
-      this.#socket = null;
       // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
       const told = code === 1005 || code === 1006 ? null : code;
       if (told === null && this.#phase.is === "opening") void this.#askWhy(isCurrent, token, fresh);
@@ -240,6 +245,8 @@ export class Connection {
       this.fault = null;
       this.#arm();
       this.#change("connected");
+      // A listener may have closed the client.
+      if (!this.isOpen) return;
     } else if (message.kind === "reconnect") {
       // The moment is drawn now, and holds also if the close comes earlier.
       const after = Math.min(message.after_ms, TOLD_WAIT_MAX_MS);
@@ -253,14 +260,13 @@ export class Connection {
   #closed(status: number | null, message: string): void {
     this.fault = { status, code: null, message };
     this.#settleBackoff();
-    const moment = this.#moveAt;
     const todo = reaction(status);
+    const isLast = todo === "stop" || (todo === "try_once" && this.#hasTriedOnce);
     this.#needsFreshToken ||= todo === "refresh_token";
-    if (todo === "stop" || (todo === "try_once" && this.#hasTriedOnce)) this.#end("closed");
-    else if (todo === "reconnect_in_window" && moment < Infinity) this.#waitUntil(moment);
-    else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
     this.#hasTriedOnce ||= todo === "try_once";
-    this.#owner.lost();
+    if (isLast) this.#end("closed");
+    else if (todo === "reconnect_in_window" && this.#moveAt < Infinity) this.#waitUntil(this.#moveAt);
+    else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
   }
 
   /** A browser can't tell why a handshake failed: the same URL as a plain request can. */
@@ -273,22 +279,18 @@ export class Connection {
     try {
       answer = await this.#world.fetch(url.href);
       problem = ((await answer.json().catch(() => null)) ?? {}) as typeof problem;
-    } catch {
-      if (isCurrent()) this.#wait(0);
+    } catch (error) {
+      if (isCurrent()) this.#fail(null, null, String(error));
       return;
     }
     if (!isCurrent()) return;
-    if (answer.status === 401 && !tokenWasFresh) {
-      this.#needsFreshToken = true;
-      this.#wait(0);
-    } else if ([400, 401, 403, 404, 409].includes(answer.status)) {
-      const words = [problem.detail, problem.fix].filter(Boolean).join("; ");
-      this.#refuse(answer.status, problem.code ?? null, words);
-    } else {
-      // 426 is what a good URL says: then something between here and there stands in the way.
-      const seconds = Number(answer.headers.get("retry-after")) || 0;
-      this.#wait(Math.min(seconds * 1000, TOLD_WAIT_MAX_MS));
-    }
+    const { status, headers } = answer;
+    const fault = [status, problem.code ?? null, [problem.detail, problem.fix].filter(Boolean).join("; ")] as const;
+    const isStale = status === 401 && !tokenWasFresh;
+    this.#needsFreshToken ||= isStale;
+    if (!isStale && [400, 401, 403, 404, 409].includes(status)) this.#refuse(...fault);
+    // 426 is what a good URL says: then something between here and there stands in the way.
+    else this.#fail(...fault, Number(headers.get("retry-after")) || 0);
   }
 
   #refuse(status: number | null, code: string | null, message: string): void {
@@ -296,13 +298,10 @@ export class Connection {
     this.#end("refused");
   }
 
-  /** Lets go of the socket, and hears nothing of it any more. */
-  #drop(code: number): void {
-    this.#attempt += 1;
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.close(code);
-    this.#owner.lost();
+  /** There was no connection, for now. */
+  #fail(status: number | null, code: string | null, message: string, retryAfterSeconds = 0): void {
+    this.fault = { status, code, message };
+    this.#wait(Math.min(retryAfterSeconds * 1000, TOLD_WAIT_MAX_MS));
   }
 
   /** Starts the counting anew if the connection held. */
@@ -314,21 +313,25 @@ export class Connection {
   }
 
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
-  #wait(leastMs: number): void {
-    this.#waitUntil(this.#now() + leastMs + this.#backoff.next());
+  #wait(leastMs: number, code?: number): void {
+    this.#waitUntil(this.#now() + leastMs + this.#backoff.next(), code);
   }
 
-  #waitUntil(until: number): void {
+  #waitUntil(until: number, code?: number): void {
+    this.#end(this.state === "connecting" ? "connecting" : "reconnecting", until, code);
+  }
+
+  /** Lets go of the connection, as far as there is one, and hears nothing of it any more; `until` then, if it is not for good. */
+  #end(state: State, until = Infinity, code = NORMAL): void {
+    const attempt = ++this.#attempt;
+    this.#phase = { is: until < Infinity ? "waiting" : "over", until };
     this.#moveAt = Infinity;
-    this.#phase = { is: "waiting", until };
     this.#arm();
-    if (this.state !== "connecting") this.#change("reconnecting");
-  }
-
-  #end(state: "refused" | "closed"): void {
-    this.#phase = { is: "over", until: Infinity };
-    this.#arm();
-    this.#change(state);
+    this.#socket?.close(code);
+    this.#socket = null;
+    this.#owner.lost(state === "closed");
+    // Unless a listener has closed the client meanwhile.
+    if (attempt === this.#attempt) this.#change(state);
   }
 
   #change(state: State): void {

@@ -19,7 +19,7 @@ export class Cursor {
 
   /** Notes where a room is, now that the application has handled what is up to there; null: nowhere any more. */
   set(room: string, position: Position | null): void {
-    if (!this.#slot || this.#positions.get(room) === position) return;
+    if (!this.#slot || (this.#positions.get(room) ?? null) === position) return;
     if (position) this.#positions.set(room, position);
     else this.#positions.delete(room);
     save(this.#slot, `${this}`);

@@ -6,6 +6,14 @@ export type Unsubscribe = () => void;
 
 export class Listeners<T> {
   readonly #listeners = new Set<(value: T) => void>();
+  /** What is being told, and what is to be told behind it. */
+  #untold: T[] = [];
+  readonly #counted: (by: number) => void;
+
+  /** Calls `counted` with each listener more or less. */
+  constructor(counted: (by: number) => void = () => {}) {
+    this.#counted = counted;
+  }
 
   get size(): number {
     return this.#listeners.size;
@@ -15,28 +23,42 @@ export class Listeners<T> {
     // A function of its own, so that the same listener added twice is told twice and removed once.
     const own = (value: T) => listener(value);
     this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
+    this.#counted(1);
+    return () => {
+      if (this.#listeners.delete(own)) this.#counted(-1);
+    };
   }
 
-  /** Tells everyone. A listener that throws is reported, and costs nobody else the news. */
+  /**
+   * Tells everyone, and everyone in the same order: what a listener causes is told behind what it was told. A listener that
+   * throws is reported, and costs nobody else the news.
+   */
   tell(value: T): void {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(value);
-      } catch (error) {
-        (globalThis.reportError ?? console.error)(error);
+    if (this.#untold.push(value) > 1) return;
+    for (const value of this.#untold)
+      for (const listener of [...this.#listeners]) {
+        try {
+          listener(value);
+        } catch (error) {
+          (globalThis.reportError ?? console.error)(error);
+        }
       }
-    }
+    this.#untold = [];
   }
 }
 
 /** Who wants to be told of which event. */
 export class EventListeners {
   readonly #listeners = new Map<string, Listeners<Event>>();
+  readonly #counted: ((by: number) => void) | undefined;
+
+  constructor(counted?: (by: number) => void) {
+    this.#counted = counted;
+  }
 
   add(event: string, listener: (event: Event<never>) => void): Unsubscribe {
     let listeners = this.#listeners.get(event);
-    if (!listeners) this.#listeners.set(event, (listeners = new Listeners()));
+    if (!listeners) this.#listeners.set(event, (listeners = new Listeners(this.#counted)));
     return listeners.add(listener as (event: Event) => void);
   }
 

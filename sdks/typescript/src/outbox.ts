@@ -5,7 +5,7 @@
  * a page that is reloaded sends it again, under the id that makes it count once.
  */
 
-import { encode, isReserved, type ClientMessage } from "./protocol.ts";
+import { encode, fromBase64, isReserved, type ClientMessage } from "./protocol.ts";
 import { load, save, type StorageSlot } from "./storage.ts";
 
 /** How long a request may stay without an answer before it settles as unknown. */
@@ -222,8 +222,4 @@ function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedA
 
 function toBase64(bytes: Uint8Array): string {
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-}
-
-function fromBase64(text: string): Uint8Array {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }

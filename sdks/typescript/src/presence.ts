@@ -28,7 +28,7 @@ const WAITING_MAX = 4_096;
 export class Presence {
   readonly #room: { readonly name: string; readonly isJoined: boolean };
   readonly #owner: PresenceOwner;
-  readonly #changes = new Listeners<Members>();
+  readonly #changes: Listeners<Members>;
   #members = new Map<string, unknown>();
   /** The revision of `#members`; null while the list is being asked for. */
   #rev: number | null = null;
@@ -40,7 +40,8 @@ export class Presence {
   #question = 0;
 
   /** @internal */
-  constructor(room: { readonly name: string; readonly isJoined: boolean }, owner: PresenceOwner) {
+  constructor(room: { readonly name: string; readonly isJoined: boolean }, owner: PresenceOwner, counted: (by: number) => void) {
+    this.#changes = new Listeners(counted);
     this.#room = room;
     this.#owner = owner;
   }

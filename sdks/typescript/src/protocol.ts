@@ -221,11 +221,23 @@ export function decodeBinary(frame: Uint8Array): ServerMessage {
   return decode({ ...header, data: frame.subarray(end) });
 }
 
-/** Reads the events of a page of history. */
+/** Reads the events of a page of history, where bytes are base64. */
 export function decodeEvents(envelopes: unknown): Event[] {
   return list(envelopes)
-    .map((envelope) => decode(fields(envelope) ?? {}))
+    .map((item) => {
+      const envelope = fields(item) ?? {};
+      return decode(envelope.encoding === "base64" ? { ...envelope, data: fromBase64(envelope.data) } : envelope);
+    })
     .filter((message) => message.kind === "event");
+}
+
+/** The bytes of a text in base64; undefined if it is none. */
+export function fromBase64(value: unknown): Uint8Array | undefined {
+  try {
+    return Uint8Array.from(atob(value as string), (character) => character.charCodeAt(0));
+  } catch {
+    return undefined;
+  }
 }
 
 function parse(text: string): Fields | undefined {

@@ -21,6 +21,7 @@ import type { Client } from "./client.ts";
 import type { ConnectionFault, State } from "./connection.ts";
 import type { Unsubscribe } from "./listeners.ts";
 import type { Members } from "./presence.ts";
+import type { AnyRoom } from "./room.ts";
 import { RoomStore, type RoomOptions, type RoomView } from "./room_store.ts";
 
 export type { RoomOptions, RoomView } from "./room_store.ts";
@@ -47,7 +48,7 @@ export function useClient<Events = unknown>(): Client<Events> {
 /** What the connection does, for showing it. */
 export interface ConnectionView {
   readonly state: State;
-  /** Why there is no connection, as far as the server said. */
+  /** Why there is no connection, as far as is known. */
   readonly fault: ConnectionFault | null;
   /** Whether what rooms are stored in is out of the server's reach. */
   readonly isDegraded: boolean;
@@ -114,13 +115,12 @@ function useSnapshot<T>(subscribe: (changed: () => void) => Unsubscribe, snapsho
   return useSyncExternalStore(subscribe, snapshot, snapshot);
 }
 
-const stores = new WeakMap<Client<any>, Map<string, RoomStore>>();
+const stores = new WeakMap<AnyRoom, RoomStore>();
 
 function useStore(name: string): RoomStore {
   const client = useClient();
-  let rooms = stores.get(client);
-  if (!rooms) stores.set(client, (rooms = new Map()));
-  let store = rooms.get(name);
-  if (!store) rooms.set(name, (store = new RoomStore(client, client.room(name))));
+  const room = client.room(name);
+  let store = stores.get(room);
+  if (!store) stores.set(room, (store = new RoomStore(client, room)));
   return store;
 }

@@ -42,8 +42,8 @@ export interface RoomOwner extends PresenceOwner {
   join(room: AnyRoom, history: number | undefined): Promise<void>;
   leave(room: AnyRoom): Promise<void>;
   send(event: string, room: string, data: unknown): boolean;
-  /** The application has handled what is up to the room's position. */
-  moved(room: AnyRoom): void;
+  /** Where the room is may have changed, now that the application has handled what is up to there, or whether it is used. */
+  changed(room: AnyRoom): void;
 }
 
 /** A room. Listeners that are there before the room is joined miss nothing. `Events` maps names to their `data`. */
@@ -53,11 +53,16 @@ export class Room<Events = unknown> {
   readonly presence: Presence;
 
   readonly #owner: RoomOwner;
-  readonly #listeners = new EventListeners();
-  readonly #everyEvent = new Listeners<Event>();
-  readonly #resets = new Listeners<Reset>();
-  readonly #caughtUp = new Listeners<CaughtUp>();
-  readonly #lost = new Listeners<string>();
+  #listening = 0;
+  readonly #counted = (by: number) => {
+    this.#listening += by;
+    this.#owner.changed(this);
+  };
+  readonly #listeners = new EventListeners(this.#counted);
+  readonly #everyEvent = new Listeners<Event>(this.#counted);
+  readonly #resets = new Listeners<Reset>(this.#counted);
+  readonly #caughtUp = new Listeners<CaughtUp>(this.#counted);
+  readonly #lost = new Listeners<string>(this.#counted);
   #isFollowed = false;
   #isJoined = false;
   #position: Position | null;
@@ -71,7 +76,7 @@ export class Room<Events = unknown> {
     this.name = name;
     this.#owner = owner;
     this.#position = position;
-    this.presence = new Presence(this, owner);
+    this.presence = new Presence(this, owner, this.#counted);
   }
 
   /** Whether the server has this connection in the room now. */
@@ -130,7 +135,7 @@ export class Room<Events = unknown> {
     return this.#owner.request<T>(event, this.name, data);
   }
 
-  /** Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over. */
+  /** Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over, or one that takes nothing. */
   send(event: string, data?: unknown): boolean {
     return this.#owner.send(event, this.name, data);
   }
@@ -140,7 +145,7 @@ export class Room<Events = unknown> {
     return this.request<MembersPage>("room.members", page);
   }
 
-  /** A page of stored events, oldest first and without those of bytes; `next` is the `before` of the page before. */
+  /** A page of stored events, oldest first; `next` is the `before` of the page before. */
   async history(page: { before?: string; limit?: number } = {}): Promise<{ events: EventOf<Events>[]; next?: string }> {
     const answer = await this.request<{ events: unknown; next?: string }>("room.history", page);
     return { ...answer, events: decodeEvents(answer.events) as EventOf<Events>[] };
@@ -149,6 +154,11 @@ export class Room<Events = unknown> {
   /** @internal */
   get isFollowed(): boolean {
     return this.#isFollowed;
+  }
+
+  /** Whether anything is to be known of it, or told. @internal */
+  get isUsed(): boolean {
+    return this.#isFollowed || this.#position !== null || this.#listening > 0;
   }
 
   /** @internal */
@@ -161,19 +171,20 @@ export class Room<Events = unknown> {
     this.#isFollowed = this.#isJoined = false;
     this.#awaits = this.#replay = null;
     this.presence.detached();
+    this.#owner.changed(this);
   }
 
   /** Follows the room no longer; `code` says why if it was not the application's wish. @internal */
   forget(code?: string): void {
-    this.unfollow();
     this.#position = null;
-    this.#owner.moved(this);
+    this.unfollow();
     if (code !== undefined) this.#lost.tell(code);
   }
 
   /** The connection is gone. A join that has no answer is sent again and still awaited. @internal */
   disconnected(): void {
     this.#isJoined = false;
+    this.#replay = null;
     this.presence.detached();
   }
 
@@ -181,6 +192,7 @@ export class Room<Events = unknown> {
   awaitJoin(requestId: string): void {
     this.#isFollowed = true;
     this.#awaits = requestId;
+    this.#owner.changed(this);
   }
 
   /** The join or resume of it that is under way. @internal */
@@ -204,7 +216,7 @@ export class Room<Events = unknown> {
     else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
       this.#position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
-    this.#owner.moved(this);
+    this.#owner.changed(this);
     this.presence.attached();
     this.#checkReplay();
   }
@@ -213,7 +225,7 @@ export class Room<Events = unknown> {
   autoJoined(position: Position | undefined): void {
     this.#isFollowed = this.#isJoined = true;
     this.#position ??= position ?? null;
-    this.#owner.moved(this);
+    this.#owner.changed(this);
     this.presence.attached();
   }
 
@@ -227,7 +239,7 @@ export class Room<Events = unknown> {
     } else if (decision === "accept" && isPresence(message)) this.presence.receive(message);
     else if (decision === "reset" && message.kind === "reset") this.#resets.tell(message);
     if (decision !== "drop") {
-      this.#owner.moved(this);
+      this.#owner.changed(this);
       this.#checkReplay();
     }
     return decision;
