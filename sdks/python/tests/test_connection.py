@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import Any, List, Optional
 
 import pytest
@@ -72,8 +73,36 @@ async def test_a_plain_request_that_fails_is_a_lost_network() -> None:
     async with connected() as it:
         it.simulation.failures.append(HandshakeFailed(None))
         it.socket.cut()
+        await it.clock.advance(1)
+        assert it.client.fault == ConnectionFault(None, None, "nobody listens")
         await it.simulation.next_socket()
         assert len(it.simulation.asked) == 1
+
+
+async def test_a_certificate_that_can_not_be_verified_is_told_and_tried_again() -> None:
+    simulation = Simulation()
+    client = Client("wss://server/ws", world=simulation.world)
+    # It is a ValueError too, and may be that of whoever stands in between for now.
+    simulation.failures.append(ssl.SSLCertVerificationError("self-signed certificate"))
+    client.connect()
+    await simulation.clock.advance(0)
+    assert client.state == "connecting" and client.fault is not None
+    assert "self-signed certificate" in client.fault.message
+    (await simulation.next_socket()).welcome()
+    assert [client.state, client.fault] == ["connected", None]
+    await client.close()
+
+
+async def test_a_token_that_was_refused_says_so_until_another_is_taken() -> None:
+    async with connected(token=lambda fresh: "t") as it:
+        it.simulation.failures.append(
+            HandshakeFailed(Answer(401, {"code": "token_expired", "detail": "it has expired"}))
+        )
+        it.socket.cut()
+        await it.clock.advance(1)
+        assert it.client.fault == ConnectionFault(401, "token_expired", "it has expired")
+        (await it.simulation.next_socket()).welcome()
+        assert it.client.fault is None
 
 
 async def test_nobody_logged_in_is_a_refusal_and_a_provider_that_fails_a_lost_network(
@@ -116,6 +145,8 @@ async def test_too_many_connections_it_waits_for_as_long_as_it_is_told() -> None
         it.simulation.failures.append(HandshakeFailed(Answer(429, {"code": "connection_limit"}, 40)))
         began = it.clock.now()
         it.socket.cut()
+        await it.clock.advance(20)
+        assert it.client.fault == ConnectionFault(429, "connection_limit", "")
         await it.simulation.next_socket()
         assert it.clock.now() - began >= 40
 
@@ -131,6 +162,7 @@ async def test_silence_ends_a_connection_after_75_s_and_it_says_something_itself
         assert states == ["connected"]
         await it.clock.advance(2)
         assert [states[1], it.simulation.sockets[0].closed_with] == ["reconnecting", 4110]
+        assert it.client.fault == ConnectionFault(None, None, "nothing was heard from the server for 75 s")
 
 
 async def test_a_servers_ping_is_a_sign_of_life() -> None:
@@ -146,9 +178,10 @@ async def test_an_attempt_that_comes_to_nothing_is_given_up_after_20_s() -> None
     client = Client("ws://server/ws", world=simulation.world)
     client.connect()
     await simulation.clock.advance(19)
-    assert simulation.dialled == 1
+    assert [simulation.dialled, client.fault] == [1, None]
     await simulation.clock.advance(3)
     assert [simulation.dialled, simulation.sockets[0].closed_with] == [2, 4110]
+    assert client.fault is not None and "20 s" in client.fault.message
     await client.close()
 
 

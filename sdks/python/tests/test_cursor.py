@@ -153,6 +153,41 @@ async def test_the_next_run_goes_on_where_the_last_one_was() -> None:
         await leaving
 
 
+@pytest.mark.parametrize("how", ["taken out", "not resumed", "not joined again", "left"])
+async def test_a_room_that_the_client_is_not_in_any_more_begins_anew(how: str) -> None:
+    storage = MemoryStorage()
+    async with connected(cursor=storage) as it:
+        await it.join("q", 1)
+        room = await it.join("r", 4)
+        await it.clock.advance(0)
+        assert storage.saved[-1] == ",".join([at(1, "q"), at(4)])
+        if how == "taken out":
+            it.socket.receive({"event": "room.left", "room": "r", "data": {"reason": "removed"}})
+        elif how == "not resumed":
+            await it.reconnected()
+            rooms = {"q": joined("q", 1, "complete"), "r": {"error": "forbidden"}}
+            it.socket.ack(it.sent()["id"], {"rooms": rooms})
+        elif how == "left":
+            leaving = asyncio.ensure_future(room.leave())
+            await it.clock.advance(0)
+            it.socket.ack(it.sent()["id"])
+            await leaving
+        else:
+            joining = asyncio.ensure_future(room.join())
+            await it.clock.advance(0)
+            it.socket.refuse(it.sent()["id"], "forbidden")
+            with pytest.raises(RequestError):
+                await joining
+        await it.clock.advance(0)
+        assert storage.saved[-1] == at(1, "q")
+        joining = asyncio.ensure_future(it.client.join("r"))
+        await it.clock.advance(0)
+        join = it.sent()
+        assert [join["event"], join["data"]] == ["room.join", {}]
+        it.socket.ack(join["id"], joined("r", 9))
+        await joining
+
+
 async def test_a_storage_that_fails_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     storage = MemoryStorage()
     async with connected(cursor=storage) as it:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 from connected import EPOCH, connected, joined
@@ -51,6 +51,23 @@ async def test_its_own_event_answers_a_request_whose_ack_was_lost() -> None:
         assert len(it.client.unsettled) == 1, "the ack may say more"
         it.socket.cut()
         assert await request == {"event_id": f"r@{EPOCH}.1"}
+
+
+@pytest.mark.parametrize("code", [4006, None])
+async def test_what_is_known_to_be_published_is_told_so_when_it_ends_for_good(code: Optional[int]) -> None:
+    async with connected() as it:
+        room = await it.join("r")
+        published, unknown = room.request("e"), room.request("e")
+        it.event(1, **{"from": "me", "re": published.id})
+        if code is None:
+            await it.client.close()
+        else:
+            it.socket.cut(code)
+        assert it.client.state == "closed"
+        assert await published == {"event_id": f"r@{EPOCH}.1"}
+        with pytest.raises(RequestError) as failed:
+            await unknown
+        assert failed.value.code == "outcome_unknown"
 
 
 async def test_two_minutes_without_an_answer_the_outcome_is_unknown() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any, Awaitable, Callable, Dict, List
 
 import pytest
@@ -113,6 +115,69 @@ async def test_a_join_without_an_answer_for_two_minutes_is_given_up() -> None:
         assert (await failure.task).code == "outcome_unknown"
         await it.reconnected()
         assert [it.client.room("r").is_followed, it.socket.next()] == [False, {}]
+
+
+async def test_a_join_without_an_answer_keeps_where_the_room_was_and_ends_its_loops_with_a_reason() -> None:
+    async with connected() as it:
+        room = await it.join("r", 6)
+        it.event(7)
+        events = room.__aiter__()
+        assert (await events.__anext__()).data == 7
+        it.socket.cut()
+        it.simulation.failures.extend(ConnectionRefusedError("nobody listens") for _ in range(100))
+        failure = Failure(it.client.join("r"))
+        await it.clock.advance(130)
+        assert (await failure.task).code == "outcome_unknown"
+        with pytest.raises(RoomLost) as lost:
+            await events.__anext__()
+        assert [lost.value.code, room.last_event_id] == ["outcome_unknown", f"r@{EPOCH}.7"]
+        it.simulation.failures.clear()
+        await it.simulation.next_socket()
+        it.socket.welcome()
+        assert it.sent() == {}
+        joining = asyncio.ensure_future(it.client.join("r"))
+        await settled()
+        join = it.sent()
+        assert join["data"] == {"last_event_id": f"r@{EPOCH}.7"}
+        it.socket.ack(join["id"], joined("r", 7, "complete", top=8))
+        it.event(8)
+        await it.clock.advance(0)
+        assert (await (await joining).__aiter__().__anext__()).data == 8
+
+
+async def test_a_room_that_nobody_follows_or_listens_to_is_not_kept() -> None:
+    async with connected() as it:
+        heard: List[Any] = []
+        kept = [it.client.room("heard"), it.client.room("watched"), await it.join("followed")]
+        stop = kept[0].on("e", lambda event: heard.append(event.data))
+        stop_watching = kept[1].presence.on_change(heard.append)
+        left = await it.join("left")
+        rooms = [weakref.ref(room) for room in (*kept, left)]
+        leaving = asyncio.ensure_future(left.leave())
+        await it.clock.advance(0)
+        it.socket.ack(it.sent()["id"])
+        await leaving
+        assert it.client.room("left") is left, "as long as the application has it, it is that"
+        del kept, left, leaving
+
+        def are_kept() -> List[bool]:
+            gc.collect()
+            return [room() is not None for room in rooms]
+
+        assert are_kept() == [True, True, True, False]
+        await it.join("heard")
+        it.event(1, room="heard")
+        assert heard == [1]
+        leaving = asyncio.ensure_future(it.client.room("heard").leave())
+        await it.clock.advance(0)
+        it.socket.ack(it.sent()["id"])
+        await leaving
+        del leaving
+        assert are_kept() == [True, True, True, False]
+        stop()
+        stop_watching()
+        del stop, stop_watching
+        assert are_kept() == [False, False, True, False]
 
 
 async def test_older_events_that_were_asked_for_are_not_applied_a_second_time() -> None:

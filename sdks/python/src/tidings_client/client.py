@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Type, Union
 from urllib.parse import urlsplit
 
 from .clock import Alarm, SystemClock
 from .connection import Connection, ConnectionFailed, ConnectionFault, State, TokenProvider, World
 from .cursor import Cursor, CursorStorage
 from .listeners import Listeners, Unsubscribe
-from .outbox import Entry, Outbox, Purpose, Request, RequestError
+from .outbox import GIVE_UP_AFTER_S, Entry, Outbox, Purpose, Request, RequestError
 from .protocol import (
     CURSOR_BYTES_MAX,
     Ack,
@@ -45,6 +47,7 @@ from .protocol import (
     read_joined,
 )
 from .room import Room
+from .stream import RoomLost
 from .websocket import ask, dial
 
 SENDS_MAX = 256
@@ -97,9 +100,14 @@ class Client:
         )
         self._id_prefix = "".join(f"{int(self._world.random() * 2**32):08x}" for _ in range(2))
         self._ids_given = 0
-        self._rooms: Dict[str, Room] = {}
+        self._rooms: weakref.WeakValueDictionary[str, Room] = weakref.WeakValueDictionary()
+        """Every room that somebody still has."""
+        self._used_rooms: Dict[str, Room] = {}
+        """Those that are in use: the client keeps them."""
         self._listeners: Dict[str, Listeners[Event[Any]]] = {}
         self._states: Listeners[State] = Listeners()
+        self._told_state: State = "connecting"
+        self._untold_states: Deque[State] = deque()
         self._degradations: Listeners[bool] = Listeners()
         self._server_rooms: Listeners[Room] = Listeners()
         self._is_degraded = False
@@ -123,7 +131,7 @@ class Client:
 
     @property
     def fault(self) -> Optional[ConnectionFault]:
-        """Why there is no connection, as far as the server said; none while there is one."""
+        """Why there is no connection, as far as is known; none while there is one."""
         return self._connection.fault
 
     @property
@@ -184,9 +192,10 @@ class Client:
 
     def room(self, name: str) -> Room:
         """The room of this name, joined or not. Those that the server joins by itself need no `join`."""
-        if name not in self._rooms:
-            self._rooms[name] = Room(name, self._room_owner)
-        return self._rooms[name]
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = Room(name, self._room_owner)
+        return room
 
     async def join(self, name: str, *, history: Optional[int] = None, after: Optional[str] = None) -> Room:
         """Joins a room: `Room.join`."""
@@ -199,7 +208,8 @@ class Client:
     def on_state(self, listener: Callable[[State], object]) -> Unsubscribe:
         """Calls `listener` with the state, now and after each change."""
         unsubscribe = self._states.add(listener)
-        listener(self.state)
+        # While others are told of a change, what is still to be told comes to this one too.
+        listener(self._told_state)
         return unsubscribe
 
     def on_degraded(self, listener: Callable[[bool], object]) -> Unsubscribe:
@@ -258,7 +268,7 @@ class Client:
         return query
 
     def _followed(self) -> List[Room]:
-        return [room for room in self._rooms.values() if room.is_followed]
+        return [room for room in self._used_rooms.values() if room.is_followed]
 
     def _handled(self) -> Mapping[str, Position]:
         positions = ((room.name, room.handled_position) for room in self._followed())
@@ -300,7 +310,6 @@ class Client:
         if not room.is_followed:
             return
         room.forget()
-        self._cursor.forget(room.name)
         try:
             await self._request("room.leave", room.name, None, "application")
         except RequestError as error:
@@ -321,13 +330,13 @@ class Client:
         is_stuck = False
         for entry in self._outbox.overdue(self._world.clock.now()):
             if entry.purpose == "join":
-                self.room(entry.room or "").forget()
+                self.room(entry.room or "").unfollow(RoomLost(entry.room or "", "outcome_unknown"))
             # A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
             is_stuck = is_stuck or entry.purpose in ("rejoin", "resume")
             self._outbox.take(entry.id)
             entry.request.reject(_outcome_unknown())
         if is_stuck:
-            self._connection.restart()
+            self._connection.restart(f"the server left a join without an answer for {GIVE_UP_AFTER_S:.0f} s")
         self._flush()
 
     def _changed(self, state: State) -> None:
@@ -336,14 +345,26 @@ class Client:
                 entry.request.reject(_outcome_unknown())
             self._cursor.save()
         if state in ("closed", "refused"):
-            for room in self._rooms.values():
+            for room in list(self._rooms.values()):
                 room.wake_streams()
-        self._states.tell(state)
+        self._tell(state)
+
+    def _tell(self, state: State) -> None:
+        """Tells a state, after all that came before it: a listener that closes the client changes it in between."""
+        self._untold_states.append(state)
+        if len(self._untold_states) > 1:
+            return
+        while self._untold_states:
+            self._told_state = self._untold_states[0]
+            try:
+                self._states.tell(self._told_state)
+            finally:
+                self._untold_states.popleft()
 
     def _lost(self) -> None:
         while self._held is not None:
             self._deliver_held()
-        for room in self._rooms.values():
+        for room in self._followed():
             room.disconnected()
         for entry in self._outbox.disconnected():
             self._outbox.take(entry.id)
@@ -351,6 +372,9 @@ class Client:
         self._alarm.set(self._outbox.next_deadline())
 
     def _received(self, message: ServerMessage) -> None:
+        if self._is_closed_by_us:
+            # The application wants to hear no more, also of what came before it said so.
+            return
         if self._held is not None:
             self._held.append(message)
             return
@@ -363,8 +387,8 @@ class Client:
         elif isinstance(message, (Skip, EpochChange, Reset)):
             self._received_in_room(message.id.rpartition("@")[0], message)
         elif isinstance(message, (PresenceChange, PresenceChanges, PresenceCount)):
-            if message.room in self._rooms:
-                self._rooms[message.room].receive_presence(message)
+            if message.room in self._used_rooms:
+                self._used_rooms[message.room].receive_presence(message)
         elif isinstance(message, (RoomJoined, RoomLeft)):
             self._moved(self.room(message.room), message)
             self._flush()
@@ -381,7 +405,7 @@ class Client:
             self._flush()
 
     def _received_in_room(self, name: str, message: LogMessage) -> None:
-        room = self._rooms.get(name)
+        room = self._used_rooms.get(name)
         if room is not None and room.receive(message) == "hole":
             room.await_join(self._rejoin(room, room.position))
             self._flush()
@@ -394,12 +418,16 @@ class Client:
         known = self._followed()
         cursor = parse_cursor(welcome.last_event_id, bytes_max=None) or {}
         for name in welcome.rooms:
+            # A listener may close the client, here and below: nothing is told or asked then.
+            if self._is_closed_by_us:
+                return
             room = self.room(name)
             room.follow(cursor.get(name))
             if room not in known:
                 room.auto_joined()
                 self._server_rooms.tell(room)
-        self._resume(known)
+        if not self._is_closed_by_us:
+            self._resume(known)
 
     def _moved(self, room: Room, message: Union[RoomJoined, RoomLeft]) -> None:
         """The application has joined this connection to a room, or taken it out of one."""
@@ -411,7 +439,8 @@ class Client:
             if not room.joined_by_server(self._next_id(), message.joined):
                 # What has come since it was here before is asked for.
                 room.await_join(self._rejoin(room, room.position))
-            self._server_rooms.tell(room)
+            if not self._is_closed_by_us:
+                self._server_rooms.tell(room)
         elif room.is_followed and is_retryable(message.reason):
             room.await_join(self._rejoin(room, room.position))
         elif room.is_followed:
@@ -461,13 +490,14 @@ class Client:
             rooms = data.get("rooms") if isinstance(data, dict) else None
             for name, outcome in rooms.items() if isinstance(rooms, dict) else ():
                 joined = read_joined(outcome)
-                if name not in self._rooms:
+                room = self._used_rooms.get(name)
+                if self._is_closed_by_us or room is None:
                     continue
                 if joined is not None:
-                    self._rooms[name].attached(id, joined)
+                    room.attached(id, joined)
                 else:
                     code = outcome.get("error") if isinstance(outcome, dict) else None
-                    self._refused_room(self._rooms[name], id, str(code))
+                    self._refused_room(room, id, str(code))
         # An answer that says nothing of a room, or nothing that can be read, has not joined it.
         for room in self._awaiting(id):
             self._refused_room(room, id, "other")
@@ -495,7 +525,7 @@ class Client:
 
     def _refused_room(self, room: Room, id: str, code: str) -> None:
         """A room that the client followed was not joined again by the request with this id."""
-        if not room.is_awaiting(id):
+        if self._is_closed_by_us or not room.is_awaiting(id):
             return
         if is_retryable(code):
             room.await_join(self._rejoin(room, room.position))
@@ -503,7 +533,7 @@ class Client:
             room.forget(code)
 
     def _awaiting(self, id: str) -> List[Room]:
-        return [room for room in self._rooms.values() if room.is_awaiting(id)]
+        return [room for room in self._used_rooms.values() if room.is_awaiting(id)]
 
     def _settle_by_own_event(self, event: Event[Any]) -> None:
         """An event that this client caused answers its request, also in a replay after the ack was lost."""
@@ -574,6 +604,15 @@ class _RoomOwner:
 
     def ask(self, event: str, room: str, data: Any) -> Request[Any]:
         return self._client._request(event, room, data, "question")
+
+    def forgotten(self, room: Room) -> None:
+        self._client._cursor.forget(room.name)
+
+    def use_changed(self, room: Room) -> None:
+        if room.is_in_use:
+            self._client._used_rooms[room.name] = room
+        else:
+            self._client._used_rooms.pop(room.name, None)
 
     def withdraw(self, request: Request[Any]) -> None:
         self._client._outbox.withdraw(request.id)

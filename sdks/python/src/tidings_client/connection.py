@@ -46,7 +46,7 @@ _log = logging.getLogger("tidings_client")
 
 @dataclass(frozen=True)
 class ConnectionFault:
-    """Why there is no connection, as far as the server said."""
+    """Why there is no connection, as far as is known."""
 
     status: Optional[int]
     """The HTTP status of a refused handshake, or the close code of a connection."""
@@ -177,7 +177,8 @@ class Connection:
         self._owner = owner
         self._alarm = Alarm(world.clock, self._tick)
         self._backoff = Backoff(world.random)
-        self._phase: Literal["idle", "waiting", "opening", "open", "over"] = "idle"
+        # Lost: there is none, and what comes next is not decided yet.
+        self._phase: Literal["idle", "waiting", "opening", "open", "lost", "over"] = "idle"
         self._since = self._heard_at = self._sent_at = 0.0
         self._until = math.inf
         self._attempt: Optional[_Attempt] = None
@@ -222,7 +223,8 @@ class Connection:
 
     def close(self) -> None:
         """Ends it for good."""
-        self._drop(_NORMAL)
+        self._let_go(_NORMAL)
+        self._lose()
         self._end("closed")
 
     async def wait_closed(self) -> None:
@@ -232,12 +234,14 @@ class Connection:
             for task in late:
                 task.cancel()
 
-    def restart(self) -> None:
+    def restart(self, why: str) -> None:
         """Gives the connection up and makes another."""
         if self._phase in ("open", "opening"):
+            self._let_go(_HEARTBEAT_TIMEOUT)
+            self.fault = ConnectionFault(None, None, why)
             self._settle_backoff()
-            self._wait(0)
-            self._drop(_HEARTBEAT_TIMEOUT)
+            if self._lose():
+                self._wait(0)
 
     def _now(self) -> float:
         return self._world.clock.now()
@@ -258,14 +262,15 @@ class Connection:
         if self._phase == "waiting" and self._until <= now:
             self._begin()
         elif self._phase == "opening" and self._since + _CONNECT_MAX_S <= now:
-            self.restart()
+            self.restart(f"the server did not answer within {_CONNECT_MAX_S:.0f} s")
         elif self._phase == "open":
             if self._move_at <= now:
+                self._let_go(_DRAINING)
                 self._settle_backoff()
-                self._wait_until(now)
-                self._drop(_DRAINING)
+                if self._lose():
+                    self._wait_until(now)
             elif self._heard_at + _SILENCE_MAX_S <= now:
-                self.restart()
+                self.restart(f"nothing was heard from the server for {_SILENCE_MAX_S:.0f} s")
             elif self._sent_at + _HEARTBEAT_AFTER_S <= now:
                 self.send(self._owner.heartbeat())
         self._arm()
@@ -292,12 +297,13 @@ class Connection:
             socket = await self._world.dial(self._full_url(), token, attempt)
         except HandshakeFailed as failed:
             return await self._learn_why(failed.answer, token, attempt.has_fresh_token)
+        except (OSError, asyncio.TimeoutError) as error:
+            # Before what is a ValueError: a certificate that can't be verified is both, and may be that of somebody who
+            # stands between here and there only for now.
+            return self._fail(error)
         except ValueError as error:
             # There is no such URL, or no such token: trying again would not help.
             return self._refuse(None, None, str(error))
-        except (OSError, asyncio.TimeoutError) as error:
-            self.fault = ConnectionFault(None, None, str(error))
-            return self._wait(0)
         self._socket = socket
         ending = asyncio.get_running_loop().create_task(socket.wait_closed())
         self._ending.add(ending)
@@ -328,7 +334,11 @@ class Connection:
             self._since = self._sent_at = now
             self.fault = None
             self._arm()
+            attempt = self._attempt
             self._change("connected")
+            if self._attempt is not attempt:
+                # Who was told has closed it.
+                return
         elif isinstance(message, Reconnect):
             # The moment is drawn now, and holds also if the close comes earlier.
             after_s = min(message.after_ms / 1000, _TOLD_WAIT_MAX_S)
@@ -341,6 +351,8 @@ class Connection:
         self._forget_attempt()
         self.fault = ConnectionFault(code, None, reason)
         self._settle_backoff()
+        if not self._lose():
+            return
         moment = self._move_at
         what = reaction(code)
         if what == "stop" or (what == "try_once" and self._has_tried_once):
@@ -353,7 +365,6 @@ class Connection:
             self._has_tried_once = self._has_tried_once or what == "try_once"
             self._needs_fresh_token = self._needs_fresh_token or what == "refresh_token"
             self._wait(0)
-        self._owner.lost()
 
     async def _learn_why(self, answer: Optional[Answer], token: Optional[str], token_was_fresh: bool) -> None:
         """Decides what becomes of a handshake that failed. What was not the server's own answer may be a proxy's, to whom
@@ -361,12 +372,13 @@ class Connection:
         if answer is None:
             try:
                 answer = await self._world.ask(self._full_url("http"), token)
-            except (OSError, asyncio.TimeoutError):
-                return self._wait(0)
+            except (OSError, asyncio.TimeoutError) as error:
+                return self._fail(error)
         problem = answer.problem
         words = "; ".join(str(problem[name]) for name in ("detail", "fix") if problem.get(name))
         code = problem.get("code") if isinstance(problem.get("code"), str) else None
         if answer.status == 401 and not token_was_fresh and callable(self._token):
+            self.fault = ConnectionFault(answer.status, code, words)
             self._needs_fresh_token = True
             self._wait(0)
         elif answer.status in (400, 401, 403, 404, 409):
@@ -375,6 +387,11 @@ class Connection:
             # 426 is what a good URL says: then something between here and there stands in the way.
             self.fault = ConnectionFault(answer.status, code, words)
             self._wait(min(answer.retry_after_s, _TOLD_WAIT_MAX_S))
+
+    def _fail(self, error: Exception) -> None:
+        """Nobody was reached."""
+        self.fault = ConnectionFault(None, None, str(error) or type(error).__name__)
+        self._wait(0)
 
     def _refuse(self, status: Optional[int], code: Optional[str], message: str) -> None:
         self.fault = ConnectionFault(status, code, message)
@@ -387,7 +404,7 @@ class Connection:
             self._attempt.is_current = False
         self._attempt = self._opening = self._socket = None
 
-    def _drop(self, code: int) -> None:
+    def _let_go(self, code: int) -> None:
         """Lets go of the socket, and hears nothing of it any more."""
         opening, socket = self._opening, self._socket
         self._forget_attempt()
@@ -397,7 +414,12 @@ class Connection:
             opening.cancel()
             self._ending.add(opening)
             opening.add_done_callback(self._ending.discard)
+
+    def _lose(self) -> bool:
+        """There is no connection any more. False if somebody who was told has decided what comes next."""
+        self._phase = "lost"
         self._owner.lost()
+        return self._phase == "lost"
 
     def _settle_backoff(self) -> None:
         """Starts the counting anew if the connection held."""

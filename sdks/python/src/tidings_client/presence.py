@@ -34,6 +34,9 @@ class PresenceOwner(Protocol):
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> None: ...
 
+    def use_changed(self) -> None:
+        """Somebody listens, or nobody does any more."""
+
 
 class Presence:
     def __init__(self, owner: PresenceOwner) -> None:
@@ -68,10 +71,12 @@ class Presence:
             listener(self._members)
         elif len(self._changes) == 1:
             self.attached()
+        self._owner.use_changed()
 
         def stop() -> None:
             unsubscribe()
-            if len(self._changes) == 0:
+            self._owner.use_changed()
+            if not self.is_heard:
                 # What nobody listens to is not kept up to date: the next listener asks again.
                 self.detached()
 
@@ -83,9 +88,14 @@ class Presence:
 
     # For the room.
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens."""
+        return len(self._changes) > 0
+
     def attached(self) -> None:
         """The room was joined, or joined again: what was known may be old."""
-        if len(self._changes) > 0 and self._owner.is_joined:
+        if self.is_heard and self._owner.is_joined:
             self._ask()
 
     def detached(self) -> None:
@@ -93,7 +103,7 @@ class Presence:
         self._begin()
 
     def receive(self, told: PresenceMessage) -> None:
-        if len(self._changes) > 0 and self._take(told):
+        if self.is_heard and self._take(told):
             self._changes.tell(self._members)
 
     def _take(self, told: PresenceMessage) -> bool:

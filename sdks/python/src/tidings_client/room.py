@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Dict, Optional, Protocol, Union
+from typing import Any, Awaitable, Callable, Dict, Optional, Protocol, TypeVar, Union
 
 from .listeners import Listeners, Unsubscribe
 from .outbox import Request
@@ -28,6 +28,8 @@ from .protocol import (
     read_members,
 )
 from .stream import RoomEvents, RoomLost, furthest_back
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,12 @@ class RoomOwner(Protocol):
 
     def handled(self) -> None:
         """The application has handled something, or there was nothing for it to handle."""
+
+    def forgotten(self, room: Room) -> None:
+        """The room's position counts no more."""
+
+    def use_changed(self, room: Room) -> None:
+        """Whether the room is in use may have changed."""
 
 
 class Room:
@@ -142,24 +150,24 @@ class Room:
 
     def on(self, event: str, listener: Callable[[Event[Any]], object]) -> Unsubscribe:
         """Calls `listener` with each event of this name, once and in order."""
-        return self._listeners.setdefault(event, Listeners()).add(listener)
+        return self._listen(self._listeners.setdefault(event, Listeners()), listener)
 
     def on_event(self, listener: Callable[[Event[Any]], object]) -> Unsubscribe:
         """Calls `listener` with each event of the room."""
-        return self._every_event.add(listener)
+        return self._listen(self._every_event, listener)
 
     def on_reset(self, listener: Callable[[Reset], object]) -> Unsubscribe:
         """What was known of the room counts no more: clear it, take `state` if there is one. Events follow from there."""
-        return self._resets.add(listener)
+        return self._listen(self._resets, listener)
 
     def on_caught_up(self, listener: Callable[[CaughtUp], object]) -> Unsubscribe:
         """What was missed has come, and from here on events are live."""
-        return self._caught_up.add(listener)
+        return self._listen(self._caught_up, listener)
 
     def on_lost(self, listener: Callable[[str], object]) -> Unsubscribe:
         """The client does not follow the room any more: it could not be joined again, with the server's error code, or the
         application has taken this connection out of it (`removed`; `forbidden` by a refreshed token)."""
-        return self._lost.add(listener)
+        return self._listen(self._lost, listener)
 
     def events(self, *, on_reset: Optional[Callable[[Reset], object]] = None) -> RoomEvents:
         """A stream of its own: the room's events from now on, or from the join on if it is opened before.
@@ -197,7 +205,27 @@ class Room:
         """A page of stored events, those before an event id; `next` is the `before` of the page before."""
         return read_history(await self.request("room.history", _page(before=before, limit=limit)))
 
+    def _listen(self, listeners: Listeners[T], listener: Callable[[T], object]) -> Unsubscribe:
+        unsubscribe = listeners.add(listener)
+        self.use_changed()
+
+        def stop() -> None:
+            unsubscribe()
+            self.use_changed()
+
+        return stop
+
     # For the client, presence and streams.
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the client has to keep it also if nobody else does."""
+        listeners = (len(self._every_event), len(self._resets), len(self._caught_up), len(self._lost))
+        is_heard = self.presence.is_heard or any(listeners) or any(map(len, self._listeners.values()))
+        return self._is_followed or self._position is not None or is_heard
+
+    def use_changed(self) -> None:
+        self._owner.use_changed(self)
 
     @property
     def is_followed(self) -> bool:
@@ -216,13 +244,23 @@ class Room:
         """Follows the room from now on, from `position` if it has none of its own."""
         self._is_followed = True
         self._position = self._position or position
+        self.use_changed()
+
+    def unfollow(self, why: Optional[Exception]) -> None:
+        """Follows the room no longer, and keeps where it was: nobody knows whether a join of it was served, and a later
+        one goes on there. Who reads it by a loop is told why."""
+        self._is_followed = self._is_joined = False
+        self._awaits = self._catches_up = self._replay = None
+        self.presence.detached()
+        self.end_streams(why)
+        self.use_changed()
 
     def forget(self, code: Optional[str] = None) -> None:
-        """Follows the room no longer; `code` says why if it was not the application's wish."""
-        self._is_followed = self._is_joined = False
-        self._position = self._awaits = self._catches_up = self._replay = None
-        self.presence.detached()
-        self.end_streams(None if code is None else RoomLost(self.name, code))
+        """Follows the room no longer, and knows nothing of it; `code` says why if it was not the application's wish."""
+        self.unfollow(None if code is None else RoomLost(self.name, code))
+        self._position = None
+        self._owner.forgotten(self)
+        self.use_changed()
         if code is not None:
             self._lost.tell(code)
 

@@ -20,7 +20,7 @@ EVENTS_MAX = 1024
 
 class RoomLost(Exception):
     """The room could not be joined again, or the application took the client out of it (`code`): the client does not follow it
-    any more."""
+    any more. `outcome_unknown`: a join of it had no answer."""
 
     def __init__(self, room: str, code: str) -> None:
         super().__init__(f"{room}: {code}")
