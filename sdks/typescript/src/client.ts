@@ -14,7 +14,7 @@ import {
   type World,
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
-import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
+import { Listeners, type Unsubscribe } from "./listeners.ts";
 import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
   asJoined,
@@ -31,7 +31,7 @@ import {
   type Welcome,
 } from "./protocol.ts";
 import { isPresence } from "./presence.ts";
-import { Room, type AnyRoom, type RoomOwner } from "./room.ts";
+import { Room, type AnyRoom, type RoomMessage, type RoomOwner } from "./room.ts";
 import type { StorageSlot } from "./storage.ts";
 
 /** What a page hears when it is worth while to try again. */
@@ -75,7 +75,7 @@ export class Client<Events = unknown> {
   readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
   readonly #roomsUsed = new Set<AnyRoom>();
   readonly #roomOwner: RoomOwner;
-  readonly #listeners = new EventListeners();
+  readonly #listeners = new Listeners<Event>();
   readonly #states = new Listeners<State>();
   readonly #degradations = new Listeners<boolean>();
   readonly #serverRooms = new Listeners<AnyRoom>();
@@ -184,8 +184,8 @@ export class Client<Events = unknown> {
   /** Calls `listener` with each event of this name that is for this user or connection alone. */
   on<T = unknown>(event: Unmapped<Events>, listener: (event: Event<T>) => void): Unsubscribe;
   on<Name extends keyof Events & string>(event: Name, listener: (event: Event<Events[Name]>) => void): Unsubscribe;
-  on(event: string, listener: (event: Event<never>) => void): Unsubscribe {
-    return this.#listeners.add(event, listener);
+  on(name: string, listener: (event: Event<never>) => void): Unsubscribe {
+    return this.#listeners.add((event) => event.event === name && listener(event as Event<never>));
   }
 
   /** Calls `listener` with the state, now and after each change. */
@@ -378,7 +378,7 @@ export class Client<Events = unknown> {
     else this.#flush();
   }
 
-  #receivedInRoom(name: string, message: ServerMessage): void {
+  #receivedInRoom(name: string, message: RoomMessage): void {
     const room = this.#known(name);
     if (room?.receive(message) === "hole") this.#rejoin(room);
   }

@@ -90,10 +90,6 @@ interface Owner {
   heartbeat(): string;
 }
 
-type Phase =
-  | { is: "waiting" | "opening" | "over"; until: number }
-  | { is: "open"; since: number; heardAt: number; sentAt: number };
-
 export class Connection {
   state: State = "connecting";
   fault: ConnectionFault | null = null;
@@ -104,7 +100,13 @@ export class Connection {
   readonly #owner: Owner;
   readonly #alarm: Alarm;
   readonly #backoff: Backoff;
-  #phase: Phase;
+  #phase: "waiting" | "opening" | "open" | "over" = "waiting";
+  /** When the phase ends by itself; that of an open connection, when `session.reconnect` wants us to move. */
+  #until: number;
+  // Of an open connection: never, otherwise.
+  #openedAt = Infinity;
+  #heardAt = Infinity;
+  #sentAt = Infinity;
   #socket: Socket | null = null;
   #pace = new Pace({});
   /** What belongs to an earlier attempt is not heard any more. */
@@ -112,8 +114,6 @@ export class Connection {
   /** Another 1002, 1003, 1007 or 1009 is one too many. */
   #hasTriedOnce = false;
   #needsFreshToken = false;
-  /** When `session.reconnect` wants us to move. */
-  #moveAt = Infinity;
 
   constructor(url: URL, token: TokenProvider | undefined, world: World, owner: Owner) {
     this.#url = url;
@@ -122,12 +122,12 @@ export class Connection {
     this.#owner = owner;
     this.#backoff = new Backoff(world.random);
     this.#alarm = new Alarm(world.clock, () => this.#tick());
-    this.#phase = { is: "waiting", until: world.clock.now() };
+    this.#until = this.#now();
     this.#arm();
   }
 
   get isOpen(): boolean {
-    return this.#phase.is === "open";
+    return this.#phase === "open";
   }
 
   /** Whether the network takes what is sent. */
@@ -142,16 +142,15 @@ export class Connection {
 
   /** Sends a frame over the connection; there must be one. */
   send(frame: string | Uint8Array<ArrayBuffer>): void {
-    const now = this.#now();
-    this.#pace.sent(now);
-    if (this.#phase.is === "open") this.#phase.sentAt = now;
+    this.#sentAt = this.#now();
+    this.#pace.sent(this.#sentAt);
     this.#socket?.send(frame);
   }
 
   /** Tries again now: after a refusal, or because the network is back. */
   reconnect(): void {
     const isRefused = this.state === "refused";
-    if (!isRefused && this.#phase.is !== "waiting") return;
+    if (!isRefused && this.#phase !== "waiting") return;
     this.#needsFreshToken ||= isRefused;
     // What failed while there was no network says nothing about the server.
     this.#backoff.reset();
@@ -165,7 +164,7 @@ export class Connection {
 
   /** Gives the connection up and makes another. */
   restart(): void {
-    if (this.#phase.is !== "open" && this.#phase.is !== "opening") return;
+    if (this.#phase !== "open" && this.#phase !== "opening") return;
     this.#settleBackoff();
     this.#wait(0, HEARTBEAT_TIMEOUT);
   }
@@ -175,21 +174,17 @@ export class Connection {
   }
 
   #arm(): void {
-    const phase = this.#phase;
-    if (phase.is !== "open") this.#alarm.set(phase.until);
-    else this.#alarm.set(Math.min(phase.heardAt + SILENCE_MAX_MS, phase.sentAt + HEARTBEAT_AFTER_MS, this.#moveAt));
+    this.#alarm.set(Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS, this.#sentAt + HEARTBEAT_AFTER_MS));
   }
 
   #tick(): void {
     const now = this.#now();
-    const phase = this.#phase;
-    if (phase.is !== "open") {
-      if (phase.until <= now) phase.is === "waiting" ? void this.#open() : this.restart();
-    } else if (this.#moveAt <= now) {
+    if (this.#until <= now && this.#phase === "waiting") void this.#open();
+    else if (this.#until <= now && this.isOpen) {
       this.#settleBackoff();
       this.#waitUntil(now, DRAINING);
-    } else if (phase.heardAt + SILENCE_MAX_MS <= now) this.restart();
-    else if (phase.sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
+    } else if (Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS) <= now) this.restart();
+    else if (this.#sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
   }
 
@@ -198,17 +193,17 @@ export class Connection {
     const isCurrent = () => attempt === this.#attempt;
     const fresh = this.#needsFreshToken;
     this.#needsFreshToken = false;
-    this.#phase = { is: "opening", until: this.#now() + CONNECT_MAX_MS };
-    this.#arm();
+    this.#phase = "opening";
+    this.#until = this.#now() + CONNECT_MAX_MS;
     let token: string | null | undefined;
     try {
       token = await this.#token?.({ fresh });
     } catch (error) {
-      if (isCurrent()) this.#fail(null, null, `no token: ${error}`);
+      if (isCurrent()) this.#fail(`no token: ${error}`);
       return;
     }
     if (!isCurrent()) return;
-    if (token === null) return this.#refuse(401, "token_missing", "nobody is logged in");
+    if (token === null) return this.#refuse("nobody is logged in", 401, "token_missing");
     const url = new URL(this.#url);
     this.#owner.ask(url.searchParams);
     const protocols = ["tidings.v1", ...(token === undefined ? [] : [`tidings.token.${token}`])];
@@ -217,7 +212,7 @@ export class Connection {
       socket = new this.#world.WebSocket(url.href, protocols);
     } catch (error) {
       // The platform takes no such URL, or no such token: trying again would not help.
-      return this.#refuse(null, null, String(error));
+      return this.#refuse(String(error));
     }
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => {
@@ -229,7 +224,7 @@ export class Connection {
       if (!isCurrent()) return;
       // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
       const told = code === 1005 || code === 1006 ? null : code;
-      if (told === null && this.#phase.is === "opening") void this.#askWhy(isCurrent, token, fresh);
+      if (told === null && !this.isOpen) void this.#askWhy(isCurrent, token, fresh);
       else this.#closed(told, reason);
     };
     this.#socket = socket;
@@ -237,13 +232,13 @@ export class Connection {
 
   #received(frame: unknown): void {
     const message = typeof frame === "string" ? decodeText(frame) : decodeBinary(new Uint8Array(frame as ArrayBuffer));
-    const now = this.#now();
-    if (this.#phase.is === "open") this.#phase.heardAt = now;
-    if (message.kind === "welcome" && this.#phase.is === "opening") {
-      this.#phase = { is: "open", since: now, heardAt: now, sentAt: now };
+    const now = (this.#heardAt = this.#now());
+    if (message.kind === "welcome" && !this.isOpen) {
+      this.#phase = "open";
+      this.#until = Infinity;
+      this.#openedAt = this.#sentAt = now;
       this.#pace = new Pace(message.limits);
       this.fault = null;
-      this.#arm();
       this.#change("connected");
       // A listener may have closed the client.
       if (!this.isOpen) return;
@@ -251,9 +246,9 @@ export class Connection {
       // The moment is drawn now, and holds also if the close comes earlier.
       const after = Math.min(message.after_ms, TOLD_WAIT_MAX_MS);
       const window = Math.max(0, Math.min(message.within_ms, TOLD_WAIT_MAX_MS) - after);
-      this.#moveAt = now + after + this.#world.random() * window;
-      this.#arm();
+      this.#until = now + after + this.#world.random() * window;
     }
+    this.#arm();
     this.#owner.message(message);
   }
 
@@ -265,7 +260,7 @@ export class Connection {
     this.#needsFreshToken ||= todo === "refresh_token";
     this.#hasTriedOnce ||= todo === "try_once";
     if (isLast) this.#end("closed");
-    else if (todo === "reconnect_in_window" && this.#moveAt < Infinity) this.#waitUntil(this.#moveAt);
+    else if (todo === "reconnect_in_window" && this.isOpen && this.#until < Infinity) this.#waitUntil(this.#until);
     else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
   }
 
@@ -280,12 +275,12 @@ export class Connection {
       answer = await this.#world.fetch(url.href);
       problem = ((await answer.json().catch(() => null)) ?? {}) as typeof problem;
     } catch (error) {
-      if (isCurrent()) this.#fail(null, null, String(error));
+      if (isCurrent()) this.#fail(String(error));
       return;
     }
     if (!isCurrent()) return;
     const { status, headers } = answer;
-    const fault = [status, problem.code ?? null, [problem.detail, problem.fix].filter(Boolean).join("; ")] as const;
+    const fault = [[problem.detail, problem.fix].filter(Boolean).join("; "), status, problem.code ?? null] as const;
     const isStale = status === 401 && !tokenWasFresh;
     this.#needsFreshToken ||= isStale;
     if (!isStale && [400, 401, 403, 404, 409].includes(status)) this.#refuse(...fault);
@@ -293,23 +288,22 @@ export class Connection {
     else this.#fail(...fault, Number(headers.get("retry-after")) || 0);
   }
 
-  #refuse(status: number | null, code: string | null, message: string): void {
+  #refuse(message: string, status: number | null = null, code: string | null = null): void {
     this.fault = { status, code, message };
     this.#end("refused");
   }
 
   /** There was no connection, for now. */
-  #fail(status: number | null, code: string | null, message: string, retryAfterSeconds = 0): void {
+  #fail(message: string, status: number | null = null, code: string | null = null, retryAfterSeconds = 0): void {
     this.fault = { status, code, message };
     this.#wait(Math.min(retryAfterSeconds * 1000, TOLD_WAIT_MAX_MS));
   }
 
   /** Starts the counting anew if the connection held. */
   #settleBackoff(): void {
-    if (this.#phase.is === "open" && this.#now() >= this.#phase.since + STABLE_AFTER_MS) {
-      this.#backoff.reset();
-      this.#hasTriedOnce = false;
-    }
+    if (this.#now() < this.#openedAt + STABLE_AFTER_MS) return;
+    this.#backoff.reset();
+    this.#hasTriedOnce = false;
   }
 
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
@@ -324,8 +318,9 @@ export class Connection {
   /** Lets go of the connection, as far as there is one, and hears nothing of it any more; `until` then, if it is not for good. */
   #end(state: State, until = Infinity, code = NORMAL): void {
     const attempt = ++this.#attempt;
-    this.#phase = { is: until < Infinity ? "waiting" : "over", until };
-    this.#moveAt = Infinity;
+    this.#phase = until < Infinity ? "waiting" : "over";
+    this.#until = until;
+    this.#openedAt = this.#heardAt = this.#sentAt = Infinity;
     this.#arm();
     this.#socket?.close(code);
     this.#socket = null;

@@ -1,7 +1,5 @@
 /** Who wants to be told of something. */
 
-import type { Event } from "./protocol.ts";
-
 export type Unsubscribe = () => void;
 
 export class Listeners<T> {
@@ -44,25 +42,5 @@ export class Listeners<T> {
         }
       }
     this.#untold = [];
-  }
-}
-
-/** Who wants to be told of which event. */
-export class EventListeners {
-  readonly #listeners = new Map<string, Listeners<Event>>();
-  readonly #counted: ((by: number) => void) | undefined;
-
-  constructor(counted?: (by: number) => void) {
-    this.#counted = counted;
-  }
-
-  add(event: string, listener: (event: Event<never>) => void): Unsubscribe {
-    let listeners = this.#listeners.get(event);
-    if (!listeners) this.#listeners.set(event, (listeners = new Listeners(this.#counted)));
-    return listeners.add(listener as (event: Event) => void);
-  }
-
-  tell(event: Event): void {
-    this.#listeners.get(event.event)?.tell(event);
   }
 }

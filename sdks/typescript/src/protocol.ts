@@ -4,8 +4,9 @@
  * It has no state. Whatever comes from a server is checked here, so that the rest can rely on its types.
  */
 
-/** Where a room's log stands: `epoch.offset` of an event id. */
-export interface Position {
+/** An event id, `room@epoch.offset`: a place in a room's log. */
+export interface EventId {
+  readonly room: string;
   readonly epoch: string;
   readonly offset: number;
 }
@@ -147,27 +148,25 @@ const EVENT_ID = /^([A-Za-z0-9_.:-]{1,128})@([a-z0-9]{8})\.(0|[1-9][0-9]{0,15})$
 export const CURSOR_BYTES_MAX = 4096;
 
 /** Reads an event id; undefined if it is none. */
-export function parseEventId(text: string): { room: string; position: Position } | undefined {
-  const [, room, epoch, digits] = EVENT_ID.exec(text) ?? [];
+export function parseEventId(text: string | null | undefined): EventId | undefined {
+  const [, room, epoch, digits] = EVENT_ID.exec(text ?? "") ?? [];
   const offset = Number(digits);
-  if (!Number.isSafeInteger(offset)) return undefined;
-  return { room: room!, position: { epoch: epoch!, offset } };
+  return Number.isSafeInteger(offset) ? { room: room!, epoch: epoch!, offset } : undefined;
 }
 
 /** Writes an event id. */
-export function formatEventId(room: string, position: Position): string {
-  return `${room}@${position.epoch}.${position.offset}`;
+export function formatEventId({ room, epoch, offset }: EventId): string {
+  return `${room}@${epoch}.${offset}`;
 }
 
 /** Reads a cursor: the newest position per room; undefined if it is none, or longer than it may be. */
-export function parseCursor(text: string, bytesMax = CURSOR_BYTES_MAX): Map<string, Position> | undefined {
-  const cursor = new Map<string, Position>();
-  if (text === "") return cursor;
+export function parseCursor(text: string, bytesMax = CURSOR_BYTES_MAX): Map<string, EventId> | undefined {
+  const cursor = new Map<string, EventId>();
   if (text.length > bytesMax) return undefined;
-  for (const part of text.split(",")) {
+  for (const part of text ? text.split(",") : []) {
     const id = parseEventId(part);
     if (!id) return undefined;
-    cursor.set(id.room, id.position);
+    cursor.set(id.room, id);
   }
   return cursor;
 }
@@ -270,7 +269,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
   const rev = number(body.rev);
   const from = number(body.from);
   // A place in its own room's log, or none.
-  const place = id !== undefined && parseEventId(id)?.room === room ? id : undefined;
+  const place = parseEventId(id)?.room === room ? id : undefined;
   switch (event) {
     case undefined:
       return INVALID;

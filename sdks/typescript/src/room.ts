@@ -4,7 +4,7 @@
  * The one place that decides whether an event is applied: PROTOCOL.md §3 and §7. It sends nothing by itself.
  */
 
-import { EventListeners, Listeners, type Unsubscribe } from "./listeners.ts";
+import { Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Request } from "./outbox.ts";
 import { Presence, isPresence, type PresenceOwner } from "./presence.ts";
 import {
@@ -12,20 +12,23 @@ import {
   formatEventId,
   parseEventId,
   type Event,
+  type EventId,
   type EventOf,
   type Joined,
   type MembersPage,
-  type Position,
   type Reset,
   type ServerMessage,
   type Unmapped,
 } from "./protocol.ts";
 
+/** What a room is told. @internal */
+export type RoomMessage = Extract<ServerMessage, { kind: "event" | "skip" | "epoch" | "reset" } | { kind: `presence${string}` }>;
+
 /**
- * What a client does with a message: hand it to the application, clear what it has of the room, only move on, nothing
- * since it was seen before, or join the room again since something before it is missing.
+ * What a client does with a message: take it, nothing since it was seen before, or join the room again since something
+ * before it is missing.
  */
-export type Decision = "accept" | "reset" | "move" | "drop" | "hole";
+export type Decision = "take" | "drop" | "hole";
 
 /** A room's own events, all at once told after a join, a resume or a hole. */
 export interface CaughtUp {
@@ -58,24 +61,25 @@ export class Room<Events = unknown> {
     this.#listening += by;
     this.#owner.changed(this);
   };
-  readonly #listeners = new EventListeners(this.#counted);
-  readonly #everyEvent = new Listeners<Event>(this.#counted);
+  readonly #events = new Listeners<Event>(this.#counted);
   readonly #resets = new Listeners<Reset>(this.#counted);
   readonly #caughtUp = new Listeners<CaughtUp>(this.#counted);
   readonly #lost = new Listeners<string>(this.#counted);
-  #isFollowed = false;
+  /** @internal */
+  isFollowed = false;
   #isJoined = false;
-  #position: Position | null;
-  /** The join or resume under way, which fills what is missing. */
-  #awaits: string | null = null;
+  /** Where it is in the room's log. @internal */
+  position: EventId | undefined;
+  /** The join or resume under way, which fills what is missing. @internal */
+  awaits: string | null = null;
   /** Where the replay that is under way ends. */
-  #replay: { until: Position; events: number; recovery: Joined["recovery"] } | null = null;
+  #replay: { until: EventId; events: number; recovery: Joined["recovery"] } | null = null;
 
   /** @internal */
-  constructor(name: string, owner: RoomOwner, position: Position | null = null) {
+  constructor(name: string, owner: RoomOwner, position?: EventId) {
     this.name = name;
     this.#owner = owner;
-    this.#position = position;
+    this.position = position;
     this.presence = new Presence(this, owner, this.#counted);
   }
 
@@ -86,7 +90,7 @@ export class Room<Events = unknown> {
 
   /** The id of the newest event that was applied, before a reload too if the client keeps its cursor; else null. */
   get lastEventId(): string | null {
-    return this.#position && formatEventId(this.name, this.#position);
+    return this.position ? formatEventId(this.position) : null;
   }
 
   /** Joins the room, with so many of its last events; one that is joined already goes on where it is. */
@@ -103,13 +107,13 @@ export class Room<Events = unknown> {
   /** Calls `listener` with each event of this name, once and in order. */
   on<T = unknown>(event: Unmapped<Events>, listener: (event: Event<T>) => void): Unsubscribe;
   on<Name extends keyof Events & string>(event: Name, listener: (event: Event<Events[Name]>) => void): Unsubscribe;
-  on(event: string, listener: (event: Event<never>) => void): Unsubscribe {
-    return this.#listeners.add(event, listener);
+  on(name: string, listener: (event: Event<never>) => void): Unsubscribe {
+    return this.#events.add((event) => event.event === name && listener(event as Event<never>));
   }
 
   /** Calls `listener` with each event of the room. */
   onEvent(listener: (event: EventOf<Events>) => void): Unsubscribe {
-    return this.#everyEvent.add(listener as (event: Event) => void);
+    return this.#events.add(listener as (event: Event) => void);
   }
 
   /** What was known of the room counts no more: clear it, take `state` if there is one. Events follow from there. */
@@ -151,32 +155,22 @@ export class Room<Events = unknown> {
     return { ...answer, events: decodeEvents(answer.events) as EventOf<Events>[] };
   }
 
-  /** @internal */
-  get isFollowed(): boolean {
-    return this.#isFollowed;
-  }
-
   /** Whether anything is to be known of it, or told. @internal */
   get isUsed(): boolean {
-    return this.#isFollowed || this.#position !== null || this.#listening > 0;
-  }
-
-  /** @internal */
-  get position(): Position | null {
-    return this.#position;
+    return this.isFollowed || this.position !== undefined || this.#listening > 0;
   }
 
   /** Follows the room no longer, but knows where it was. @internal */
   unfollow(): void {
-    this.#isFollowed = this.#isJoined = false;
-    this.#awaits = this.#replay = null;
+    this.isFollowed = this.#isJoined = false;
+    this.awaits = this.#replay = null;
     this.presence.detached();
     this.#owner.changed(this);
   }
 
   /** Follows the room no longer; `code` says why if it was not the application's wish. @internal */
   forget(code?: string): void {
-    this.#position = null;
+    this.position = undefined;
     this.unfollow();
     if (code !== undefined) this.#lost.tell(code);
   }
@@ -190,14 +184,9 @@ export class Room<Events = unknown> {
 
   /** Follows the room from now on. Until `attached`, what does not fit is dropped and no further hole. @internal */
   awaitJoin(requestId: string): void {
-    this.#isFollowed = true;
-    this.#awaits = requestId;
+    this.isFollowed = true;
+    this.awaits = requestId;
     this.#owner.changed(this);
-  }
-
-  /** The join or resume of it that is under way. @internal */
-  get awaits(): string | null {
-    return this.#awaits;
   }
 
   /**
@@ -205,16 +194,16 @@ export class Room<Events = unknown> {
    * beginning, and after a gap a `room.reset` moves it. @internal
    */
   attached(joined: Joined): void {
-    this.#awaits = null;
+    this.awaits = null;
     this.#isJoined = true;
-    const start = parseEventId(joined.last_event_id ?? "")?.position;
-    const top = parseEventId(joined.top)?.position;
-    const last = this.#position;
+    const start = parseEventId(joined.last_event_id);
+    const top = parseEventId(joined.top);
+    const last = this.position;
     const from = start ?? top;
-    if (joined.recovery === "complete") this.#position ??= start ?? null;
+    if (joined.recovery === "complete") this.position ??= start;
     // Older events that were asked for are not applied a second time.
     else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
-      this.#position = from;
+      this.position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
     this.#owner.changed(this);
     this.presence.attached();
@@ -222,72 +211,53 @@ export class Room<Events = unknown> {
   }
 
   /** The room was joined by the server itself, at the connection's start. @internal */
-  autoJoined(position: Position | undefined): void {
-    this.#isFollowed = this.#isJoined = true;
-    this.#position ??= position ?? null;
+  autoJoined(position: EventId | undefined): void {
+    this.isFollowed = this.#isJoined = true;
+    this.position ??= position;
     this.#owner.changed(this);
     this.presence.attached();
   }
 
   /** Decides about a message of this room, moves the position that it moves, and tells who listens. @internal */
-  receive(message: ServerMessage): Decision {
+  receive(message: RoomMessage): Decision {
     const decision = this.#judge(message);
-    if (decision === "accept" && message.kind === "event") {
-      this.#listeners.tell(message);
-      this.#everyEvent.tell(message);
-      if (this.#replay && message.id !== null) this.#replay.events += 1;
-    } else if (decision === "accept" && isPresence(message)) this.presence.receive(message);
-    else if (decision === "reset" && message.kind === "reset") this.#resets.tell(message);
-    if (decision !== "drop") {
+    if (decision === "take") {
+      if (message.kind === "event") {
+        this.#events.tell(message);
+        if (this.#replay && message.id !== null) this.#replay.events += 1;
+      } else if (message.kind === "reset") this.#resets.tell(message);
+      else if (isPresence(message)) this.presence.receive(message);
       this.#owner.changed(this);
       this.#checkReplay();
     }
     return decision;
   }
 
-  #judge(message: ServerMessage): Decision {
-    if (!this.#isFollowed) return "drop";
-    if (isPresence(message)) return "accept";
-    const id = "id" in message && message.id !== null ? parseEventId(message.id)?.position : undefined;
-    const last = this.#position;
-    switch (message.kind) {
-      case "event":
-        return id ? this.#advance(id.offset, id, "accept") : "accept";
-      case "skip":
-        return id ? this.#advance(message.from, id, "move") : "drop";
-      case "epoch":
-        if (!id || last?.epoch === id.epoch) return "drop";
-        // The new log goes on exactly where the old one ended for this client.
-        if (last?.epoch !== message.was || last.offset !== id.offset) return this.#hole();
-        this.#position = id;
-        return "move";
-      case "reset":
-        this.#position = id ?? null;
-        return "reset";
-      default:
-        return "drop";
+  #judge(message: RoomMessage): Decision {
+    if (!this.isFollowed) return "drop";
+    const id = "id" in message && parseEventId(message.id);
+    // What has no place in the log is never missing.
+    if (!id) return "take";
+    const last = this.position;
+    if (message.kind !== "reset") {
+      const isSameLog = last?.epoch === id.epoch;
+      const isEpoch = message.kind === "epoch";
+      if (isSameLog && (isEpoch || id.offset <= last.offset)) return "drop";
+      // A new log goes on exactly where the old one ended for this client; within a log no offset is missing.
+      const follows = isEpoch
+        ? last?.epoch === message.was && last.offset === id.offset
+        : isSameLog && (message.kind === "skip" ? message.from : id.offset) <= last.offset + 1;
+      // With a join under way it is known that something is missing.
+      if (!follows) return this.awaits === null ? "hole" : "drop";
     }
-  }
-
-  /** Moves to `to` if the offsets from `from` on follow without a hole. */
-  #advance(from: number, to: Position, decision: Decision): Decision {
-    const last = this.#position;
-    if (last?.epoch !== to.epoch) return this.#hole();
-    if (to.offset <= last.offset) return "drop";
-    if (from > last.offset + 1) return this.#hole();
-    this.#position = to;
-    return decision;
-  }
-
-  /** Something is missing; with a join under way that is known, and what does not fit is only dropped. */
-  #hole(): Decision {
-    return this.#awaits === null ? "hole" : "drop";
+    this.position = id;
+    return "take";
   }
 
   #checkReplay(): void {
     const replay = this.#replay;
-    const last = this.#position;
-    if (!replay || this.#awaits !== null || last?.epoch !== replay.until.epoch) return;
+    const last = this.position;
+    if (!replay || this.awaits !== null || last?.epoch !== replay.until.epoch) return;
     if (last.offset < replay.until.offset) return;
     this.#replay = null;
     this.#caughtUp.tell({ events: replay.events, recovery: replay.recovery });

@@ -75,7 +75,7 @@ test("cursors and event ids", () => {
   }
   for (const vector of event_ids) {
     const id = protocol.parseEventId(textOf(vector));
-    assert.equal(id && protocol.formatEventId(id.room, id.position), vector.valid ? textOf(vector) : undefined);
+    assert.equal(id && protocol.formatEventId(id), vector.valid ? textOf(vector) : undefined);
   }
 });
 
