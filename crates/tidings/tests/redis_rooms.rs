@@ -7,12 +7,13 @@ mod redis_servers;
 
 use std::collections::BTreeSet;
 
+use log_capture::TestHub;
 use redis_nodes::{Names, PATIENCE, Publisher, Reader, node, node_with, rule, until};
-use redis_servers::RedisServer;
+use redis_servers::{Forwarder, RedisServer, url_of};
 use serde_json::{Value, json};
-use tidings::RoomId;
 use tidings::protocol::event_id::{Cursor, EventId};
 use tidings::testing::{ConnectOptions, TestFrame, identity};
+use tidings::{Hub, Limits, Redis, RoomId};
 
 #[tokio::test]
 async fn what_is_published_on_one_node_reaches_the_members_of_all() {
@@ -34,6 +35,56 @@ async fn what_is_published_on_one_node_reaches_the_members_of_all() {
     assert_eq!((&again["data"]["duplicate"], &again["data"]["event_id"]), (&json!(true), &event["id"]));
     let other = json!({"event": "say", "room": "lobby", "data": "bye", "id": "1"});
     assert_eq!(ann_elsewhere.ask(other).await["data"]["code"], "idempotency_conflict");
+}
+
+#[tokio::test]
+async fn two_applications_in_two_databases_of_one_server_have_nothing_to_do_with_each_other() {
+    let server = RedisServer::start().await;
+    let url = format!("redis://{}", server.address());
+    let (one, two) = (node(&format!("{url}/0")).await, node(&format!("{url}/1")).await);
+    let (mut ann, mut bob) = (one.connect("ann").await, two.connect("bob").await);
+    ann.join("lobby").await;
+    bob.join("lobby").await;
+    let lobby = RoomId::parse("lobby").unwrap();
+    one.hub().room(&lobby).broadcast_ephemeral("typing", &1).unwrap();
+    one.hub().room(&lobby).broadcast("say", &1).await.unwrap();
+    assert_eq!(one.hub().sessions_of("bob").await.found.len(), 0);
+    assert_eq!(one.hub().join_user("bob", &lobby).await.found, 0);
+    assert_eq!(ann.next_named("say").await["data"], 1);
+    // Whatever had come from there would come before what is said here.
+    two.hub().room(&lobby).broadcast("say", &2).await.unwrap();
+    loop {
+        let message = bob.next_message().await;
+        let event = message["event"].as_str().unwrap();
+        assert!(event == "say" || event.starts_with("presence."), "{message}");
+        if event == "say" {
+            assert_eq!(message["data"], 2);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn rooms_that_nobody_could_join_leave_nothing_behind_also_while_redis_is_away() {
+    let server = RedisServer::start().await;
+    let forwarder = Forwarder::start(server.address()).await;
+    let mut limits = Limits::default();
+    limits.joins_per_second = 1000;
+    (limits.messages_per_second, limits.messages_burst) = (1000, 1000);
+    let redis = Redis::new(&url_of(forwarder.address())).unwrap();
+    let hub = TestHub::start(Hub::builder().rule(rule()).limits(limits).broker(redis)).unwrap();
+    until("the node is ready", || hub.hub().is_ready()).await;
+    let mut ann = hub.connect("ann").await;
+    forwarder.point_nowhere();
+    forwarder.cut();
+    until("the node is not ready", || !hub.hub().is_ready()).await;
+    for number in 0..50 {
+        ann.send(json!({"event": "room.join", "room": format!("r{number}"), "id": number.to_string()})).await;
+    }
+    for _ in 0..50 {
+        assert_eq!(ann.next_named("error").await["data"]["code"], "unavailable");
+    }
+    until("the rooms are gone", || hub.hub().metrics().rooms == 0).await;
 }
 
 #[tokio::test]

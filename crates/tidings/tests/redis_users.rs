@@ -124,6 +124,28 @@ async fn the_oldest_makes_room_wherever_it_is() {
     assert_eq!(places(&server, "ann").await, 1);
 }
 
+/// Redis has forgotten when places were renewed, and remembers when they were taken: what a cut longer than a lease leaves.
+#[tokio::test]
+async fn the_oldest_is_one_that_is_there_still() {
+    let server = RedisServer::start().await;
+    let one = node(at_most(2, ConnectionLimitPolicy::CloseOldest), short(&server.url()));
+    let mut alive = connect(&one, identity("ann")).await.unwrap();
+    let () = server.run(&["ZADD", "tidings:1:{@ann}:since", "1", "00000000000000a1.00000000000000a1"]).await;
+    let mut second = connect(&one, identity("ann")).await.unwrap();
+    until("the next millisecond", EVERYWHERE_MAX, async || {
+        let (seconds, micros): (u64, u64) = server.run(&["TIME"]).await;
+        let newest: Vec<(String, u64)> =
+            server.run(&["ZRANGE", "tidings:1:{@ann}:since", "0", "0", "REV", "WITHSCORES"]).await;
+        (seconds * 1000 + micros / 1000 > newest[0].1).then_some(())
+    })
+    .await;
+    let mut third = connect(&one, identity("ann")).await.unwrap();
+    closed_with(&mut alive, CloseCode::TAKEN_OVER).await;
+    lives(&mut second).await;
+    lives(&mut third).await;
+    assert_eq!(places(&server, "ann").await, 2);
+}
+
 #[tokio::test]
 async fn while_redis_is_away_nobody_is_let_in_and_nobody_is_sent_away() {
     let mut server = RedisServer::start().await;
@@ -261,6 +283,49 @@ async fn what_was_revoked_is_known_to_who_starts_after_redis_has_lost_it() {
     }
     let disconnected: usize = server.run(&["EXISTS", "tidings:1:{%control}:disconnected"]).await;
     assert_eq!(disconnected, 0, "that would be about later connections");
+}
+
+#[tokio::test]
+async fn a_revocation_that_redis_has_lost_is_stored_again_though_another_came_since() {
+    let server = RedisServer::start().await;
+    let (one, two) = (node(with_tokens(open()), redis(&server)), node(with_tokens(open()), redis(&server)));
+    let (anns, bobs) = (token("ann", "1"), token("bob", "2"));
+    one.hub().revoke_user("ann").await.unwrap();
+    until("the other node has read it", EVERYWHERE_MAX, async || {
+        (told(&two, &anns).await == (401, "token_claims".into())).then_some(())
+    })
+    .await;
+    let () = server.run(&["FLUSHALL"]).await;
+    one.hub().revoke_user("bob").await.unwrap();
+    until("both are stored", EVERYWHERE_MAX, async || {
+        let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
+        (stored == 2).then_some(())
+    })
+    .await;
+    let later = node(with_tokens(open()), redis(&server));
+    for revoked in [&anns, &bobs] {
+        assert_eq!(connect_with(&later, revoked).await.unwrap_err().code(), "token_claims");
+    }
+}
+
+/// As many as may be stored take longer to read than a connection may take to be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_come_together_read_a_hundred_thousand_revocations() {
+    let server = RedisServer::start().await;
+    for first in (1..100_000).step_by(5000) {
+        let fill = "for n = ARGV[1], ARGV[1] + 4999 do redis.call('ZADD', KEYS[1], n, 't' .. n) end";
+        let () = server.run(&["EVAL", fill, "1", "tidings:1:{%control}:revoked", &first.to_string()]).await;
+    }
+    let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
+    assert_eq!(stored, 100_000);
+    let nodes = [(); 2].map(|()| node(with_tokens(open()), redis(&server)));
+    until("both are ready", Duration::from_secs(40), async || {
+        nodes.iter().all(|node| node.hub().is_ready()).then_some(())
+    })
+    .await;
+    for node in &nodes {
+        assert_eq!(connect_with(node, &token("ann", "77777")).await.unwrap_err().code(), "token_claims");
+    }
 }
 
 // The nodes.

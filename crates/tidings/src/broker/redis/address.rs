@@ -112,6 +112,19 @@ impl Address {
         }
     }
 
+    /// Which of a server's databases it is; a cluster has one.
+    pub(super) fn database(&self) -> i64 {
+        match self {
+            Self::One(Place::Servers(servers)) => {
+                servers.first().map_or(0, |info| info.redis_settings().db())
+            }
+            Self::One(Place::Sentinels(sentinels)) => sentinels.master.redis_settings().db(),
+            Self::One(Place::Slot { .. }) | Self::Cluster(_) => 0,
+            #[cfg(feature = "testing")]
+            Self::One(Place::InMemory(_)) => 0,
+        }
+    }
+
     /// Every server of it is believed, and convinced, by these.
     pub(super) fn certify(&mut self, certificates: &TlsCertificates) -> Result<(), InvalidCertificate> {
         let infos: Vec<&mut ConnectionInfo> = match self {

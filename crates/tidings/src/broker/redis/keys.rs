@@ -46,6 +46,11 @@ impl Keyspace {
         }
     }
 
+    /// The same in one of a server's databases. They have keys of their own, and share their channels: so the names differ.
+    pub(crate) fn in_database(self, database: i64) -> Self {
+        if database == 0 { self } else { Self { head: format!("{}db{database}:", self.head).into() } }
+    }
+
     pub(crate) fn room(&self, room: &RoomId) -> RoomKeys {
         RoomKeys { channel: format!("{}{{{room}}}", self.head).into() }
     }
@@ -103,6 +108,15 @@ mod tests {
         let keys = keyspace.room(&room);
         assert_eq!(keys.channel(), "shop:tidings:1:{chat:lobby}");
         assert_eq!(keys.all()[2], "shop:tidings:1:{chat:lobby}:ids:0");
+    }
+
+    #[test]
+    fn what_is_in_another_database_has_other_channels() {
+        let room = RoomId::parse("chat:lobby").unwrap();
+        let channel = |database| Keyspace::default().in_database(database).room(&room).channel().to_owned();
+        assert_eq!([channel(0), channel(3)], ["tidings:1:{chat:lobby}", "tidings:1:db3:{chat:lobby}"]);
+        let others = Keyspace::default().in_database(3);
+        assert_ne!(others.control_channel(), Keyspace::default().control_channel());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, PushInfo, PushKind, Value};
 use siphasher::sip::SipHasher13;
+use tidings_protocol::event_id::RoomId;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
@@ -75,11 +76,13 @@ pub(super) struct Link {
 pub(super) struct Rooms {
     /// Those whose channels are subscribed to, or are about to be.
     pub(super) by_channel: HashMap<Box<[u8]>, Arc<Room>, Keyed>,
-    pub(super) touched: Vec<Arc<Room>>,
+    /// Those that were held or let go of since the subscriptions were brought in line.
+    pub(super) touched: HashMap<RoomId, Arc<Room>, Keyed>,
 }
 
 /// Hashes under a key that is the environment's: rooms are gone through in an order that nobody can aim at, and that a
 /// simulation sees twice.
+#[derive(Clone)]
 pub(super) struct Keyed(u64, u64);
 
 impl BuildHasher for Keyed {
@@ -107,8 +110,9 @@ pub(super) struct Connected {
 pub(super) struct Health {
     /// Calls in a row that had no answer in time.
     silent_calls: AtomicU64,
-    /// It said something that nobody had asked for: which answer is whose can't be told any more.
-    confused: AtomicBool,
+    /// It is of no more use, for good: it was silent for too long, or said something that nobody had asked for, and which
+    /// answer is whose can't be told any more. Whoever has seen that has let go of what it was about.
+    is_given_up: AtomicBool,
     /// Channels that are being unsubscribed from.
     pub(super) leaving: Mutex<HashSet<Box<[u8]>>>,
     /// The subscriber waits for answers.
@@ -124,7 +128,8 @@ impl Link {
         control_channel: Option<String>,
     ) -> Arc<Self> {
         let keyed = Keyed(shared.env.random(), shared.env.random());
-        let rooms = Rooms { by_channel: HashMap::with_hasher(keyed), touched: Vec::new() };
+        let rooms =
+            Rooms { by_channel: HashMap::with_hasher(keyed.clone()), touched: HashMap::with_hasher(keyed) };
         Arc::new(Self {
             shared,
             routes,
@@ -144,7 +149,14 @@ impl Link {
 
     /// A room is held now, or is not any more.
     pub(super) fn touch(&self, room: &Arc<Room>) {
-        self.rooms.lock().touched.push(Arc::clone(room));
+        let mut rooms = self.rooms.lock();
+        if room.is_held() || self.connected().is_some() {
+            rooms.touched.insert(room.id.clone(), Arc::clone(room));
+        } else {
+            // A new connection subscribes to nothing that nobody holds: there would only be more and more of them.
+            rooms.touched.remove(&room.id);
+        }
+        drop(rooms);
         self.touched.notify_one();
     }
 
@@ -153,7 +165,7 @@ impl Link {
         let mut rooms = self.rooms.lock();
         let held = rooms.by_channel.extract_if(|_, room| is_elsewhere(room));
         let mut gone: Vec<_> = held.map(|(_, room)| room).collect();
-        gone.extend(rooms.touched.extract_if(.., |room| is_elsewhere(room)));
+        gone.extend(rooms.touched.extract_if(|_, room| is_elsewhere(room)).map(|(_, room)| room));
         gone
     }
 
@@ -167,7 +179,7 @@ impl Link {
         if let Some(connected) = self.connected()
             && !is_same(&connected.to, master)
         {
-            connected.health.confused.store(true, Ordering::Relaxed);
+            connected.health.is_given_up.store(true, Ordering::Relaxed);
             self.broken.notify_one();
         }
     }
@@ -204,8 +216,9 @@ impl Link {
         let mut told = false;
         loop {
             let connected = match tokio::time::timeout(CONNECT_MAX, self.connect()).await {
-                Ok(connected) => connected.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer in {CONNECT_MAX:?}")),
+                Ok(Ok(connected)) => self.catch_up(&connected).await.map(|()| connected),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(CallError::Late),
             };
             match connected {
                 Ok(connected) => {
@@ -260,12 +273,17 @@ impl Link {
         if let Some((_, error)) = self.change(&connected, Change::Subscribe, &channels).await?.pop() {
             return Err(error);
         }
-        if self.control_channel.is_some() {
-            // Before anybody is let in through it: what was revoked meanwhile must be known.
-            orders::read_all_again(&self.shared);
-            orders::catch_up(&self.shared, &mut connected.connection.clone()).await?;
-        }
         Ok(connected)
+    }
+
+    /// Learns what was revoked meanwhile, before anybody is let in through the connection. Each page has its own time: of
+    /// many, for many nodes at once, a server has more to tell than a connection may take to be made.
+    async fn catch_up(&self, connected: &Connected) -> Result<(), CallError> {
+        if self.control_channel.is_none() {
+            return Ok(());
+        }
+        orders::read_all_again(&self.shared);
+        orders::catch_up(&self.shared, &mut connected.connection.clone()).await
     }
 
     /// Uses a connection until it is of no more use.
@@ -277,7 +295,7 @@ impl Link {
         {
             // In one step, so that whoever moves rooms to another link finds them all.
             let Rooms { by_channel, touched } = &mut *self.rooms.lock();
-            touched.extend(by_channel.drain().map(|(_, room)| room));
+            touched.extend(by_channel.drain().map(|(_, room)| (room.id.clone(), room)));
         }
         self.touched.notify_one();
         let mut checks = tokio::time::interval(CHECK_TICK);
@@ -340,14 +358,14 @@ impl Link {
                 // The server has ended a subscription. The client library takes that for an answer, if it waits for one.
                 let waits = push.kind == PushKind::Unsubscribe || health.is_changing.load(Ordering::Relaxed);
                 if waits || self.is_its_own(&channel) {
-                    health.confused.store(true, Ordering::Relaxed);
+                    health.is_given_up.store(true, Ordering::Relaxed);
                     self.broken.notify_one();
                 } else {
                     self.lose(&channel);
                 }
             }
             PushKind::Disconnection => {
-                health.confused.store(true, Ordering::Relaxed);
+                health.is_given_up.store(true, Ordering::Relaxed);
                 self.broken.notify_one();
                 debug!(connection = number, "Redis has closed the connection");
             }
@@ -414,39 +432,45 @@ impl Link {
         connected: &Connected,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let health = &connected.health;
         let answer = match tokio::time::timeout(CALL_MAX, call).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Late),
         };
+        if connected.is_useless() {
+            return Err(CallError::Late);
+        }
         match &answer {
-            _ if health.confused.load(Ordering::Relaxed) => return Err(CallError::Late),
-            Err(CallError::Late) => {
-                self.shared.metrics.broker_calls_late.add(1);
-                if health.silent_calls.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS_MAX {
-                    self.broken.notify_one();
-                }
-            }
-            Err(CallError::NotMaster | CallError::Io(_) | CallError::Malformed(_)) => {
-                health.confused.store(true, Ordering::Relaxed);
-                self.broken.notify_one();
-            }
-            Err(error) if error.is_elsewhere() => {
-                health.silent_calls.store(0, Ordering::Relaxed);
-                self.shared.slots_moved.notify_one();
-            }
-            Ok(_) | Err(CallError::Unavailable(_) | CallError::Refused(_) | CallError::Nowhere(_)) => {
-                health.silent_calls.store(0, Ordering::Relaxed);
-            }
+            Err(CallError::Late) => self.shared.metrics.broker_calls_late.add(1),
+            Err(error) if error.is_elsewhere() => self.shared.slots_moved.notify_one(),
+            _ => {}
+        }
+        if connected.health.is_ended_by(answer.as_ref().err()) {
+            self.broken.notify_one();
         }
         answer
     }
 }
 
+impl Health {
+    /// Takes note of a call's outcome; whether the connection is of no more use by it.
+    fn is_ended_by(&self, error: Option<&CallError>) -> bool {
+        let ends = match error {
+            Some(CallError::Late) => {
+                self.silent_calls.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS_MAX
+            }
+            Some(CallError::NotMaster | CallError::Io(_) | CallError::Malformed(_)) => true,
+            None | Some(CallError::Unavailable(_) | CallError::Refused(_) | CallError::Nowhere(_)) => {
+                self.silent_calls.store(0, Ordering::Relaxed);
+                false
+            }
+        };
+        self.is_given_up.fetch_or(ends, Ordering::Relaxed) | ends
+    }
+}
+
 impl Connected {
     pub(super) fn is_useless(&self) -> bool {
-        self.health.confused.load(Ordering::Relaxed)
-            || self.health.silent_calls.load(Ordering::Relaxed) >= SILENT_CALLS_MAX
+        self.health.is_given_up.load(Ordering::Relaxed)
     }
 }
 
@@ -454,5 +478,27 @@ pub(super) async fn in_time<T>(call: impl Future<Output = redis::RedisResult<T>>
     match tokio::time::timeout(CONNECT_MAX, call).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(CallError::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_given_up_stays_so_whatever_it_says_later() {
+        let health = Health::default();
+        for _ in 1..SILENT_CALLS_MAX {
+            assert!(!health.is_ended_by(Some(&CallError::Late)));
+        }
+        // It has answered in time: they are not in a row.
+        assert!(!health.is_ended_by(None));
+        for _ in 1..SILENT_CALLS_MAX {
+            assert!(!health.is_ended_by(Some(&CallError::Late)));
+        }
+        assert!(health.is_ended_by(Some(&CallError::Late)));
+        // Rooms whose reads were given up with it would be read by nobody.
+        assert!(health.is_ended_by(None) && health.is_given_up.load(Ordering::Relaxed));
+        assert!(Health::default().is_ended_by(Some(&CallError::NotMaster)));
     }
 }

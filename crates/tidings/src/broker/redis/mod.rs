@@ -268,7 +268,7 @@ impl RedisBroker {
             slots_moved: Notify::new(),
             channels,
             scripts: Scripts::new(redis.lineage, channels),
-            keyspace: redis.keyspace,
+            keyspace: redis.keyspace.in_database(redis.address.database()),
             node: id,
             presence_lease_ms: AtomicU64::new(presence::milliseconds(redis.presence_lease)),
             local_users,

@@ -2,7 +2,7 @@
 --
 -- KEYS: order (id -> when, never twice the same), values (id -> value)
 -- ARGV: lineage mode, id, value (a number, of which the highest counts, or nothing), age_max_ms, max, `missing` if it is
---       stored only where it is not, or nothing
+--       stored only where it is not, or nothing, a name for the list if it begins with this
 -- Reply: when, or `f` where as many are stored as may be
 
 local order, values = KEYS[1], KEYS[2]
@@ -36,6 +36,8 @@ if value ~= '' then
   redis.call('HSET', values, id, text(math.max(tonumber(value), known or 0)))
 end
 redis.call('ZADD', order, text(at), id)
+-- No order has this id.
+redis.call('HSETNX', values, '', ARGV[7])
 redis.call('PEXPIRE', order, text(age_max_ms))
 redis.call('PEXPIRE', values, text(age_max_ms))
 return text(at)

@@ -2,7 +2,8 @@
 --
 -- KEYS: order, values
 -- ARGV: lineage mode, moment, how many at most
--- Reply: the server's time in ms, the newest moment of all, then for each: id, moment, value or nothing
+-- Reply: the server's time in ms, the newest moment of all, the list's name (another one if it was lost and has begun
+--        anew), then for each: id, moment, value or nothing
 
 if #KEYS ~= 2 or not tonumber(ARGV[2]) then
   return redis.error_reply('ERR orders: wrong keys or arguments')
@@ -12,7 +13,7 @@ if refusal then
   return refusal
 end
 local newest = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV', 'WITHSCORES')[2]
-local reply = { text(now_ms()), text(tonumber(newest or '0')) }
+local reply = { text(now_ms()), text(tonumber(newest or '0')), redis.call('HGET', KEYS[2], '') or '' }
 local found = redis.call('ZRANGE', KEYS[1], '(' .. ARGV[2], '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[3], 'WITHSCORES')
 for index = 1, #found, 2 do
   reply[#reply + 1] = found[index]

@@ -38,6 +38,9 @@ const PAGE_ORDERS_MAX: usize = 1000;
 /// Whoever gives an order waits so long for a connection and an answer.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Those that are too old are looked for this often.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// So many redacted events are stored. More is `TooMany`.
 const REDACTED_MAX: usize = 100_000;
 
@@ -55,10 +58,18 @@ const TOKEN: char = 't';
 /// How far this node has read.
 #[derive(Default)]
 pub(super) struct Orders {
-    read_until_ms: Mutex<[u64; LISTS.len()]>,
+    read: Mutex<[Read; LISTS.len()]>,
     known: Mutex<Known>,
     /// Told when another node says that there is something to be read.
     pub(super) announced: Notify,
+}
+
+/// How far a list was read.
+#[derive(Default)]
+struct Read {
+    until_ms: u64,
+    /// Which list that was.
+    list: String,
 }
 
 /// What was revoked, as it is stored.
@@ -69,8 +80,9 @@ struct Known {
     reading: u64,
     /// The last reading that is known to have seen all.
     checked: u64,
-    /// The server's clock when it was last read.
+    /// The server's clock when it was last read, and when those that are too old were last forgotten.
     now_ms: u64,
+    pruned_ms: u64,
 }
 
 struct Revocation {
@@ -84,12 +96,14 @@ impl Known {
     /// Some of those that the present reading has not seen, and that are not too old by now.
     fn missing(&mut self, age_max: Duration) -> Vec<(String, Option<u64>)> {
         let (now_ms, reading) = (self.now_ms, self.reading);
-        if self.checked == reading {
+        let is_checked = self.checked == reading;
+        if !is_checked || Duration::from_millis(now_ms.abs_diff(self.pruned_ms)) >= PRUNE_INTERVAL {
+            self.pruned_ms = now_ms;
+            self.by_id.retain(|_, known| Duration::from_millis(now_ms.saturating_sub(known.at_ms)) < age_max);
+        }
+        if is_checked {
             return Vec::new();
         }
-        self.by_id.retain(|_, known| {
-            known.seen_in == reading || Duration::from_millis(now_ms.saturating_sub(known.at_ms)) < age_max
-        });
         let missing = self.by_id.iter().filter(|(_, known)| known.seen_in != reading);
         let missing: Vec<_> =
             missing.take(PAGE_ORDERS_MAX).map(|(id, known)| (id.clone(), known.value)).collect();
@@ -125,7 +139,8 @@ pub(super) async fn give(routes: &Routes, order: Order<'_>) -> Result<(), Contro
             Order::RevokeToken(_) | Order::Redact { .. } => None,
         };
         let mut connection = connected.connection.clone();
-        let order = ToStore { id: &id, value, age_max, max, only_if_missing: false };
+        let fresh = shared.env.random();
+        let order = ToStore { id: &id, value, age_max, max, only_if_missing: false, fresh };
         let call = shared.scripts.users.order(&mut connection, &keys, &order);
         link.call(&connected, call).await
     };
@@ -164,20 +179,22 @@ pub(super) async fn catch_up(shared: &Shared, connection: &mut impl ConnectionLi
     for (list, name) in LISTS.iter().enumerate() {
         let keys = shared.keyspace.orders(name);
         loop {
-            let after_ms = shared.orders.read_until_ms.lock()[list];
+            let after_ms = shared.orders.read.lock()[list].until_ms;
             let reading = shared.scripts.users.orders(connection, &keys, after_ms, PAGE_ORDERS_MAX);
             let page = tokio::time::timeout(CALL_MAX, reading).await.map_err(|_| CallError::Late)??;
+            let is_other = shared.orders.read.lock()[list].list != page.list;
+            // Redis has lost some: what it has may be dated before those, and new.
+            if after_ms > 0 && (is_other || page.newest_ms < after_ms) {
+                shared.orders.known.lock().reading += u64::from(list == REVOKED);
+                shared.orders.read.lock()[list] = Read::default();
+                continue;
+            }
             carry_out(shared, list, &page);
             let (until_ms, done) = match page.orders.last() {
                 Some(last) => (last.at_ms, page.orders.len() < PAGE_ORDERS_MAX),
-                // Redis has lost some: what it has may be dated before those, and new.
-                None if page.newest_ms < after_ms => {
-                    shared.orders.known.lock().reading += u64::from(list == REVOKED);
-                    (0, false)
-                }
                 None => (page.newest_ms, true),
             };
-            shared.orders.read_until_ms.lock()[list] = until_ms;
+            shared.orders.read.lock()[list] = Read { until_ms, list: page.list };
             if done {
                 break;
             }
@@ -189,7 +206,7 @@ pub(super) async fn catch_up(shared: &Shared, connection: &mut impl ConnectionLi
 /// Reads all of it again: what is known is done already, and does no harm.
 pub(super) fn read_all_again(shared: &Shared) {
     shared.orders.known.lock().reading += 1;
-    *shared.orders.read_until_ms.lock() = [0; LISTS.len()];
+    *shared.orders.read.lock() = Default::default();
 }
 
 fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
@@ -246,7 +263,8 @@ async fn store_again(link: &Arc<Link>, connected: &Connected) -> Result<(), Call
     let missing = shared.orders.known.lock().missing(age_max);
     for (id, value) in &missing {
         let mut connection = connected.connection.clone();
-        let order = ToStore { id, value: *value, age_max, max, only_if_missing: true };
+        let fresh = shared.env.random();
+        let order = ToStore { id, value: *value, age_max, max, only_if_missing: true, fresh };
         let call = shared.scripts.users.order(&mut connection, &keys, &order);
         link.call(connected, call).await?;
         let mut known = shared.orders.known.lock();
@@ -282,5 +300,25 @@ pub(super) async fn follow(link: Arc<Link>) {
             debug!(%error, "what every node has to do was not read");
         }
         shared.nodes.stay(&link, &connected).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_old_to_be_stored_is_forgotten_though_nothing_was_lost() {
+        let age_max = Duration::from_secs(3600);
+        let mut known = Known::default();
+        for at_ms in [1, 3_000_000] {
+            known.by_id.insert(format!("u{at_ms}"), Revocation { at_ms, value: None, seen_in: 0 });
+        }
+        known.now_ms = 3_600_000;
+        assert_eq!(known.missing(age_max), []);
+        assert_eq!(known.by_id.len(), 2);
+        known.now_ms = 3_700_000;
+        assert_eq!(known.missing(age_max), []);
+        assert_eq!(known.by_id.keys().collect::<Vec<_>>(), ["u3000000"]);
     }
 }

@@ -150,7 +150,8 @@ impl Routes {
         let table = self.table.read();
         match table.link(room.id.as_str()) {
             Some(link) => link.touch(room),
-            None => drop(self.homeless.lock().insert(room.id.clone(), Arc::clone(room))),
+            None if room.is_held() => drop(self.homeless.lock().insert(room.id.clone(), Arc::clone(room))),
+            None => drop(self.homeless.lock().remove(&room.id)),
         }
     }
 

@@ -102,9 +102,7 @@ impl Link {
                 // Whoever could go on, here or at the link that carries the room now, has found somebody at work.
                 return self.share(room);
             };
-            let now = self.shared.env.now();
-            let may_sweep = now.saturating_duration_since(connected.since) >= self.shared.settled_after();
-            let work = match room.next_work(may_sweep) {
+            let work = match room.next_work(self.may_sweep(&connected)) {
                 Next::Do(work) => work,
                 Next::Rest { let_go: true } => return self.let_go(room),
                 Next::Rest { let_go: false } => return,
@@ -120,6 +118,13 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Whether nodes that have not said for long that they are alive are dead. To one that has just connected it may be Redis
+    /// that was away.
+    fn may_sweep(&self, connected: &Connected) -> bool {
+        let age = self.shared.env.now().saturating_duration_since(connected.since);
+        age >= SETTLED_AFTER.min(self.shared.presence_lease())
     }
 
     /// Nobody holds a room any more.
@@ -242,6 +247,10 @@ impl Link {
                 let caller = self.shared.caller(&node);
                 let call = self.shared.scripts.members(&mut connection, &keys, caller, ask);
                 let read = self.call(&connected, call).await.ok()?;
+                if read.some_dead && !self.may_sweep(&connected) {
+                    // Who is there can't be said yet.
+                    return None;
+                }
                 if read.some_dead && !std::mem::replace(&mut swept, true) {
                     self.sweep(room, &connected, 0).await.ok()?;
                     (users, ask.cursor) = (BTreeMap::new(), 0);
@@ -262,13 +271,6 @@ impl Link {
 #[expect(clippy::disallowed_methods, reason = "time itself is the thing")]
 async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;
-}
-
-impl Shared {
-    /// A node that has just connected takes no other for dead: it may be Redis that was away.
-    fn settled_after(&self) -> Duration {
-        SETTLED_AFTER.min(self.presence_lease())
-    }
 }
 
 #[cfg(test)]

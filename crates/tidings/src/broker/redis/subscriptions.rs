@@ -26,7 +26,8 @@ impl Link {
         let (mut wanted, mut unwanted, mut confirmed) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut rooms = self.rooms.lock();
-            for room in std::mem::take(&mut rooms.touched) {
+            let touched: Vec<_> = rooms.touched.drain().map(|(_, room)| room).collect();
+            for room in touched {
                 let channel = self.shared.keys_of(&room).channel().as_bytes().into();
                 match (room.is_held(), rooms.by_channel.contains_key(&channel)) {
                     (true, false) => {

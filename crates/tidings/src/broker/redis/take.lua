@@ -47,9 +47,16 @@ if takes_own then
   lost[1] = takes_over
 elseif full then
   local wanted = count + 1 - max
-  for _, oldest in ipairs(redis.call('ZRANGE', since, '(0', '+inf', 'BYSCORE', 'LIMIT', 0, wanted)) do
-    redis.call('ZREM', connections, oldest)
-    lost[#lost + 1] = oldest
+  for _, oldest in ipairs(redis.call('ZRANGE', since, '(0', '+inf', 'BYSCORE')) do
+    if #lost == wanted then
+      break
+    end
+    if redis.call('ZREM', connections, oldest) == 1 then
+      lost[#lost + 1] = oldest
+    else
+      -- Its lease ended with the key of them all, and others have come back since.
+      redis.call('ZREM', since, oldest)
+    end
   end
 end
 redis.call('ZREMRANGEBYSCORE', since, text(LOST_KEPT_MS - now), '(0')

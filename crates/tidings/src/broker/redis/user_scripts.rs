@@ -63,6 +63,8 @@ pub(super) struct ToStore<'a> {
     pub(super) max: usize,
     /// Whether it stays as it is where it is stored already.
     pub(super) only_if_missing: bool,
+    /// Names the list, if this is its first.
+    pub(super) fresh: u64,
 }
 
 /// One stored order.
@@ -79,6 +81,8 @@ pub(super) struct StoredPage {
     pub(super) now_ms: u64,
     /// The newest of all.
     pub(super) newest_ms: u64,
+    /// The list's name: one that was lost and has begun anew has another.
+    pub(super) list: String,
     pub(super) orders: Vec<Stored>,
 }
 
@@ -160,6 +164,7 @@ impl UserScripts {
             command.arg(order.value.map_or_else(String::new, |value| value.to_string()));
             command.arg(ms(order.age_max)).arg(order.max);
             command.arg(if order.only_if_missing { "missing" } else { "" });
+            command.arg(format!("{:016x}", order.fresh));
         });
         match answer.await? {
             Value::BulkString(text) => Ok(text != b"f"),
@@ -249,6 +254,7 @@ fn taken(answer: Value) -> Option<Taken> {
 fn page(answer: Value) -> Option<StoredPage> {
     let mut strings = strings(answer)?;
     let (now_ms, newest_ms) = (strings.next()?.parse().ok()?, strings.next()?.parse().ok()?);
+    let list = strings.next()?;
     let mut orders = Vec::new();
     while let Some(id) = strings.next() {
         let at_ms = strings.next()?.parse().ok()?;
@@ -256,7 +262,7 @@ fn page(answer: Value) -> Option<StoredPage> {
         let value = if value.is_empty() { None } else { Some(value.parse().ok()?) };
         orders.push(Stored { id, at_ms, value });
     }
-    Some(StoredPage { now_ms, newest_ms, orders })
+    Some(StoredPage { now_ms, newest_ms, list, orders })
 }
 
 fn nodes(answer: Value, this: u64) -> Option<Vec<NodeInfo>> {
