@@ -11,6 +11,7 @@ import {
   type State,
   type TokenProvider,
   type WebSocketClass,
+  type SteadyWorld,
   type World,
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
@@ -34,8 +35,6 @@ import { isPresence } from "./presence.ts";
 import { Room, type AnyRoom, type RoomMessage, type RoomOwner } from "./room.ts";
 import type { StorageSlot } from "./storage.ts";
 
-/** What a page hears when it is worth while to try again. */
-const AWAKENING = ["online", "visibilitychange"];
 /** The client asks so much later again what it asks by itself. */
 const RETRY_AFTER_MS = 1_000;
 
@@ -69,7 +68,7 @@ export class Client<Events = unknown> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
   readonly #cursor: Cursor;
-  readonly #world: World;
+  readonly #world: SteadyWorld;
   /** By name, and gone when neither the client nor the application has a use for them. */
   readonly #rooms = new Map<string, WeakRef<AnyRoom>>();
   readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
@@ -81,14 +80,10 @@ export class Client<Events = unknown> {
   readonly #serverRooms = new Listeners<AnyRoom>();
   readonly #alarm: Alarm;
   readonly #idPrefix: string;
-  readonly #awake = ({ type }: { type: string }) => {
-    const isSeen = type === "online" || document.visibilityState === "visible";
-    if (isSeen && this.state !== "refused") this.reconnect();
-  };
   #idsGiven = 0;
   #welcome: Welcome | null = null;
   #isDegraded = false;
-  #isClosed = false;
+  readonly #closing = new AbortController();
   /** What came after a join's ack, until the application had its chance to listen. */
   #held: ServerMessage[] | null = null;
 
@@ -113,7 +108,6 @@ export class Client<Events = unknown> {
     this.#cursor = new Cursor(options.cursor);
     this.#roomOwner = {
       join: (room, history) => this.#join(room, history),
-      leave: (room) => this.#leave(room),
       request: (event, room, data, purpose) => this.#request({ event, room, data }, purpose),
       later: (call) => clock.setTimeout(call, RETRY_AFTER_MS),
       send: (event, room, data) => this.#send(event, data, room),
@@ -133,7 +127,12 @@ export class Client<Events = unknown> {
     });
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
-    for (const type of AWAKENING) globalThis.addEventListener?.(type, this.#awake);
+    const awake = ({ type }: { type: string }) => {
+      const isSeen = type === "online" || document.visibilityState === "visible";
+      if (isSeen && this.state !== "refused") this.reconnect();
+    };
+    for (const type of ["online", "visibilitychange"])
+      globalThis.addEventListener?.(type, awake, { signal: this.#closing.signal });
   }
 
   get state(): State {
@@ -225,8 +224,12 @@ export class Client<Events = unknown> {
 
   /** Ends it for good: what has no answer is rejected with `outcome_unknown`. */
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.#connection.close();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   #nextId(): string {
@@ -286,17 +289,6 @@ export class Client<Events = unknown> {
     await answer;
   }
 
-  async #leave(room: AnyRoom): Promise<void> {
-    if (!room.isFollowed) return;
-    room.forget();
-    try {
-      await this.#request({ event: "room.leave", room: room.name });
-    } catch (error) {
-      // After a reconnect the server knows nothing of a room that was not joined again: that is what was wanted.
-      if (!(error instanceof RequestError && error.code === "not_joined")) throw error;
-    }
-  }
-
   /** Sends what can be sent now. */
   #flush(): void {
     const now = this.#world.clock.now();
@@ -330,8 +322,7 @@ export class Client<Events = unknown> {
     for (const room of this.#roomsUsed) room.disconnected();
     for (const { id, publishedAs } of this.#outbox.disconnected()) this.#outbox.take(id)?.resolve({ event_id: publishedAs });
     if (wasLast) {
-      this.#isClosed = true;
-      for (const type of AWAKENING) globalThis.removeEventListener?.(type, this.#awake);
+      this.#closing.abort();
       for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
     }
     this.#alarm.set(this.#outbox.nextDeadline());

@@ -8,6 +8,11 @@ export interface Clock {
   clearTimeout(timer: unknown): void;
 }
 
+export interface SteadyClock extends Clock {
+  /** At `least` so much, as who has waited until then knows. */
+  now(least?: number): number;
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   setTimeout: (call, afterMs) => setTimeout(call, afterMs),
@@ -18,34 +23,27 @@ export const systemClock: Clock = {
 const EARLY_MAX_MS = 1_000;
 
 /** A clock that goes on where it was when its source is set back, as a computer's may be: nothing waits for that time again. */
-export function steady(source: Clock): Clock {
+export function steady(source: Clock): SteadyClock {
   let [last, ahead] = [0, 0];
-  const now = (least = last) => {
-    const told = source.now();
-    ahead = Math.max(ahead, least - told);
-    return (last = told + ahead);
-  };
   return {
-    now: () => now(),
-    setTimeout: (call, afterMs) => {
-      const least = now() + afterMs - EARLY_MAX_MS;
-      return source.setTimeout(() => {
-        now(Math.max(last, least));
-        call();
-      }, afterMs);
+    now(least = last) {
+      const told = source.now();
+      ahead = Math.max(ahead, last - told, least - told);
+      return (last = told + ahead);
     },
+    setTimeout: (call, afterMs) => source.setTimeout(call, afterMs),
     clearTimeout: (timer) => source.clearTimeout(timer),
   };
 }
 
 /** One timer that rings when the earliest thing is due. */
 export class Alarm {
-  readonly #clock: Clock;
+  readonly #clock: SteadyClock;
   readonly #ring: () => void;
   #timer: unknown;
   #at = Infinity;
 
-  constructor(clock: Clock, ring: () => void) {
+  constructor(clock: SteadyClock, ring: () => void) {
     this.#clock = clock;
     this.#ring = ring;
   }
@@ -58,6 +56,7 @@ export class Alarm {
     if (at === Infinity) return;
     this.#timer = this.#clock.setTimeout(() => {
       this.#at = Infinity;
+      this.#clock.now(at - EARLY_MAX_MS);
       this.#ring();
     }, Math.max(0, at - this.#clock.now()));
   }

@@ -5,7 +5,7 @@
  */
 
 import { Backoff } from "./backoff.ts";
-import { Alarm, type Clock } from "./clock.ts";
+import { Alarm, type Clock, type SteadyClock } from "./clock.ts";
 import { Pace } from "./pace.ts";
 import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
 
@@ -79,6 +79,9 @@ export interface World {
   readonly fetch: (url: string) => Promise<Answer>;
 }
 
+/** The same, with a clock that is never set back. */
+export type SteadyWorld = World & { readonly clock: SteadyClock };
+
 interface Owner {
   /** Says what the next handshake asks for beside its token. */
   ask(query: URLSearchParams): void;
@@ -96,7 +99,7 @@ export class Connection {
 
   readonly #url: URL;
   readonly #token: TokenProvider | undefined;
-  readonly #world: World;
+  readonly #world: SteadyWorld;
   readonly #owner: Owner;
   readonly #alarm: Alarm;
   readonly #backoff: Backoff;
@@ -115,7 +118,7 @@ export class Connection {
   #hasTriedOnce = false;
   #needsFreshToken = false;
 
-  constructor(url: URL, token: TokenProvider | undefined, world: World, owner: Owner) {
+  constructor(url: URL, token: TokenProvider | undefined, world: SteadyWorld, owner: Owner) {
     this.#url = url;
     this.#token = token;
     this.#world = world;

@@ -35,7 +35,7 @@ export class Presence {
   /** What came while the list was being asked for. */
   #waiting: Told[] = [];
   /** How many are here, where that is all that is told. */
-  #count: number | null = null;
+  #count: number | undefined;
   /** A list that was asked for before this one does not count. */
   #question = 0;
 
@@ -125,7 +125,7 @@ export class Presence {
     let page: MembersPage | undefined;
     do {
       try {
-        const asked = { limit: PAGE_MEMBERS, ...(page?.next && { after: page.next }) };
+        const asked = { limit: PAGE_MEMBERS, after: page?.next };
         page = await this.#owner.request<MembersPage>("room.members", this.#room.name, asked, "question");
       } catch {
         // Who listens still wants to know; a room that was left, or lost, is asked about when it is joined.
@@ -136,7 +136,7 @@ export class Presence {
       for (const { user, info } of page.members) members.set(user, info);
     } while (page.next !== undefined);
     this.#members = members;
-    this.#count = members.size > 0 ? null : (first.count ?? null);
+    this.#count = members.size > 0 ? undefined : first.count;
     // Later pages may be newer than this. What has changed since is told all the same, as it is in the end.
     this.#rev = first.rev;
     for (const told of this.#waiting.splice(0)) this.#take(told);

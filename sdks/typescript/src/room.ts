@@ -5,7 +5,7 @@
  */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import type { Request } from "./outbox.ts";
+import type { Request, RequestError } from "./outbox.ts";
 import { Presence, isPresence, type PresenceOwner } from "./presence.ts";
 import {
   decodeEvents,
@@ -43,7 +43,6 @@ export type AnyRoom = Room<any>;
 /** What a room needs of its client. */
 export interface RoomOwner extends PresenceOwner {
   join(room: AnyRoom, history: number | undefined): Promise<void>;
-  leave(room: AnyRoom): Promise<void>;
   send(event: string, room: string, data: unknown): boolean;
   /** Where the room is may have changed, now that the application has handled what is up to there, or whether it is used. */
   changed(room: AnyRoom): void;
@@ -100,8 +99,15 @@ export class Room<Events = unknown> {
   }
 
   /** Leaves the room. */
-  leave(): Promise<void> {
-    return this.#owner.leave(this);
+  async leave(): Promise<void> {
+    if (!this.isFollowed) return;
+    this.forget();
+    try {
+      await this.request("room.leave");
+    } catch (error) {
+      // After a reconnect the server knows nothing of a room that was not joined again: that is what was wanted.
+      if ((error as RequestError).code !== "not_joined") throw error;
+    }
   }
 
   /** Calls `listener` with each event of this name, once and in order. */

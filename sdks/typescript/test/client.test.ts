@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
 import { connected } from "./connected.ts";
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
 
 test("a request is sent again with its id: after a cut, and when the server says later", async () => {
   const { simulation, clock, sent, next, ack, client, join } = await connected();
@@ -287,14 +293,53 @@ test("the server tells when what rooms are stored in is out of reach; a new conn
   assert.deepEqual([seen, client.isDegraded], [[true, false, true, false], false]);
 });
 
-test("a page of history has the events as they come over the wire", async () => {
+test("a page of history has the events as they come over the wire, bytes as bytes", async () => {
   const { sent, ack, join } = await connected();
   const room = await join("r");
   const asked = room.history({ limit: 2 });
-  const events = [{ event: "e", room: "r", data: 1, id: "r@k3f9a1qz.1", at: 7 }, { event: "e", room: "r", id: "nonsense" }, 3];
-  ack(sent()?.id, { events, next: "r@k3f9a1qz.1" });
-  const first = { kind: "event", event: "e", room: "r", data: 1, id: "r@k3f9a1qz.1", from: null, at: 7, re: null };
-  assert.deepEqual(await asked, { events: [first], next: "r@k3f9a1qz.1" });
+  const stored = (offset: number, data: object) => ({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, at: 7, ...data });
+  const bytes = stored(2, { data: "AP8B", encoding: "base64" });
+  const none = [{ event: "e", room: "r", id: "nonsense" }, 3];
+  ack(sent()?.id, { events: [stored(1, { data: 1 }), bytes, ...none], next: "r@k3f9a1qz.1" });
+  const event = (offset: number, data: unknown) => ({ kind: "event", ...stored(offset, { data }), from: null, re: null });
+  assert.deepEqual(await asked, { events: [event(1, 1), event(2, new Uint8Array([0, 255, 1]))], next: "r@k3f9a1qz.1" });
+});
+
+test("a network that takes nothing: what nobody waits for is not sent, and not kept", async () => {
+  const { simulation, client, join } = await connected();
+  const room = await join("r");
+  assert.deepEqual([room.send("typing"), client.send("typing")], [true, true]);
+  simulation.socket.bufferedAmount = 1024 * 1024 + 1;
+  assert.deepEqual([room.send("typing"), client.send("typing"), simulation.socket.sent.length], [false, false, 2]);
+  simulation.socket.bufferedAmount = 0;
+  assert.equal(room.send("typing"), true);
+});
+
+test("a room that was left, and that nobody holds or listens to, is gone; others are the same as before", async () => {
+  const { client, clock, sent, ack, joined } = await connected();
+  const names = ["gone", "listened", "held", "followed"];
+  const seen: string[] = [];
+  const held = client.room("held");
+  client.room("listened").onEvent(({ event }) => seen.push(event));
+  const offs = [client.room("gone").onEvent(() => {})];
+  for (const name of names) {
+    const joining = client.join(name);
+    ack(sent()?.id, joined(name, 0));
+    await joining;
+    await clock.advance(1);
+    if (name === "followed") continue;
+    const leaving = client.room(name).leave();
+    ack(sent()?.id, {});
+    await leaving;
+  }
+  offs.pop()!();
+  const rooms = names.map((name) => new WeakRef(client.room(name)));
+  // What a turn has looked at stays for the rest of it.
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  collectGarbage();
+  assert.deepEqual(rooms.map((room) => room.deref()?.name), [undefined, "listened", "held", "followed"]);
+  assert.equal(client.room("held"), held);
+  assert.equal(client.room("gone").lastEventId, null);
 });
 
 test("presence that nobody listens to is not kept: who listens later asks again", async () => {

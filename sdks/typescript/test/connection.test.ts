@@ -218,6 +218,162 @@ test("a close is final", async (context) => {
   assert.deepEqual([room.send("typing"), room.lastEventId, room.isJoined], [false, "r@k3f9a1qz.0", false]);
 });
 
+test("a close in a listener is the last word, and nothing more is heard or thrown", async () => {
+  const { simulation, client, clock, next, join } = await connected();
+  const room = await join("r");
+  const states: string[] = [];
+  const told = [(state: string) => state === "connected" && client.close(), (state: string) => states.push(state)];
+  const [first, second] = told.map((listener) => () => client.onState(listener));
+  simulation.socket.cut();
+  await next();
+  first!();
+  second!();
+  simulation.socket.welcome();
+  assert.deepEqual([states, client.state, room.isJoined], [["reconnecting", "connected", "closed"], "closed", false]);
+  assert.deepEqual([simulation.socket.closedWith, simulation.socket.sent, clock.timers], [1000, [], 0]);
+});
+
+test("a close in the listener of a room that the server joins: no other room is told, and nothing is asked for", async () => {
+  const { simulation, client, clock, next, join } = await connected();
+  await join("r");
+  simulation.socket.cut();
+  await next();
+  const rooms: string[] = [];
+  client.onRoom(({ name }) => {
+    rooms.push(name);
+    client.close();
+  });
+  simulation.socket.welcome({ rooms: ["a", "b"], last_event_id: "a@k3f9a1qz.1,b@k3f9a1qz.1" });
+  assert.deepEqual([rooms, simulation.socket.sent, clock.timers], [["a"], [], 0]);
+  assert.deepEqual(["a", "b", "r"].map((name) => client.room(name).isJoined), [false, false, false]);
+});
+
+test("a reconnect in the listener of a refusal: everybody hears the refusal first", async () => {
+  let token: string | null = null;
+  const simulation = simulatedWorld();
+  const client = new Client(URL_OF_SERVER, { token: () => token, world: simulation.world });
+  const states: string[] = [];
+  client.onState((state) => {
+    if (state !== "refused") return;
+    token = "t";
+    client.reconnect();
+  });
+  client.onState((state) => states.push(state));
+  await simulation.clock.advance(0);
+  assert.deepEqual([states, simulation.sockets.length], [["connecting", "refused", "reconnecting"], 1]);
+});
+
+test("a close in the listener of an event: what was held back behind it is for nobody", async () => {
+  const { simulation, client, clock, sent, ack, joined } = await connected();
+  const seen: unknown[] = [];
+  client.room("r").onEvent(({ data }) => {
+    seen.push(data);
+    client.close();
+  });
+  const joining = client.join("r");
+  ack(sent()?.id, joined("r", 0));
+  for (const offset of [1, 2, 3])
+    simulation.socket.receive({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, data: offset });
+  await joining;
+  await clock.advance(1);
+  assert.deepEqual([seen, client.state, clock.timers], [[1], "closed", 0]);
+});
+
+test("closed for good while something is held back that shows a hole: it is heard, and nothing is thrown", async () => {
+  const { simulation, client, sent, ack, joined } = await connected();
+  const seen: unknown[] = [];
+  client.room("r").onEvent(({ data }) => seen.push(data));
+  void client.join("r");
+  ack(sent()?.id, joined("r", 0));
+  for (const offset of [1, 3]) simulation.socket.receive({ event: "e", room: "r", id: `r@k3f9a1qz.${offset}`, data: offset });
+  simulation.socket.cut(4006);
+  assert.deepEqual([seen, client.state], [[1], "closed"]);
+});
+
+test("closed for good: what is known to be published is answered, and the rest is unknown", async () => {
+  for (const close of ["by the server", "by the application"]) {
+    const { simulation, client, join } = await connected();
+    const room = await join("r");
+    const [first, second] = [room.request("say"), room.request("say")];
+    simulation.socket.receive({ event: "say", room: "r", id: "r@k3f9a1qz.1", from: "me", re: first.id });
+    if (close === "by the server") simulation.socket.cut(4006);
+    else client.close();
+    assert.deepEqual(await first, { event_id: "r@k3f9a1qz.1" }, close);
+    await assert.rejects(second, { code: "outcome_unknown" });
+  }
+});
+
+test("a closed client leaves no timer behind, which would keep a process", async () => {
+  const { simulation, client, clock, join } = await connected();
+  const room = await join("r");
+  const asked = [room.request("say"), room.request("say"), client.join("other")];
+  const { id } = asked[1] as { id?: string };
+  simulation.socket.receive({ event: "error", id, data: { code: "unavailable", message: "" } });
+  client.close();
+  assert.equal(clock.timers, 0);
+  await Promise.allSettled(asked);
+});
+
+test("why there is no connection is told also while it goes on trying", async () => {
+  const tokens = [new Error("offline"), "t"];
+  const simulation = simulatedWorld();
+  const { clock, answers } = simulation;
+  const token = () => {
+    const token = tokens.shift() ?? "t";
+    if (token instanceof Error) throw token;
+    return token;
+  };
+  const client = new Client(URL_OF_SERVER, { token, world: simulation.world });
+  const next = async () => {
+    const before = simulation.sockets.length;
+    while (simulation.sockets.length === before) await clock.advance(500);
+  };
+  await clock.advance(0);
+  assert.deepEqual(client.fault, { status: null, code: null, message: "no token: Error: offline" });
+  await next();
+  simulation.socket.cut();
+  await clock.advance(0);
+  assert.deepEqual(client.fault, { status: null, code: null, message: "TypeError: nobody listens" });
+  await next();
+  const limit = { code: "connection_limit", detail: "five connections are open", fix: "close one" };
+  answers.push({ status: 429, body: limit, retryAfter: 1 });
+  simulation.socket.cut();
+  await clock.advance(0);
+  const words = "five connections are open; close one";
+  assert.deepEqual([client.state, client.fault], ["connecting", { status: 429, code: "connection_limit", message: words }]);
+  await next();
+  answers.push({ status: 503 });
+  simulation.socket.cut();
+  await clock.advance(0);
+  assert.deepEqual(client.fault, { status: 503, code: null, message: "" });
+  await next();
+  simulation.socket.welcome();
+  assert.deepEqual([client.state, client.fault], ["connected", null]);
+});
+
+test("a clock that is set back delays nothing: not a reconnect, not a retry, not the end of a silence", async () => {
+  const HOUR_MS = 3_600_000;
+  const { simulation, client, clock, sent } = await connected();
+  const within = async (seconds: number, isOver: () => boolean) => {
+    for (let ms = 0; !isOver(); ms += 100) {
+      assert.ok(ms <= seconds * 1000, `after ${seconds} s`);
+      await clock.advance(100);
+    }
+  };
+  const later = client.request("order");
+  sent();
+  simulation.socket.receive({ event: "error", id: later.id, data: { code: "unavailable", message: "", retry_after_ms: 2_000 } });
+  clock.setBack(HOUR_MS);
+  void client.request("other").catch(() => {});
+  await within(4, () => sent()?.id === later.id);
+  clock.setBack(HOUR_MS);
+  await within(80, () => client.state === "reconnecting");
+  clock.setBack(HOUR_MS);
+  await within(3, () => simulation.sockets.length === 2);
+  client.close();
+  await assert.rejects(later, { code: "outcome_unknown" });
+});
+
 test("a close while a token is fetched opens nothing", async () => {
   const simulation = simulatedWorld();
   let give: (token: string) => void = () => {};

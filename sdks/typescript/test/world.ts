@@ -26,6 +26,17 @@ export class SimulatedClock implements Clock {
     this.#timers.delete(timer as number);
   }
 
+  /** The computer's clock is set back, which timers do not care about. */
+  setBack(ms: number): void {
+    this.#now -= ms;
+    for (const timer of this.#timers.values()) timer.at -= ms;
+  }
+
+  /** How many timers run. */
+  get timers(): number {
+    return this.#timers.size;
+  }
+
   /** Moves on, from timer to timer. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
@@ -71,6 +82,7 @@ export class FakeSocket implements Socket {
   /** What the client has sent, and the test not yet looked at. */
   readonly sent: (string | Uint8Array)[] = [];
   closedWith: number | null = null;
+  bufferedAmount = 0;
   isCut = false;
 
   constructor(url: string, protocols: string[], openedAt: number) {
