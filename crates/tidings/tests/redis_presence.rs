@@ -137,6 +137,46 @@ async fn a_cut_connection_loses_nothing() {
     }
 }
 
+/// A node that has just connected can't tell whether others are dead or were cut off like itself.
+#[tokio::test]
+async fn who_asks_through_a_new_connection_makes_nobody_leave() {
+    const LEASE: Duration = Duration::from_secs(4);
+    let server = RedisServer::start().await;
+    let forwarders = [Forwarder::start(server.address()).await, Forwarder::start(server.address()).await];
+    let behind = |forwarder: &Forwarder| Node { lease: LEASE, ..Node::of(&url_of(forwarder.address())) };
+    let (one, third) = (behind(&forwarders[0]).start().await, behind(&forwarders[1]).start().await);
+    let mut viewers = vec![Viewer::join(&one, "ann").await, Viewer::join(&one, "bob").await];
+    let here = expected(&["ann", "bob"]);
+    all_have(&mut viewers, &here).await;
+    forwarders[0].point_nowhere();
+    forwarders[0].cut();
+    let (cut, mut ticks) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while cut.elapsed() <= LEASE {
+        ticks.tick().await;
+    }
+    let lost_before = third.hub().metrics().broker_connections_lost;
+    forwarders[1].cut();
+    while third.hub().metrics().broker_connections_lost == lost_before || !third.hub().is_ready() {
+        ticks.tick().await;
+    }
+    let room = third.hub().room(&RoomId::parse("r").unwrap());
+    assert!(room.members().await.is_err(), "who is there can't be said yet");
+    forwarders[0].point_to(server.address());
+    let members = loop {
+        if let Ok(members) = room.members().await {
+            break members;
+        }
+        assert!(cut.elapsed() < LEASE + HEALED_MAX, "nobody says who is there");
+        ticks.tick().await;
+    };
+    let users: Vec<_> = members.iter().map(|member| member.user.as_str()).collect();
+    assert_eq!(users, ["ann", "bob"]);
+    all_have(&mut viewers, &here).await;
+    for viewer in &viewers {
+        assert_eq!(viewer.left(), [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn a_change_that_was_not_carried_is_noticed_without_traffic() {
     let server = RedisServer::start().await;
