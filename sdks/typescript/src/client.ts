@@ -31,8 +31,7 @@ import {
   type Unmapped,
   type Welcome,
 } from "./protocol.ts";
-import { isPresence } from "./presence.ts";
-import { Room, type AnyRoom, type RoomMessage, type RoomOwner } from "./room.ts";
+import { Room, type AnyRoom, type RoomMessage } from "./room.ts";
 import type { StorageSlot } from "./storage.ts";
 
 /** The client asks so much later again what it asks by itself. */
@@ -73,7 +72,6 @@ export class Client<Events = unknown> {
   readonly #rooms = new Map<string, WeakRef<AnyRoom>>();
   readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
   readonly #roomsUsed = new Set<AnyRoom>();
-  readonly #roomOwner: RoomOwner;
   readonly #listeners = new Listeners<Event>();
   readonly #states = new Listeners<State>();
   readonly #degradations = new Listeners<boolean>();
@@ -99,32 +97,13 @@ export class Client<Events = unknown> {
       ...options.world,
       clock: steady(options.world?.clock ?? systemClock),
     };
-    const { clock } = this.#world;
     if (!this.#world.WebSocket)
       throw new Error("no WebSocket here: npm install ws, and new Client(url, { WebSocket })");
     this.#idPrefix = randomPrefix(this.#world.random);
-    this.#alarm = new Alarm(clock, () => this.#tick());
-    this.#outbox = new Outbox(options.outbox, clock.now());
+    this.#alarm = new Alarm(this.#world.clock, () => this.#tick());
+    this.#outbox = new Outbox(options.outbox, this.#world.clock.now());
     this.#cursor = new Cursor(options.cursor);
-    this.#roomOwner = {
-      join: (room, history) => this.#join(room, history),
-      request: (event, room, data, purpose) => this.#request({ event, room, data }, purpose),
-      later: (call) => clock.setTimeout(call, RETRY_AFTER_MS),
-      send: (event, room, data) => this.#send(event, data, room),
-      changed: (room) => {
-        this.#cursor.set(room.name, room.position);
-        this.#roomsUsed[room.isUsed ? "add" : "delete"](room);
-      },
-    };
-    const { token } = options;
-    this.#connection = new Connection(socketUrl(url), typeof token === "string" ? () => token : token, this.#world, {
-      ask: (query) => this.#ask(query),
-      message: (message) => this.#received(message),
-      lost: (wasLast) => this.#lost(wasLast),
-      changed: (state) => this.#states.tell(state),
-      // With an id, since only its ack shows a browser that the server is still there.
-      heartbeat: () => encode({ event: "presence.heartbeat", id: this.#nextId() }) as string,
-    });
+    this.#connection = new Connection(socketUrl(url), options.token, this.#world, this);
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
     const awake = ({ type }: { type: string }) => {
@@ -168,7 +147,7 @@ export class Client<Events = unknown> {
   room(name: string): Room<Events> {
     let room = this.#known(name);
     if (!room) {
-      room = new Room(name, this.#roomOwner, this.#cursor.get(name));
+      room = new Room(name, this, this.#cursor.get(name));
       this.#rooms.set(name, new WeakRef(room));
       this.#roomsGone.register(room, name);
     }
@@ -208,13 +187,26 @@ export class Client<Events = unknown> {
   }
 
   /** Sends an event without a room and waits for its ack; it counts once, whatever the network does. */
-  request<T = unknown>(event: string, data?: unknown): Request<T> {
-    return this.#request<T>({ event, data });
+  request<T = unknown>(event: string, data?: unknown): Request<T>;
+  /** @internal */
+  request<T>(event: string, data: unknown, room: string, purpose?: Purpose): Request<T>;
+  request<T>(event: string, data?: unknown, room?: string, purpose: Purpose = "application"): Request<T> {
+    const id = this.#nextId();
+    // Whatever is wrong with it is told by the promise too.
+    const answer = (async () => this.#push({ event, room, data, id }, purpose).answer as T)();
+    this.#flush();
+    return Object.assign(answer, { id });
   }
 
   /** Sends an event that nobody waits for; false if there is no connection to send it over, or one that takes nothing. */
-  send(event: string, data?: unknown): boolean {
-    return this.#send(event, data);
+  send(event: string, data?: unknown): boolean;
+  /** @internal */
+  send(event: string, data: unknown, room: string): boolean;
+  send(event: string, data?: unknown, room?: string): boolean {
+    // Before the rooms are joined again nothing can be sent to them.
+    if (!this.#connection.isFlowing || this.#outbox.isResuming) return false;
+    this.#connection.send(encode({ event, room, data }));
+    return true;
   }
 
   /** Connects now: after a refusal, with a token that is asked for anew, or instead of waiting for the backoff's end. */
@@ -237,7 +229,8 @@ export class Client<Events = unknown> {
     return `${this.#idPrefix}-${this.#idsGiven}`;
   }
 
-  #ask(query: URLSearchParams): void {
+  /** @internal */
+  dialled(query: URLSearchParams): void {
     const cursor = this.#cursor.toHandshake();
     if (this.#welcome) query.set("session", this.#welcome.session);
     // For the rooms that the server joins by itself after a reload; the others go on from their join.
@@ -259,21 +252,6 @@ export class Client<Events = unknown> {
     return this.#outbox.push(message, purpose, this.#world.clock.now());
   }
 
-  #request<T>(message: ClientMessage, purpose: Purpose = "application"): Request<T> {
-    const id = this.#nextId();
-    // Whatever is wrong with it is told by the promise too.
-    const answer = (async () => this.#push({ ...message, id }, purpose).answer as T)();
-    this.#flush();
-    return Object.assign(answer, { id });
-  }
-
-  #send(event: string, data: unknown, room?: string): boolean {
-    // Before the rooms are joined again nothing can be sent to them.
-    if (!this.#connection.isFlowing || this.#outbox.isResuming) return false;
-    this.#connection.send(encode({ event, room, data }));
-    return true;
-  }
-
   /** Asks to join a room: where it is, or else with so many of its last events. */
   #askToJoin(room: AnyRoom, purpose: Purpose, history?: number): Promise<unknown> {
     const { name, lastEventId } = room;
@@ -283,10 +261,32 @@ export class Client<Events = unknown> {
     return answer;
   }
 
-  async #join(room: AnyRoom, history: number | undefined): Promise<void> {
+  /** @internal */
+  async joinRoom(room: AnyRoom, history: number | undefined): Promise<void> {
     const answer = this.#askToJoin(room, "join", history);
     this.#flush();
     await answer;
+  }
+
+  /** @internal */
+  roomChanged(room: AnyRoom): void {
+    this.#cursor.set(room.name, room.position);
+    this.#roomsUsed[room.isUsed ? "add" : "delete"](room);
+  }
+
+  /** @internal */
+  later(call: () => void): void {
+    this.#world.clock.setTimeout(call, RETRY_AFTER_MS);
+  }
+
+  /** With an id, since only its ack shows a browser that the server is still there. @internal */
+  heartbeat(): string {
+    return encode({ event: "presence.heartbeat", id: this.#nextId() }) as string;
+  }
+
+  /** @internal */
+  stateChanged(state: State): void {
+    this.#states.tell(state);
   }
 
   /** Sends what can be sent now. */
@@ -305,30 +305,30 @@ export class Client<Events = unknown> {
     this.#alarm.set(Math.min(this.#outbox.nextDeadline(), readyAt));
   }
 
-  #tick(): void {
+  /** Gives up what is overdue: at the end of all times everything. */
+  #tick(now = this.#world.clock.now()): void {
     let isStuck = false;
-    for (const entry of this.#outbox.overdue(this.#world.clock.now())) {
+    for (const entry of this.#outbox.overdue(now)) {
       if (entry.purpose === "join") this.#known(entry.message.room!)?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
       isStuck ||= entry.purpose === "resume" || entry.purpose === "rejoin";
-      this.#outbox.take(entry.id)?.reject(outcomeUnknown());
+      this.#outbox.take(entry).reject(new RequestError("outcome_unknown", "no answer came: it may have been served or not"));
     }
     if (isStuck) this.#connection.restart();
     this.#flush();
   }
 
-  #lost(wasLast: boolean): void {
+  /** @internal */
+  lost(wasLast: boolean): void {
     while (this.#held) this.#deliverHeld();
     for (const room of this.#roomsUsed) room.disconnected();
-    for (const { id, publishedAs } of this.#outbox.disconnected()) this.#outbox.take(id)?.resolve({ event_id: publishedAs });
-    if (wasLast) {
-      this.#closing.abort();
-      for (const entry of this.#outbox.takeAll()) entry.reject(outcomeUnknown());
-    }
-    this.#alarm.set(this.#outbox.nextDeadline());
+    for (const entry of this.#outbox.disconnected()) this.#outbox.take(entry).resolve({ event_id: entry.publishedAs });
+    if (wasLast) this.#closing.abort();
+    this.#tick(wasLast ? Infinity : undefined);
   }
 
-  #received(message: ServerMessage): void {
+  /** @internal */
+  received(message: ServerMessage): void {
     if (this.#isClosed) return;
     if (this.#held) {
       this.#held.push(message);
@@ -362,10 +362,10 @@ export class Client<Events = unknown> {
         this.#receivedInRoom(parseEventId(message.id)!.room, message);
         break;
       default:
-        if (isPresence(message)) this.#receivedInRoom(message.room, message);
+        if ("room" in message) this.#receivedInRoom(message.room, message);
     }
     // A listener may have closed the client: then what was begun since is over too.
-    if (this.#isClosed) this.#lost(true);
+    if (this.#isClosed) this.lost(true);
     else this.#flush();
   }
 
@@ -404,8 +404,7 @@ export class Client<Events = unknown> {
       // The application's own join of the room is sent again, which does the same.
       if (this.#outbox.isMoving(room.name)) continue;
       const eventId = room.lastEventId;
-      bytes += eventId === null ? 0 : eventId.length + 1;
-      if (eventId !== null && bytes <= CURSOR_BYTES_MAX) {
+      if (eventId && (bytes += eventId.length + 1) <= CURSOR_BYTES_MAX) {
         room.awaitJoin(id);
         ids.push(eventId);
       } else this.#rejoin(room);
@@ -433,8 +432,9 @@ export class Client<Events = unknown> {
   }
 
   #acked(id: string, data: unknown): void {
-    const entry = this.#outbox.take(id);
+    const entry = this.#outbox.get(id);
     if (!entry) return;
+    this.#outbox.take(entry);
     const answer = data as { rooms?: Record<string, unknown> } | null;
     for (const room of this.#awaiting(id)) {
       const outcome = entry.purpose === "resume" ? answer?.rooms?.[room.name] : answer;
@@ -457,7 +457,7 @@ export class Client<Events = unknown> {
       this.#outbox.retryLater(entry, refusal.retry_after_ms, this.#world.clock.now());
       return;
     }
-    this.#outbox.take(id);
+    this.#outbox.take(entry);
     for (const room of this.#awaiting(id)) {
       // Room by room, so that each has its own answer.
       if (entry.purpose === "resume") this.#rejoin(room);
@@ -480,23 +480,19 @@ export class Client<Events = unknown> {
   /** An event that this client caused answers its request, also in a replay after the ack was lost. */
   #settleByOwnEvent({ from, re, id }: Event): void {
     if (from !== this.user || re === null || id === null) return;
-    const entry: Entry | undefined = this.#outbox.get(re);
+    const entry = this.#outbox.get(re);
     if (entry?.purpose !== "application") return;
     // An ack is still to come on the connection that the request went over, and may say more.
     if (entry.stage === "sent") entry.publishedAs = id;
-    else this.#outbox.take(re)?.resolve({ event_id: id });
+    else this.#outbox.take(entry).resolve({ event_id: id });
   }
 
   /** A join's ack among them holds the rest back again. */
   #deliverHeld(): void {
     const messages = this.#held ?? [];
     this.#held = null;
-    for (const message of messages) this.#received(message);
+    for (const message of messages) this.received(message);
   }
-}
-
-function outcomeUnknown(): RequestError {
-  return new RequestError("outcome_unknown", "no answer came: it may have been served or not");
 }
 
 /** Ids of two pages, tabs or clients must never be the same: 64 random bits. */

@@ -20,7 +20,7 @@ const STABLE_AFTER_MS = 60_000;
 /** The shortest wait after a close for pressure (41xx). */
 const PRESSURE_WAIT_MIN_MS = 1_000;
 /** So much may be on its way into the network before what nobody waits for is no longer taken. */
-const BUFFERED_BYTES_MAX = 1024 * 1024;
+const BUFFERED_BYTES_MAX = 2 ** 20;
 /** The longest wait that a server can ask for: what it says is no reason to stay away for good. */
 const TOLD_WAIT_MAX_MS = 600_000;
 
@@ -82,13 +82,14 @@ export interface World {
 /** The same, with a clock that is never set back. */
 export type SteadyWorld = World & { readonly clock: SteadyClock };
 
-interface Owner {
+/** What a connection needs of its client. */
+export interface ConnectionOwner {
   /** Says what the next handshake asks for beside its token. */
-  ask(query: URLSearchParams): void;
-  message(message: ServerMessage): void;
+  dialled(query: URLSearchParams): void;
+  received(message: ServerMessage): void;
   /** There is no connection any more, and what comes is another one, or none if it was the last. */
   lost(wasLast: boolean): void;
-  changed(state: State): void;
+  stateChanged(state: State): void;
   /** A heartbeat, as a frame. */
   heartbeat(): string;
 }
@@ -98,9 +99,9 @@ export class Connection {
   fault: ConnectionFault | null = null;
 
   readonly #url: URL;
-  readonly #token: TokenProvider | undefined;
+  readonly #token: string | TokenProvider | undefined;
   readonly #world: SteadyWorld;
-  readonly #owner: Owner;
+  readonly #owner: ConnectionOwner;
   readonly #alarm: Alarm;
   readonly #backoff: Backoff;
   #phase: "waiting" | "opening" | "open" | "over" = "waiting";
@@ -118,7 +119,7 @@ export class Connection {
   #hasTriedOnce = false;
   #needsFreshToken = false;
 
-  constructor(url: URL, token: TokenProvider | undefined, world: SteadyWorld, owner: Owner) {
+  constructor(url: URL, token: string | TokenProvider | undefined, world: SteadyWorld, owner: ConnectionOwner) {
     this.#url = url;
     this.#token = token;
     this.#world = world;
@@ -157,17 +158,16 @@ export class Connection {
     this.#needsFreshToken ||= isRefused;
     // What failed while there was no network says nothing about the server.
     this.#backoff.reset();
-    this.#waitUntil(this.#now());
+    this.#end(this.#now());
   }
 
   /** Ends it for good. */
   close(): void {
-    this.#end("closed");
+    this.#end(Infinity, "closed");
   }
 
-  /** Gives the connection up and makes another. */
+  /** Gives the connection up, or the attempt at one, and makes another. */
   restart(): void {
-    if (this.#phase !== "open" && this.#phase !== "opening") return;
     this.#settleBackoff();
     this.#wait(0, HEARTBEAT_TIMEOUT);
   }
@@ -185,7 +185,7 @@ export class Connection {
     if (this.#until <= now && this.#phase === "waiting") void this.#open();
     else if (this.#until <= now && this.isOpen) {
       this.#settleBackoff();
-      this.#waitUntil(now, DRAINING);
+      this.#end(now, "reconnecting", DRAINING);
     } else if (Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS) <= now) this.restart();
     else if (this.#sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
@@ -200,22 +200,22 @@ export class Connection {
     this.#until = this.#now() + CONNECT_MAX_MS;
     let token: string | null | undefined;
     try {
-      token = await this.#token?.({ fresh });
+      token = typeof this.#token === "function" ? await this.#token({ fresh }) : this.#token;
     } catch (error) {
-      if (isCurrent()) this.#fail(`no token: ${error}`);
+      if (isCurrent()) this.#fail(0, `no token: ${error}`);
       return;
     }
     if (!isCurrent()) return;
-    if (token === null) return this.#refuse("nobody is logged in", 401, "token_missing");
+    if (token === null) return this.#fail(Infinity, "nobody is logged in", 401, "token_missing");
     const url = new URL(this.#url);
-    this.#owner.ask(url.searchParams);
+    this.#owner.dialled(url.searchParams);
     const protocols = ["tidings.v1", ...(token === undefined ? [] : [`tidings.token.${token}`])];
     let socket: Socket;
     try {
       socket = new this.#world.WebSocket(url.href, protocols);
     } catch (error) {
       // The platform takes no such URL, or no such token: trying again would not help.
-      return this.#refuse(String(error));
+      return this.#fail(Infinity, String(error));
     }
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => {
@@ -252,7 +252,7 @@ export class Connection {
       this.#until = now + after + this.#world.random() * window;
     }
     this.#arm();
-    this.#owner.message(message);
+    this.#owner.received(message);
   }
 
   #closed(status: number | null, message: string): void {
@@ -262,8 +262,8 @@ export class Connection {
     const isLast = todo === "stop" || (todo === "try_once" && this.#hasTriedOnce);
     this.#needsFreshToken ||= todo === "refresh_token";
     this.#hasTriedOnce ||= todo === "try_once";
-    if (isLast) this.#end("closed");
-    else if (todo === "reconnect_in_window" && this.isOpen && this.#until < Infinity) this.#waitUntil(this.#until);
+    if (isLast) this.#end(Infinity, "closed");
+    else if (todo === "reconnect_in_window" && this.isOpen && this.#until < Infinity) this.#end(this.#until);
     else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
   }
 
@@ -278,28 +278,24 @@ export class Connection {
       answer = await this.#world.fetch(url.href);
       problem = ((await answer.json().catch(() => null)) ?? {}) as typeof problem;
     } catch (error) {
-      if (isCurrent()) this.#fail(String(error));
+      if (isCurrent()) this.#fail(0, String(error));
       return;
     }
     if (!isCurrent()) return;
     const { status, headers } = answer;
-    const fault = [[problem.detail, problem.fix].filter(Boolean).join("; "), status, problem.code ?? null] as const;
     const isStale = status === 401 && !tokenWasFresh;
     this.#needsFreshToken ||= isStale;
-    if (!isStale && [400, 401, 403, 404, 409].includes(status)) this.#refuse(...fault);
     // 426 is what a good URL says: then something between here and there stands in the way.
-    else this.#fail(...fault, Number(headers.get("retry-after")) || 0);
+    const isRefused = !isStale && [400, 401, 403, 404, 409].includes(status);
+    const retryAfterMs = Math.min(Number(headers.get("retry-after")) * 1000 || 0, TOLD_WAIT_MAX_MS);
+    this.#fail(isRefused ? Infinity : retryAfterMs, [problem.detail, problem.fix].filter(Boolean).join("; "), status, problem.code);
   }
 
-  #refuse(message: string, status: number | null = null, code: string | null = null): void {
+  /** There was no connection: for so long at least, or until somebody says that it is worth while. */
+  #fail(leastMs: number, message: string, status: number | null = null, code: string | null = null): void {
     this.fault = { status, code, message };
-    this.#end("refused");
-  }
-
-  /** There was no connection, for now. */
-  #fail(message: string, status: number | null = null, code: string | null = null, retryAfterSeconds = 0): void {
-    this.fault = { status, code, message };
-    this.#wait(Math.min(retryAfterSeconds * 1000, TOLD_WAIT_MAX_MS));
+    if (leastMs < Infinity) this.#wait(leastMs);
+    else this.#end(Infinity, "refused");
   }
 
   /** Starts the counting anew if the connection held. */
@@ -311,15 +307,11 @@ export class Connection {
 
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
   #wait(leastMs: number, code?: number): void {
-    this.#waitUntil(this.#now() + leastMs + this.#backoff.next(), code);
+    this.#end(this.#now() + leastMs + this.#backoff.next(), undefined, code);
   }
 
-  #waitUntil(until: number, code?: number): void {
-    this.#end(this.state === "connecting" ? "connecting" : "reconnecting", until, code);
-  }
-
-  /** Lets go of the connection, as far as there is one, and hears nothing of it any more; `until` then, if it is not for good. */
-  #end(state: State, until = Infinity, code = NORMAL): void {
+  /** Lets go of the connection, as far as there is one, hears nothing of it any more, and waits until then. */
+  #end(until: number, state: State = this.state === "connecting" ? "connecting" : "reconnecting", code = NORMAL): void {
     const attempt = ++this.#attempt;
     this.#phase = until < Infinity ? "waiting" : "over";
     this.#until = until;
@@ -335,6 +327,6 @@ export class Connection {
   #change(state: State): void {
     if (state === this.state) return;
     this.state = state;
-    this.#owner.changed(state);
+    this.#owner.stateChanged(state);
   }
 }

@@ -15,7 +15,7 @@ const RETRY_STEP_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
 /** So many requests of the application may wait, with so many bytes. */
 const REQUESTS_MAX = 256;
-const REQUEST_BYTES_MAX = 4 * 1024 * 1024;
+const REQUEST_BYTES_MAX = 2 ** 22;
 
 /** Why a request failed: the server's error code, or `outcome_unknown`, `queue_full`, `closed`. */
 export class RequestError extends Error {
@@ -85,7 +85,7 @@ export class Outbox {
     if (isTheApplications(made)) {
       const bytes = own.reduce((sum, { frame }) => sum + frame.length, made.frame.length);
       if (own.length >= REQUESTS_MAX || bytes > REQUEST_BYTES_MAX)
-        throw new RequestError("queue_full", "too many requests wait for the connection");
+        throw new RequestError("queue_full", "too many requests wait");
       this.#entries.push(made);
       this.#save();
     } else {
@@ -100,12 +100,10 @@ export class Outbox {
   }
 
   /** Takes a request out: whoever calls it settles it. */
-  take(id: string): Entry | undefined {
-    const found = this.get(id);
-    if (!found) return undefined;
-    this.#entries = this.#entries.filter((entry) => entry !== found);
-    if (found.purpose === "application") this.#save();
-    return found;
+  take(taken: Entry): Entry {
+    this.#entries = this.#entries.filter((entry) => entry !== taken);
+    if (taken.purpose === "application") this.#save();
+    return taken;
   }
 
   /** Whether a `session.resume` has no answer yet. */
@@ -172,14 +170,6 @@ export class Outbox {
         Math.min(askedAt + GIVE_UP_AFTER_MS, typeof stage === "object" ? stage.retryAt : Infinity),
       ),
     );
-  }
-
-  /** Everything that is left, for settling all of it. */
-  takeAll(): Entry[] {
-    const entries = this.#entries;
-    this.#entries = [];
-    this.#save();
-    return entries;
   }
 
   #load(): { message: ClientMessage & { id: string }; at: number }[] {

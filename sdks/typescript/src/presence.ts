@@ -7,12 +7,9 @@ import type { Member, MembersPage, ServerMessage } from "./protocol.ts";
 /** What the server tells of who is in a room: one change, several of a large room, or only how many they are. */
 type Told = Extract<ServerMessage, { kind: "presence" | "presence_changes" | "presence_count" }>;
 
-/** @internal */
-export const isPresence = (message: ServerMessage): message is Told => message.kind.startsWith("presence");
-
 /** What presence needs of its room's client. */
 export interface PresenceOwner {
-  request<T>(event: string, room: string, data: unknown, purpose?: Purpose): Request<T>;
+  request<T>(event: string, data: unknown, room: string, purpose?: Purpose): Request<T>;
   /** Calls after a moment. */
   later(call: () => void): void;
 }
@@ -70,7 +67,7 @@ export class Presence {
 
   /** Says what the others see of this user, at most 4,096 bytes of JSON. */
   async update(info: unknown): Promise<void> {
-    await this.#owner.request("presence.update", this.#room.name, { info });
+    await this.#owner.request("presence.update", { info }, this.#room.name);
   }
 
   /** The room was joined, or joined again: what was known may be old. @internal */
@@ -126,7 +123,7 @@ export class Presence {
     do {
       try {
         const asked = { limit: PAGE_MEMBERS, after: page?.next };
-        page = await this.#owner.request<MembersPage>("room.members", this.#room.name, asked, "question");
+        page = await this.#owner.request<MembersPage>("room.members", asked, this.#room.name, "question");
       } catch {
         // Who listens still wants to know; a room that was left, or lost, is asked about when it is joined.
         return this.#owner.later(() => question === this.#question && this.attached());

@@ -86,7 +86,6 @@ export interface Welcome {
   readonly rooms: readonly string[];
   readonly last_event_id: string;
   readonly limits: Readonly<Record<string, number>>;
-  readonly features: readonly string[];
 }
 
 /** A refusal of a request. */
@@ -119,18 +118,12 @@ export type ServerMessage =
       readonly rev: number;
     }
   | { readonly kind: "presence_count"; readonly room: string; readonly members: number; readonly rev: number }
-  | { readonly kind: "skip"; readonly id: string; readonly from: number; readonly reason: string }
+  | { readonly kind: "skip"; readonly id: string; readonly from: number }
   | { readonly kind: "epoch"; readonly id: string; readonly was: string }
   | ({ readonly kind: "reset" } & Reset)
   | { readonly kind: "joined"; readonly room: string; readonly joined: Joined }
   | { readonly kind: "left"; readonly room: string; readonly reason: string }
-  | { readonly kind: "checkpoint"; readonly last_event_id: string }
-  | {
-      readonly kind: "reconnect";
-      readonly after_ms: number;
-      readonly within_ms: number;
-      readonly reason: string;
-    }
+  | { readonly kind: "reconnect"; readonly after_ms: number; readonly within_ms: number }
   | { readonly kind: "degraded"; readonly degraded: boolean }
   | { readonly kind: "unknown"; readonly event: string }
   | { readonly kind: "invalid" };
@@ -190,7 +183,6 @@ type Unchecked<Message> = Message extends unknown ? { [Field in keyof Message]: 
 const INVALID = { kind: "invalid" } as const;
 // What is known by name, and is another thing if it is not.
 const RESET_REASONS = "expired forked no_position unknown_epoch too_far";
-const SKIP_REASONS = "excluded conflated dropped filtered";
 /** Error codes that are no final word. */
 const RETRYABLE = "unavailable rate_limited internal";
 /** Error codes, and why a room is left. */
@@ -286,16 +278,12 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
         rooms: strings(body.rooms),
         last_event_id: text(body.last_event_id) ?? "",
         limits: (fields(body.limits) ?? {}) as Record<string, number>,
-        features: strings(body.features),
       };
-    case "session.checkpoint":
-      return { kind: "checkpoint", last_event_id: text(body.last_event_id) ?? "" };
     case "session.reconnect":
       return {
         kind: "reconnect",
         after_ms: number(body.after_ms) ?? 0,
         within_ms: number(body.within_ms) ?? 0,
-        reason: text(body.reason) ?? "",
       };
     case "session.degraded":
       return { kind: "degraded", degraded: typeof body.degraded === "boolean" ? body.degraded : undefined };
@@ -317,7 +305,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
     case "presence.count":
       return { kind: "presence_count", room, members: number(body.members), rev };
     case "room.skip":
-      return { kind: "skip", id: place, from, reason: known(body.reason, SKIP_REASONS) };
+      return { kind: "skip", id: place, from };
     case "room.epoch":
       return { kind: "epoch", id: place, was: text(body.was) };
     case "room.joined":

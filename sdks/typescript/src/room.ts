@@ -6,7 +6,7 @@
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Request, RequestError } from "./outbox.ts";
-import { Presence, isPresence, type PresenceOwner } from "./presence.ts";
+import { Presence, type PresenceOwner } from "./presence.ts";
 import {
   decodeEvents,
   formatEventId,
@@ -42,10 +42,10 @@ export type AnyRoom = Room<any>;
 
 /** What a room needs of its client. */
 export interface RoomOwner extends PresenceOwner {
-  join(room: AnyRoom, history: number | undefined): Promise<void>;
-  send(event: string, room: string, data: unknown): boolean;
+  joinRoom(room: AnyRoom, history: number | undefined): Promise<void>;
+  send(event: string, data: unknown, room: string): boolean;
   /** Where the room is may have changed, now that the application has handled what is up to there, or whether it is used. */
-  changed(room: AnyRoom): void;
+  roomChanged(room: AnyRoom): void;
 }
 
 /** A room. Listeners that are there before the room is joined miss nothing. `Events` maps names to their `data`. */
@@ -58,7 +58,7 @@ export class Room<Events = unknown> {
   #listening = 0;
   readonly #counted = (by: number) => {
     this.#listening += by;
-    this.#owner.changed(this);
+    this.#owner.roomChanged(this);
   };
   readonly #events = new Listeners<Event>(this.#counted);
   readonly #resets = new Listeners<Reset>(this.#counted);
@@ -94,7 +94,7 @@ export class Room<Events = unknown> {
 
   /** Joins the room, with so many of its last events; one that is joined already goes on where it is. */
   async join(options: { history?: number } = {}): Promise<this> {
-    await this.#owner.join(this, options.history);
+    await this.#owner.joinRoom(this, options.history);
     return this;
   }
 
@@ -142,12 +142,12 @@ export class Room<Events = unknown> {
 
   /** Sends an event and waits for its ack; it counts once, whatever the network does. Rejects with `RequestError`. */
   request<T = unknown>(event: string, data?: unknown): Request<T> {
-    return this.#owner.request<T>(event, this.name, data);
+    return this.#owner.request<T>(event, data, this.name);
   }
 
   /** Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over, or one that takes nothing. */
   send(event: string, data?: unknown): boolean {
-    return this.#owner.send(event, this.name, data);
+    return this.#owner.send(event, data, this.name);
   }
 
   /** A page of the room's members. */
@@ -171,7 +171,7 @@ export class Room<Events = unknown> {
     this.isFollowed = this.#isJoined = false;
     this.awaits = this.#replay = null;
     this.presence.detached();
-    this.#owner.changed(this);
+    this.#owner.roomChanged(this);
   }
 
   /** Follows the room no longer; `code` says why if it was not the application's wish. @internal */
@@ -192,7 +192,7 @@ export class Room<Events = unknown> {
   awaitJoin(requestId: string): void {
     this.isFollowed = true;
     this.awaits = requestId;
-    this.#owner.changed(this);
+    this.#owner.roomChanged(this);
   }
 
   /**
@@ -211,7 +211,7 @@ export class Room<Events = unknown> {
     else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
       this.position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
-    this.#owner.changed(this);
+    this.#owner.roomChanged(this);
     this.presence.attached();
     this.#checkReplay();
   }
@@ -220,7 +220,7 @@ export class Room<Events = unknown> {
   autoJoined(position: EventId | undefined): void {
     this.isFollowed = this.#isJoined = true;
     this.position ??= position;
-    this.#owner.changed(this);
+    this.#owner.roomChanged(this);
     this.presence.attached();
   }
 
@@ -232,8 +232,8 @@ export class Room<Events = unknown> {
         this.#events.tell(message);
         if (this.#replay && message.id !== null) this.#replay.events += 1;
       } else if (message.kind === "reset") this.#resets.tell(message);
-      else if (isPresence(message)) this.presence.receive(message);
-      this.#owner.changed(this);
+      else if ("room" in message) this.presence.receive(message);
+      this.#owner.roomChanged(this);
       this.#checkReplay();
     }
     return decision;

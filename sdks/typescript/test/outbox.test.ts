@@ -26,7 +26,7 @@ test("a join waits for the leave of its room that is tried again, and other room
   outbox.retryLater(outbox.get("leave")!, 100, 0);
   assert.deepEqual(sendable(outbox, 50), []);
   assert.deepEqual(sendable(outbox, 100), ["leave"]);
-  outbox.take("leave");
+  outbox.take(outbox.get("leave")!);
   assert.deepEqual(sendable(outbox, 100), ["join", "say"]);
 });
 
@@ -40,7 +40,7 @@ test("what was refused for now holds its room also when it is sent again, until 
   outbox.push({ event: "say", room: "b", data: 1, id: "other" }, "application", 0);
   assert.deepEqual(sendable(outbox, 20), ["first", "one", "other"]);
   assert.deepEqual(sendable(outbox, 1_000), []);
-  outbox.take("first");
+  outbox.take(outbox.get("first")!);
   assert.deepEqual(sendable(outbox, 1_000), ["second"]);
   outbox.disconnected();
   assert.deepEqual(sendable(outbox, 1_000), ["second", "one", "other"], "nor on the next connection");
