@@ -62,6 +62,9 @@ export interface ClientOptions {
   readonly world?: Partial<World>;
 }
 
+/** What the ack of a `session.resume` says. */
+type Resumed = { rooms?: Record<string, unknown> } | null;
+
 /** A client and its connection. `Events` maps the names of events to their `data`; without it they are unknown. */
 export class Client<Events = unknown> {
   readonly #connection: Connection;
@@ -90,18 +93,20 @@ export class Client<Events = unknown> {
    * for what is no URL.
    */
   constructor(url: string | URL, options: ClientOptions = {}) {
+    const clock = options.world?.clock ?? systemClock;
     this.#world = {
+      clock,
+      now: steady(clock),
       random: Math.random,
       WebSocket: options.WebSocket ?? globalThis.WebSocket,
       fetch: (url) => fetch(url, { cache: "no-store", credentials: "omit" }),
       ...options.world,
-      clock: steady(options.world?.clock ?? systemClock),
     };
     if (!this.#world.WebSocket)
       throw new Error("no WebSocket here: npm install ws, and new Client(url, { WebSocket })");
     this.#idPrefix = randomPrefix(this.#world.random);
-    this.#alarm = new Alarm(this.#world.clock, () => this.#tick());
-    this.#outbox = new Outbox(options.outbox, this.#world.clock.now());
+    this.#alarm = new Alarm(this.#world, () => this.#tick());
+    this.#outbox = new Outbox(options.outbox, this.#world.now());
     this.#cursor = new Cursor(options.cursor);
     this.#connection = new Connection(socketUrl(url), options.token, this.#world, this);
     this.#tick();
@@ -249,7 +254,7 @@ export class Client<Events = unknown> {
 
   #push(message: ClientMessage & { id: string }, purpose: Purpose): Entry {
     if (this.#isClosed && isTheApplications({ purpose })) throw new RequestError("closed", "the client is closed");
-    return this.#outbox.push(message, purpose, this.#world.clock.now());
+    return this.#outbox.push(message, purpose, this.#world.now());
   }
 
   /** Asks to join a room: where it is, or else with so many of its last events. */
@@ -291,8 +296,8 @@ export class Client<Events = unknown> {
 
   /** Sends what can be sent now. */
   #flush(): void {
-    const now = this.#world.clock.now();
-    const isJoined = (name: string) => this.#known(name)?.isJoined ?? false;
+    const now = this.#world.now();
+    const isJoined = (name: string) => this.#known(name)?.isJoined;
     let readyAt = Infinity;
     while (this.#connection.isOpen) {
       const entry = this.#outbox.nextToSend(now, isJoined);
@@ -306,7 +311,7 @@ export class Client<Events = unknown> {
   }
 
   /** Gives up what is overdue: at the end of all times everything. */
-  #tick(now = this.#world.clock.now()): void {
+  #tick(now = this.#world.now()): void {
     let isStuck = false;
     for (const entry of this.#outbox.overdue(now)) {
       if (entry.purpose === "join") this.#known(entry.message.room!)?.unfollow();
@@ -329,20 +334,16 @@ export class Client<Events = unknown> {
 
   /** @internal */
   received(message: ServerMessage): void {
-    if (this.#isClosed) return;
-    if (this.#held) {
-      this.#held.push(message);
-      return;
-    }
+    if (this.#isClosed || this.#held?.push(message)) return;
     switch (message.kind) {
       case "welcome":
         this.#welcomed(message);
         break;
       case "ack":
-        this.#acked(message.id, message.data);
+        this.#answered(message.id, message.data);
         break;
       case "error":
-        if (message.id !== null) this.#refused(message.id, message);
+        this.#answered(message.id, null, message);
         break;
       case "event":
         if (message.room === null) this.#listeners.tell(message);
@@ -392,11 +393,7 @@ export class Client<Events = unknown> {
       room.autoJoined(cursor?.get(name));
       this.#serverRooms.tell(room);
     }
-    this.#resume(known);
-  }
-
-  /** Asks for every room that was known before the welcome, where it is. What does not fit is joined room by room. */
-  #resume(known: AnyRoom[]): void {
+    // Every room that was known before is asked for, where it is. What does not fit is joined room by room.
     const id = this.#nextId();
     const ids: string[] = [];
     let bytes = 0;
@@ -431,18 +428,25 @@ export class Client<Events = unknown> {
     void this.#askToJoin(room, "rejoin");
   }
 
-  #acked(id: string, data: unknown): void {
+  /** The answer to a request: what its ack says, or why it is refused. */
+  #answered(id: string | null, data: unknown, refusal?: Refusal): void {
     const entry = this.#outbox.get(id);
     if (!entry) return;
+    if (refusal && isRetryable(refusal.code)) return this.#outbox.retryLater(entry, refusal.retry_after_ms, this.#world.now());
     this.#outbox.take(entry);
-    const answer = data as { rooms?: Record<string, unknown> } | null;
-    for (const room of this.#awaiting(id)) {
-      const outcome = entry.purpose === "resume" ? answer?.rooms?.[room.name] : answer;
+    const isResume = entry.purpose === "resume";
+    for (const room of [...this.#roomsUsed]) {
+      if (room.awaits !== id) continue;
+      const outcome = (isResume ? (data as Resumed)?.rooms?.[room.name] : data) as { error?: unknown } | null | undefined;
       const joined = asJoined(outcome);
       if (joined) room.attached(joined);
+      // Room by room, so that each has its own answer.
+      else if (refusal && isResume) this.#rejoin(room);
+      else if (refusal && entry.purpose === "join") room.forget();
       // An answer that says nothing of a room, or nothing that can be read, has not joined it.
-      else this.#refusedRoom(room, String((outcome as { error?: unknown } | null)?.error ?? "other"));
+      else this.#refusedRoom(room, refusal?.code ?? String(outcome?.error ?? "other"));
     }
+    if (refusal) return entry.reject(new RequestError(refusal.code, refusal.message, refusal.pointer));
     entry.resolve(data);
     if (entry.purpose !== "join") return;
     // Some platforms deliver several messages at once: who waited for the join gets his turn before the next.
@@ -450,31 +454,10 @@ export class Client<Events = unknown> {
     this.#world.clock.setTimeout(() => this.#deliverHeld(), 0);
   }
 
-  #refused(id: string, refusal: Refusal): void {
-    const entry = this.#outbox.get(id);
-    if (!entry) return;
-    if (isRetryable(refusal.code)) {
-      this.#outbox.retryLater(entry, refusal.retry_after_ms, this.#world.clock.now());
-      return;
-    }
-    this.#outbox.take(entry);
-    for (const room of this.#awaiting(id)) {
-      // Room by room, so that each has its own answer.
-      if (entry.purpose === "resume") this.#rejoin(room);
-      else if (entry.purpose === "join") room.forget();
-      else this.#refusedRoom(room, refusal.code);
-    }
-    entry.reject(new RequestError(refusal.code, refusal.message, refusal.pointer));
-  }
-
   /** A room that the client followed was not joined again. */
   #refusedRoom(room: AnyRoom, code: string): void {
     if (isRetryable(code)) this.#rejoin(room);
     else room.forget(code);
-  }
-
-  #awaiting(id: string): AnyRoom[] {
-    return [...this.#roomsUsed].filter((room) => room.awaits === id);
   }
 
   /** An event that this client caused answers its request, also in a replay after the ack was lost. */

@@ -8,11 +8,6 @@ export interface Clock {
   clearTimeout(timer: unknown): void;
 }
 
-export interface SteadyClock extends Clock {
-  /** At `least` so much, as who has waited until then knows. */
-  now(least?: number): number;
-}
-
 export const systemClock: Clock = {
   now: () => Date.now(),
   setTimeout: (call, afterMs) => setTimeout(call, afterMs),
@@ -22,42 +17,44 @@ export const systemClock: Clock = {
 /** A timer that is so much early is exact; more, and the clock was set back while it ran. */
 const EARLY_MAX_MS = 1_000;
 
-/** A clock that goes on where it was when its source is set back, as a computer's may be: nothing waits for that time again. */
-export function steady(source: Clock): SteadyClock {
+/** Time and timers: what waits until a moment tells `now` that it is at `least` that. */
+export interface Time {
+  readonly clock: Clock;
+  now(least?: number): number;
+}
+
+/** The time of a clock, which goes on where it was when that is set back: nothing waits for the same time again. */
+export function steady(clock: Clock): Time["now"] {
   let [last, ahead] = [0, 0];
-  return {
-    now(least = last) {
-      const told = source.now();
-      ahead = Math.max(ahead, last - told, least - told);
-      return (last = told + ahead);
-    },
-    setTimeout: (call, afterMs) => source.setTimeout(call, afterMs),
-    clearTimeout: (timer) => source.clearTimeout(timer),
+  return (least = last) => {
+    const told = clock.now();
+    ahead = Math.max(ahead, last - told, least - told);
+    return (last = told + ahead);
   };
 }
 
 /** One timer that rings when the earliest thing is due. */
 export class Alarm {
-  readonly #clock: SteadyClock;
+  readonly #time: Time;
   readonly #ring: () => void;
   #timer: unknown;
   #at = Infinity;
 
-  constructor(clock: SteadyClock, ring: () => void) {
-    this.#clock = clock;
+  constructor(time: Time, ring: () => void) {
+    this.#time = time;
     this.#ring = ring;
   }
 
   /** Rings at `at` and not at whatever was set before; never if that is infinite. */
   set(at: number): void {
     if (at === this.#at) return;
-    this.#clock.clearTimeout(this.#timer);
+    this.#time.clock.clearTimeout(this.#timer);
     this.#at = at;
     if (at === Infinity) return;
-    this.#timer = this.#clock.setTimeout(() => {
+    this.#timer = this.#time.clock.setTimeout(() => {
       this.#at = Infinity;
-      this.#clock.now(at - EARLY_MAX_MS);
+      this.#time.now(at - EARLY_MAX_MS);
       this.#ring();
-    }, Math.max(0, at - this.#clock.now()));
+    }, Math.max(0, at - this.#time.now()));
   }
 }

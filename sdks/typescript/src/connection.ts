@@ -5,7 +5,7 @@
  */
 
 import { Backoff } from "./backoff.ts";
-import { Alarm, type Clock, type SteadyClock } from "./clock.ts";
+import { Alarm, type Clock, type Time } from "./clock.ts";
 import { Pace } from "./pace.ts";
 import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
 
@@ -79,8 +79,8 @@ export interface World {
   readonly fetch: (url: string) => Promise<Answer>;
 }
 
-/** The same, with a clock that is never set back. */
-export type SteadyWorld = World & { readonly clock: SteadyClock };
+/** The same, with a time that is never set back. */
+export type SteadyWorld = World & Time;
 
 /** What a connection needs of its client. */
 export interface ConnectionOwner {
@@ -125,7 +125,7 @@ export class Connection {
     this.#world = world;
     this.#owner = owner;
     this.#backoff = new Backoff(world.random);
-    this.#alarm = new Alarm(world.clock, () => this.#tick());
+    this.#alarm = new Alarm(world, () => this.#tick());
     this.#until = this.#now();
     this.#arm();
   }
@@ -173,7 +173,7 @@ export class Connection {
   }
 
   #now(): number {
-    return this.#world.clock.now();
+    return this.#world.now();
   }
 
   #arm(): void {

@@ -95,7 +95,7 @@ export class Outbox {
     return made;
   }
 
-  get(id: string): Entry | undefined {
+  get(id: string | null): Entry | undefined {
     return this.#entries.find((entry) => entry.id === id);
   }
 
@@ -129,7 +129,7 @@ export class Outbox {
   }
 
   /** The next request to send. `isJoined` says which rooms can be sent to. */
-  nextToSend(now: number, isJoined: (room: string) => boolean): Entry | undefined {
+  nextToSend(now: number, isJoined: (room: string) => boolean | undefined): Entry | undefined {
     const heldRooms = new Set<string | undefined>();
     const movingRooms = new Set<string | undefined>();
     for (const entry of this.#entries) {
