@@ -304,7 +304,7 @@ export class Client<Events = unknown> {
       readyAt = entry ? this.#connection.readyAt(this.#outbox.unanswered) : Infinity;
       // The rooms are joined again first, whatever the rate.
       if (!entry || (readyAt > now && entry.purpose !== "resume")) break;
-      entry.stage = "sent";
+      entry.isSent = true;
       this.#connection.send(entry.frame);
     }
     this.#alarm.set(Math.min(this.#outbox.nextDeadline(), readyAt));
@@ -466,7 +466,7 @@ export class Client<Events = unknown> {
     const entry = this.#outbox.get(re);
     if (entry?.purpose !== "application") return;
     // An ack is still to come on the connection that the request went over, and may say more.
-    if (entry.stage === "sent") entry.publishedAs = id;
+    if (entry.isSent) entry.publishedAs = id;
     else this.#outbox.take(entry).resolve({ event_id: id });
   }
 

@@ -12,7 +12,6 @@ import { load, save, type StorageSlot } from "./storage.ts";
 export const GIVE_UP_AFTER_MS = 120_000;
 /** The wait before a retry when the server named none; it grows with every attempt of the request. */
 const RETRY_STEP_MS = 1_000;
-const RETRY_MAX_MS = 30_000;
 /** So many requests of the application may wait, with so many bytes. */
 const REQUESTS_MAX = 256;
 const REQUEST_BYTES_MAX = 2 ** 22;
@@ -48,9 +47,11 @@ export interface Entry {
   readonly askedAt: number;
   /** From the storage: it waits until its room is joined, since nothing else has asked for that before. */
   readonly isRestored: boolean;
-  /** Not sent on this connection, sent, or refused for now and to be sent again then. */
-  stage: "unsent" | "sent" | { retryAt: number };
-  attempts: number;
+  /** It was sent on this connection, and is not answered. */
+  isSent: boolean;
+  /** It was refused for now, so often, and is to be sent again then; never, if it is sent or can be. */
+  refusals: number;
+  retryAt: number;
   /** The event that it led to came, its ack did not yet. */
   publishedAs?: string;
   readonly answer: Promise<unknown>;
@@ -118,32 +119,32 @@ export class Outbox {
 
   /** The server refused it for now: the same goes again after a while, and nothing later to its room first. */
   retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
-    found.attempts += 1;
-    const waitMs = retryAfterMs ?? Math.min(RETRY_STEP_MS * found.attempts, RETRY_MAX_MS);
-    found.stage = { retryAt: now + Math.min(waitMs, GIVE_UP_AFTER_MS) };
+    found.isSent = false;
+    found.refusals += 1;
+    found.retryAt = now + (retryAfterMs ?? RETRY_STEP_MS * found.refusals);
   }
 
   /** So many requests are on their way. */
   get unanswered(): number {
-    return this.#entries.filter(({ stage }) => stage === "sent").length;
+    return this.#entries.filter(({ isSent }) => isSent).length;
   }
 
   /** The next request to send. `isJoined` says which rooms can be sent to. */
   nextToSend(now: number, isJoined: (room: string) => boolean | undefined): Entry | undefined {
+    for (const entry of this.#entries) if (entry.retryAt <= now) entry.retryAt = Infinity;
     const heldRooms = new Set<string | undefined>();
     const movingRooms = new Set<string | undefined>();
     for (const entry of this.#entries) {
       const { room } = entry.message;
-      if (typeof entry.stage === "object" && entry.stage.retryAt <= now) entry.stage = "unsent";
       const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
       // They go one at a time: one that is refused for now and tried again would take effect after what was asked later.
       const isBehind = moves(entry) && movingRooms.has(room);
       if (moves(entry)) movingRooms.add(room);
       const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
-      if (entry.stage === "unsent" && !isHeld) return entry;
+      if (!entry.isSent && entry.retryAt === Infinity && !isHeld) return entry;
       if (entry.purpose === "resume") return undefined;
       // What was refused for now holds its room until it is answered: nothing that was asked later goes before it.
-      if (isHeld || entry.attempts > 0) heldRooms.add(room);
+      if (isHeld || entry.refusals > 0) heldRooms.add(room);
     }
     return undefined;
   }
@@ -154,7 +155,10 @@ export class Outbox {
    */
   disconnected(): Entry[] {
     this.#entries = this.#entries.filter(isTheApplications);
-    for (const entry of this.#entries) if (entry.stage === "sent") entry.stage = "unsent";
+    for (const entry of this.#entries) {
+      entry.isSent = false;
+      entry.retryAt = Infinity;
+    }
     return this.#entries.filter(({ publishedAs }) => publishedAs !== undefined);
   }
 
@@ -165,11 +169,7 @@ export class Outbox {
 
   /** When something of it is due next. */
   nextDeadline(): number {
-    return Math.min(
-      ...this.#entries.map(({ askedAt, stage }) =>
-        Math.min(askedAt + GIVE_UP_AFTER_MS, typeof stage === "object" ? stage.retryAt : Infinity),
-      ),
-    );
+    return Math.min(...this.#entries.map(({ askedAt, retryAt }) => Math.min(askedAt + GIVE_UP_AFTER_MS, retryAt)));
   }
 
   #load(): { message: ClientMessage & { id: string }; at: number }[] {
@@ -207,7 +207,7 @@ function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedA
   // Nobody waits for the client's own, or for what an earlier page asked.
   if (isRestored || !isTheApplications({ purpose })) answer.catch(() => {});
   const frame = encode(message);
-  return { id: message.id, purpose, message, frame, askedAt, isRestored, stage: "unsent", attempts: 0, answer, ...settle };
+  return { id: message.id, purpose, message, frame, askedAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
 }
 
 function toBase64(bytes: Uint8Array): string {

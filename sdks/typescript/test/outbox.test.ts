@@ -10,7 +10,7 @@ const joined = () => true;
 function sendable(outbox: Outbox, now: number): string[] {
   const ids = [];
   for (let entry = outbox.nextToSend(now, joined); entry; entry = outbox.nextToSend(now, joined)) {
-    entry.stage = "sent";
+    entry.isSent = true;
     ids.push(entry.id);
   }
   return ids;

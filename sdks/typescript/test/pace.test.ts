@@ -91,6 +91,33 @@ test("one that is refused in the middle holds its room until it is answered, and
   await Promise.allSettled([later, elsewhere]);
 });
 
+test("what is to be sent again, and can't be yet, is waited for without spinning", { timeout: 10_000 }, async () => {
+  const { simulation, clock, sent, next, ack, client, join, joined } = await connected({}, { limits: { ...RATE, messages_burst: 2 } });
+  const room = await join("r");
+  await clock.advance(1_000);
+  const asked = [room.request("say", 0), room.request("say", 1), client.request("order")];
+  const refuse = (id: string | undefined) =>
+    simulation.socket.receive({ event: "error", id, data: { code: "unavailable", message: "", retry_after_ms: 200 } });
+  refuse(sent()?.id);
+  await clock.advance(150);
+  assert.equal(sent()?.id, asked[2]!.id, "one at a time, and this has no answer");
+  await clock.advance(1_000);
+  simulation.socket.cut();
+  await clock.advance(0);
+  await next();
+  simulation.socket.welcome();
+  const resume = sent();
+  refuse(resume?.id);
+  await clock.advance(1_000);
+  ack(sent()?.id, { rooms: { r: joined("r", 0) } });
+  assert.deepEqual([sent()?.id, sent()?.id], [asked[0]!.id, asked[2]!.id]);
+  refuse(asked[0]!.id);
+  simulation.socket.cut();
+  await clock.advance(150);
+  client.close();
+  await Promise.allSettled(asked);
+});
+
 test("no more requests than the share are without an answer, a send is never held back, and nor is a resume", async () => {
   const { simulation, clock, sent, next, ack, client, join, joined } = await connected({}, { limits: { ...RATE, messages_burst: 6 } });
   const room = await join("r");
