@@ -30,6 +30,12 @@ struct Tail {
 impl Tail {
     /// Starts it, and waits until it follows its rooms.
     async fn start(home: &TempDir, arguments: &[&str]) -> Self {
+        let mut tail = Self::begin(home, arguments);
+        tail.until_told("connected to").await;
+        tail
+    }
+
+    fn begin(home: &TempDir, arguments: &[&str]) -> Self {
         let mut command = tidings(home);
         command.arg("tail").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -49,9 +55,7 @@ impl Tail {
                 }
             }
         });
-        let mut tail = Self { child, stdout, told };
-        tail.until_told("connected to").await;
-        tail
+        Self { child, stdout, told }
     }
 
     /// Waits until it says so on stderr.
@@ -117,6 +121,19 @@ async fn lines_are_of_the_events_that_are_wanted_and_it_ends_when_there_are_enou
     );
     assert!(tail.line().await.ends_with(" chat:a message.edit ann 7"));
     assert_eq!(tail.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_room_that_the_server_joins_by_itself_begins_at_its_newest_and_that_is_said() {
+    let dev = Dev::start().await;
+    let url = format!("ws://{}/ws", dev.address);
+    let mut tail = Tail::begin(&dev.home, &["user:dev", "--url", &url, "--last", "3"]);
+    tail.until_told("user:dev: the server has joined this user at its newest event").await;
+    tail.until_told("connected to").await;
+    let mut publish = tidings(&dev.home);
+    publish.args(["publish", "user:dev", "n", "1", "--url", &format!("http://{}", dev.address)]);
+    assert!(run(&mut publish).await.status.success());
+    assert!(tail.line().await.contains(" n "), "what comes is shown");
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ pub(crate) struct Tail {
     /// Lines are JSON: the option that all commands have.
     #[arg(skip)]
     json: bool,
-    /// Begin with so many of each room's last events
+    /// Begin with so many of each room's last events. Rooms that the server joins this user to by itself begin at their newest
     #[arg(long, value_name = "N", default_value_t = 0, requires = "rooms")]
     last: u32,
     /// How long to wait for a server that is not there yet. One that has been there is waited for without end
@@ -152,7 +152,8 @@ impl Tail {
                 .fix("is a server there, and does it take anybody now? --url names another, --wait waits longer"));
         };
         self.judge(&state.map_err(Failure::failed)?.clone())?;
-        let rooms = if self.rooms.is_empty() { client.joined_rooms() } else { self.rooms.clone() };
+        let joined_by_server = client.joined_rooms();
+        let rooms = if self.rooms.is_empty() { joined_by_server.clone() } else { self.rooms.clone() };
         if rooms.is_empty() {
             return Err(
                 Failure::usage("this user is joined to no room by the server").fix("tidings tail ROOM")
@@ -160,6 +161,11 @@ impl Tail {
         }
         let (sender, mut events) = mpsc::channel(WAITING_MAX);
         for room in &rooms {
+            if self.last > 0 && joined_by_server.contains(room) {
+                tell(format_args!(
+                    "{room}: the server has joined this user at its newest event, so nothing older is shown"
+                ));
+            }
             let (room, mut stream) = client
                 .join(room.as_str())
                 .history(self.last)
