@@ -76,7 +76,6 @@ export class Client<Events = unknown> {
   readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
   readonly #roomsUsed = new Set<AnyRoom>();
   readonly #listeners = new Listeners<Event>();
-  readonly #states = new Listeners<State>();
   readonly #degradations = new Listeners<boolean>();
   readonly #serverRooms = new Listeners<AnyRoom>();
   readonly #alarm: Alarm;
@@ -173,7 +172,7 @@ export class Client<Events = unknown> {
 
   /** Calls `listener` with the state, now and after each change. */
   onState(listener: (state: State) => void): Unsubscribe {
-    const unsubscribe = this.#states.add(listener);
+    const unsubscribe = this.#connection.states.add(listener);
     listener(this.state);
     return unsubscribe;
   }
@@ -257,20 +256,14 @@ export class Client<Events = unknown> {
     return this.#outbox.push(message, purpose, this.#world.now());
   }
 
-  /** Asks to join a room: where it is, or else with so many of its last events. */
-  #askToJoin(room: AnyRoom, purpose: Purpose, history?: number): Promise<unknown> {
+  /** Asks to join a room: where it is, or else with so many of its last events. @internal */
+  joinRoom(room: AnyRoom, purpose: Purpose, history?: number): Promise<unknown> {
     const { name, lastEventId } = room;
     const data = lastEventId ? { last_event_id: lastEventId } : { history };
-    const { id, answer } = this.#push({ event: "room.join", room: name, data, id: this.#nextId() }, purpose);
-    room.awaitJoin(id);
-    return answer;
-  }
-
-  /** @internal */
-  async joinRoom(room: AnyRoom, history: number | undefined): Promise<void> {
-    const answer = this.#askToJoin(room, "join", history);
+    const { message, answer } = this.#push({ event: "room.join", room: name, data, id: this.#nextId() }, purpose);
+    room.awaitJoin(message.id);
     this.#flush();
-    await answer;
+    return answer;
   }
 
   /** @internal */
@@ -287,11 +280,6 @@ export class Client<Events = unknown> {
   /** With an id, since only its ack shows a browser that the server is still there. @internal */
   heartbeat(): string {
     return encode({ event: "presence.heartbeat", id: this.#nextId() }) as string;
-  }
-
-  /** @internal */
-  stateChanged(state: State): void {
-    this.#states.tell(state);
   }
 
   /** Sends what can be sent now. */
@@ -396,6 +384,7 @@ export class Client<Events = unknown> {
     // Every room that was known before is asked for, where it is. What does not fit is joined room by room.
     const id = this.#nextId();
     const ids: string[] = [];
+    const others: AnyRoom[] = [];
     let bytes = 0;
     for (const room of known) {
       // The application's own join of the room is sent again, which does the same.
@@ -404,9 +393,10 @@ export class Client<Events = unknown> {
       if (eventId && (bytes += eventId.length + 1) <= CURSOR_BYTES_MAX) {
         room.awaitJoin(id);
         ids.push(eventId);
-      } else this.#rejoin(room);
+      } else others.push(room);
     }
     if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
+    for (const room of others) this.#rejoin(room);
   }
 
   /** The application has joined this connection to a room, or taken it out of one. */
@@ -425,7 +415,7 @@ export class Client<Events = unknown> {
 
   /** Joins a followed room again, where it is. */
   #rejoin(room: AnyRoom): void {
-    void this.#askToJoin(room, "rejoin");
+    void this.joinRoom(room, "rejoin");
   }
 
   /** The answer to a request: what its ack says, or why it is refused. */

@@ -6,6 +6,7 @@
 
 import { Backoff } from "./backoff.ts";
 import { Alarm, type Clock, type Time } from "./clock.ts";
+import { Listeners } from "./listeners.ts";
 import { Pace } from "./pace.ts";
 import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
 
@@ -89,7 +90,6 @@ export interface ConnectionOwner {
   received(message: ServerMessage): void;
   /** There is no connection any more, and what comes is another one, or none if it was the last. */
   lost(wasLast: boolean): void;
-  stateChanged(state: State): void;
   /** A heartbeat, as a frame. */
   heartbeat(): string;
 }
@@ -97,6 +97,7 @@ export interface ConnectionOwner {
 export class Connection {
   state: State = "connecting";
   fault: ConnectionFault | null = null;
+  readonly states = new Listeners<State>();
 
   readonly #url: URL;
   readonly #token: string | TokenProvider | undefined;
@@ -327,6 +328,6 @@ export class Connection {
   #change(state: State): void {
     if (state === this.state) return;
     this.state = state;
-    this.#owner.stateChanged(state);
+    this.states.tell(state);
   }
 }

@@ -6,10 +6,10 @@ export class Listeners<T> {
   readonly #listeners = new Set<(value: T) => void>();
   /** What is being told, and what is to be told behind it. */
   #untold: T[] = [];
-  readonly #counted: (by: number) => void;
+  readonly #counted: ((by: number) => void) | undefined;
 
   /** Calls `counted` with each listener more or less. */
-  constructor(counted: (by: number) => void = () => {}) {
+  constructor(counted?: (by: number) => void) {
     this.#counted = counted;
   }
 
@@ -21,9 +21,9 @@ export class Listeners<T> {
     // A function of its own, so that the same listener added twice is told twice and removed once.
     const own = (value: T) => listener(value);
     this.#listeners.add(own);
-    this.#counted(1);
+    this.#counted?.(1);
     return () => {
-      if (this.#listeners.delete(own)) this.#counted(-1);
+      if (this.#listeners.delete(own)) this.#counted?.(-1);
     };
   }
 

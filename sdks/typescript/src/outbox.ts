@@ -40,7 +40,6 @@ export type Request<T> = Promise<T> & { readonly id: string };
 export type Purpose = "application" | "join" | "rejoin" | "resume" | "question";
 
 export interface Entry {
-  readonly id: string;
   readonly purpose: Purpose;
   readonly message: ClientMessage & { readonly id: string };
   readonly frame: string | Uint8Array<ArrayBuffer>;
@@ -97,7 +96,7 @@ export class Outbox {
   }
 
   get(id: string | null): Entry | undefined {
-    return this.#entries.find((entry) => entry.id === id);
+    return this.#entries.find(({ message }) => message.id === id);
   }
 
   /** Takes a request out: whoever calls it settles it. */
@@ -207,7 +206,7 @@ function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedA
   // Nobody waits for the client's own, or for what an earlier page asked.
   if (isRestored || !isTheApplications({ purpose })) answer.catch(() => {});
   const frame = encode(message);
-  return { id: message.id, purpose, message, frame, askedAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
+  return { purpose, message, frame, askedAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
 }
 
 function toBase64(bytes: Uint8Array): string {

@@ -5,7 +5,7 @@
  */
 
 import { Listeners, type Unsubscribe } from "./listeners.ts";
-import type { Request, RequestError } from "./outbox.ts";
+import type { Purpose, Request, RequestError } from "./outbox.ts";
 import { Presence, type PresenceOwner } from "./presence.ts";
 import {
   decodeEvents,
@@ -42,7 +42,7 @@ export type AnyRoom = Room<any>;
 
 /** What a room needs of its client. */
 export interface RoomOwner extends PresenceOwner {
-  joinRoom(room: AnyRoom, history: number | undefined): Promise<void>;
+  joinRoom(room: AnyRoom, purpose: Purpose, history: number | undefined): Promise<unknown>;
   send(event: string, data: unknown, room: string): boolean;
   /** Where the room is may have changed, now that the application has handled what is up to there, or whether it is used. */
   roomChanged(room: AnyRoom): void;
@@ -94,7 +94,7 @@ export class Room<Events = unknown> {
 
   /** Joins the room, with so many of its last events; one that is joined already goes on where it is. */
   async join(options: { history?: number } = {}): Promise<this> {
-    await this.#owner.joinRoom(this, options.history);
+    await this.#owner.joinRoom(this, "join", options.history);
     return this;
   }
 

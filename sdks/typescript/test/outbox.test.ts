@@ -11,7 +11,7 @@ function sendable(outbox: Outbox, now: number): string[] {
   const ids = [];
   for (let entry = outbox.nextToSend(now, joined); entry; entry = outbox.nextToSend(now, joined)) {
     entry.isSent = true;
-    ids.push(entry.id);
+    ids.push(entry.message.id);
   }
   return ids;
 }
