@@ -54,7 +54,7 @@ export function createApp({ database, tidings, secret }) {
     const { id, content } = body ?? {};
     if (typeof content !== "string" || content.trim() === "" || content.length > CONTENT_MAX)
       return response.status(400).send(`a message has 1 to ${CONTENT_MAX} characters`);
-    if (!/^[!-~]{1,64}$/.test(id ?? "")) return response.status(400).send("a message needs an id of the page's");
+    if (typeof id !== "string" || !/^[!-~]{1,64}$/.test(id)) return response.status(400).send("a message needs an id of the page's");
     const message = database.store(params.channel, user, content, id);
     void publisher.publish();
     response.status(201).json(message);

@@ -33,7 +33,7 @@ export class Login {
   /** A name that nobody has is signed up, else its password has to be right. */
   enter = async (request, response) => {
     const { name, password } = request.body ?? {};
-    if (!/^[A-Za-z0-9_.-]{1,32}$/.test(name ?? ""))
+    if (typeof name !== "string" || !/^[A-Za-z0-9_.-]{1,32}$/.test(name))
       return response.status(400).send("a name has 1 to 32 letters, digits, _ . or -");
     if (typeof password !== "string" || password.length < 1 || password.length > 128)
       return response.status(400).send("a password has 1 to 128 characters");

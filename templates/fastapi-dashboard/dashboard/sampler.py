@@ -36,7 +36,9 @@ async def sample_for_ever(database: Database, broadcaster: Broadcaster) -> None:
         new = samples()
         database.store(BOARD, new)
         try:
-            await broadcaster.broadcast_all([Event(room_of(BOARD), EVENT, sample) for sample in new])
+            results = await broadcaster.broadcast_all([Event(room_of(BOARD), EVENT, sample) for sample in new])
+            for refused in (result["error"] for result in results if "error" in result):
+                log.warning("a sample was not published: %s", refused)
         except TidingsError as error:
             # They are stored, and the next are as good: nothing is kept for a Tidings that is away.
             log.warning("samples were not published: %s", error)
