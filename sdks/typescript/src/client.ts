@@ -475,8 +475,7 @@ function randomPrefix(random: () => number): string {
 }
 
 function socketUrl(url: string | URL): URL {
-  const base = (globalThis as { location?: { href: string } }).location?.href;
-  const absolute = new URL(url, base);
+  const absolute = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
   absolute.protocol = absolute.protocol.replace(/^http/, "ws");
   return absolute;
 }

@@ -55,6 +55,6 @@ export class Alarm {
       this.#at = Infinity;
       this.#time.now(at - EARLY_MAX_MS);
       this.#ring();
-    }, Math.max(0, at - this.#time.now()));
+    }, at - this.#time.now());
   }
 }

@@ -68,8 +68,13 @@ export class Outbox {
 
   constructor(slot: StorageSlot | undefined, now: number) {
     this.#slot = slot;
-    for (const { message, at } of this.#load()) {
-      if (now < at + GIVE_UP_AFTER_MS) this.#entries.push(entry(message, "application", at, true));
+    try {
+      for (const { at, payload, ...message } of JSON.parse(load(slot) || "[]") as Stored[]) {
+        const data = payload === undefined ? message.data : fromBase64(payload);
+        if (now < at + GIVE_UP_AFTER_MS) this.#entries.push(entry({ ...message, data }, "application", at, true));
+      }
+    } catch {
+      // A storage that holds something else has nothing to send again.
     }
   }
 
@@ -169,19 +174,6 @@ export class Outbox {
   /** When something of it is due next. */
   nextDeadline(): number {
     return Math.min(...this.#entries.map(({ askedAt, retryAt }) => Math.min(askedAt + GIVE_UP_AFTER_MS, retryAt)));
-  }
-
-  #load(): { message: ClientMessage & { id: string }; at: number }[] {
-    try {
-      const stored = JSON.parse(load(this.#slot) || "[]") as Stored[];
-      return stored.map(({ at, payload, ...message }) => ({
-        message: payload === undefined ? message : { ...message, data: fromBase64(payload) },
-        at,
-      }));
-    } catch {
-      // A storage that holds something else has nothing to send again.
-      return [];
-    }
   }
 
   #save(): void {

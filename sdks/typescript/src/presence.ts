@@ -101,14 +101,10 @@ export class Presence {
         void this.#ask();
         return false;
       }
-      const members = (this.#members = new Map(this.#members));
-      const isHere = ({ user, info }: Member) => void members.set(user, info);
-      if (isOne && told.change !== "leave") isHere(told);
-      else if (isOne) members.delete(told.user);
-      else {
-        [...told.joins, ...told.updates].forEach(isHere);
-        for (const user of told.leaves) members.delete(user);
-      }
+      const isLeave = isOne && told.change === "leave";
+      this.#members = new Map(this.#members);
+      put(this.#members, isOne ? (isLeave ? [] : [told]) : [...told.joins, ...told.updates]);
+      for (const user of isOne ? (isLeave ? [told.user] : []) : told.leaves) this.#members.delete(user);
     }
     this.#rev = told.rev;
     return true;
@@ -130,7 +126,7 @@ export class Presence {
       }
       if (question !== this.#question) return;
       first ??= page;
-      for (const { user, info } of page.members) members.set(user, info);
+      put(members, page.members);
     } while (page.next !== undefined);
     this.#members = members;
     this.#count = members.size > 0 ? undefined : first.count;
@@ -139,4 +135,8 @@ export class Presence {
     for (const told of this.#waiting.splice(0)) this.#take(told);
     this.#changes.tell(this.#members);
   }
+}
+
+function put(into: Map<string, unknown>, members: readonly Member[]): void {
+  for (const { user, info } of members) into.set(user, info);
 }

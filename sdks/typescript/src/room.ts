@@ -168,9 +168,9 @@ export class Room<Events = unknown> {
 
   /** Follows the room no longer, but knows where it was. @internal */
   unfollow(): void {
-    this.isFollowed = this.#isJoined = false;
-    this.awaits = this.#replay = null;
-    this.presence.detached();
+    this.isFollowed = false;
+    this.awaits = null;
+    this.disconnected();
     this.#owner.roomChanged(this);
   }
 
@@ -201,7 +201,6 @@ export class Room<Events = unknown> {
    */
   attached(joined: Joined): void {
     this.awaits = null;
-    this.#isJoined = true;
     const start = parseEventId(joined.last_event_id);
     const top = parseEventId(joined.top);
     const last = this.position;
@@ -211,13 +210,12 @@ export class Room<Events = unknown> {
     else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
       this.position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
-    this.#owner.roomChanged(this);
-    this.presence.attached();
+    this.autoJoined();
     this.#checkReplay();
   }
 
-  /** The room was joined by the server itself, at the connection's start. @internal */
-  autoJoined(position: EventId | undefined): void {
+  /** The server has this connection in the room, as by itself at the connection's start. @internal */
+  autoJoined(position?: EventId): void {
     this.isFollowed = this.#isJoined = true;
     this.position ??= position;
     this.#owner.roomChanged(this);
