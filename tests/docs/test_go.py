@@ -6,12 +6,13 @@ The server is `tidings dev` from target/debug, or from the folder TIDINGS_TARGET
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import unittest
 from pathlib import Path
+
+from network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
 TIDINGS = Path(os.environ.get("TIDINGS_TARGET", ROOT / "target/debug")) / "tidings"
@@ -28,62 +29,6 @@ def program():
     page = (ROOT / "docs/go.md").read_text()
     (code,) = re.findall(r"^```go\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return code
-
-
-class Network:
-    """A way to a server that can be broken: what is on it is lost, and nobody gets through until it is up again."""
-
-    def __init__(self, port):
-        self.server_port = port
-        self.is_down = False
-        self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            if self.is_down:
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self.server_port))
-            self.sockets += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _carry(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def down(self):
-        self.is_down = True
-        for end in self.sockets:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def up(self):
-        self.is_down = False
-
-    def close(self):
-        self.down()
-        self.listener.close()
-        for end in self.sockets:
-            end.close()
 
 
 HAS_GO = shutil.which("go") and (GOPATH / "src/github.com/gorilla/websocket").is_dir()

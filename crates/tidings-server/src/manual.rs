@@ -35,6 +35,11 @@ pub(crate) const PAGES: &[Page] = &[
     page!("python", "sdks/python/README.md", "The client for Python, and the SDK for a backend in it"),
     page!("rust", "crates/tidings-client/README.md", "The client for Rust"),
     page!("go", "docs/go.md", "A client in Go, in sixty lines"),
+    page!(
+        "collaborative-editing",
+        "docs/collaborative-editing.md",
+        "One document that several people edit, with Yjs"
+    ),
     page!("node-server", "sdks/node-server/README.md", "The SDK for a backend in Node; attach"),
     page!("express-chat", "examples/express-chat/README.md", "A chat on an Express application"),
     page!(
