@@ -289,7 +289,7 @@ export class Client<Events = unknown> {
     let readyAt = Infinity;
     while (this.#connection.isOpen) {
       const entry = this.#outbox.nextToSend(now, isJoined);
-      readyAt = entry ? this.#connection.readyAt(this.#outbox.unanswered) : Infinity;
+      readyAt = entry ? this.#connection.pace.readyAt(this.#outbox.unanswered) : Infinity;
       // The rooms are joined again first, whatever the rate.
       if (!entry || (readyAt > now && entry.purpose !== "resume")) break;
       entry.isSent = true;
@@ -374,29 +374,27 @@ export class Client<Events = unknown> {
     // The server tells a new connection behind its welcome.
     this.#setDegraded(false);
     const known = this.#followed();
-    const cursor = parseCursor(welcome.last_event_id, Infinity);
+    const positions = parseCursor(welcome.last_event_id, Infinity);
     for (const name of welcome.rooms) {
       const room = this.room(name);
       if (known.includes(room) || this.#isClosed) continue;
-      room.autoJoined(cursor?.get(name));
+      room.autoJoined(positions?.get(name));
       this.#serverRooms.tell(room);
     }
     // Every room that was known before is asked for, where it is. What does not fit is joined room by room.
     const id = this.#nextId();
+    // The application's own join of a room is sent again, which does the same.
+    const asked = known.filter((room) => !this.#outbox.isMoving(room.name));
     const ids: string[] = [];
-    const others: AnyRoom[] = [];
     let bytes = 0;
-    for (const room of known) {
-      // The application's own join of the room is sent again, which does the same.
-      if (this.#outbox.isMoving(room.name)) continue;
-      const eventId = room.lastEventId;
-      if (eventId && (bytes += eventId.length + 1) <= CURSOR_BYTES_MAX) {
-        room.awaitJoin(id);
-        ids.push(eventId);
-      } else others.push(room);
+    for (const room of asked) {
+      const { lastEventId } = room;
+      if (!lastEventId || (bytes += lastEventId.length + 1) > CURSOR_BYTES_MAX) continue;
+      ids.push(lastEventId);
+      room.awaitJoin(id);
     }
     if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
-    for (const room of others) this.#rejoin(room);
+    for (const room of asked) if (room.awaits !== id) this.#rejoin(room);
   }
 
   /** The application has joined this connection to a room, or taken it out of one. */

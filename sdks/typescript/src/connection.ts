@@ -98,6 +98,8 @@ export class Connection {
   state: State = "connecting";
   fault: ConnectionFault | null = null;
   readonly states = new Listeners<State>();
+  /** What the server lets us send; nothing has to wait before it has said so. */
+  pace = new Pace({});
 
   readonly #url: URL;
   readonly #token: string | TokenProvider | undefined;
@@ -113,7 +115,6 @@ export class Connection {
   #heardAt = Infinity;
   #sentAt = Infinity;
   #socket: Socket | null = null;
-  #pace = new Pace({});
   /** What belongs to an earlier attempt is not heard any more. */
   #attempt = 0;
   /** Another 1002, 1003, 1007 or 1009 is one too many. */
@@ -127,7 +128,7 @@ export class Connection {
     this.#owner = owner;
     this.#backoff = new Backoff(world.random);
     this.#alarm = new Alarm(world, () => this.#tick());
-    this.#until = this.#now();
+    this.#until = this.#world.now();
     this.#arm();
   }
 
@@ -140,15 +141,10 @@ export class Connection {
     return this.isOpen && (this.#socket?.bufferedAmount ?? 0) <= BUFFERED_BYTES_MAX;
   }
 
-  /** When the next request may be sent, while so many have no answer. */
-  readyAt(unanswered: number): number {
-    return unanswered < this.#pace.share ? this.#pace.readyAt : Infinity;
-  }
-
   /** Sends a frame over the connection; there must be one. */
   send(frame: string | Uint8Array<ArrayBuffer>): void {
-    this.#sentAt = this.#now();
-    this.#pace.sent(this.#sentAt);
+    this.#sentAt = this.#world.now();
+    this.pace.sent(this.#sentAt);
     this.#socket?.send(frame);
   }
 
@@ -159,7 +155,7 @@ export class Connection {
     this.#needsFreshToken ||= isRefused;
     // What failed while there was no network says nothing about the server.
     this.#backoff.reset();
-    this.#end(this.#now());
+    this.#end(this.#world.now());
   }
 
   /** Ends it for good. */
@@ -173,16 +169,12 @@ export class Connection {
     this.#wait(0, HEARTBEAT_TIMEOUT);
   }
 
-  #now(): number {
-    return this.#world.now();
-  }
-
   #arm(): void {
     this.#alarm.set(Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS, this.#sentAt + HEARTBEAT_AFTER_MS));
   }
 
   #tick(): void {
-    const now = this.#now();
+    const now = this.#world.now();
     if (this.#until <= now && this.#phase === "waiting") void this.#open();
     else if (this.#until <= now && this.isOpen) {
       this.#settleBackoff();
@@ -198,7 +190,7 @@ export class Connection {
     const fresh = this.#needsFreshToken;
     this.#needsFreshToken = false;
     this.#phase = "opening";
-    this.#until = this.#now() + CONNECT_MAX_MS;
+    this.#until = this.#world.now() + CONNECT_MAX_MS;
     let token: string | null | undefined;
     try {
       token = typeof this.#token === "function" ? await this.#token({ fresh }) : this.#token;
@@ -236,12 +228,12 @@ export class Connection {
 
   #received(frame: unknown): void {
     const message = typeof frame === "string" ? decodeText(frame) : decodeBinary(new Uint8Array(frame as ArrayBuffer));
-    const now = (this.#heardAt = this.#now());
+    const now = (this.#heardAt = this.#world.now());
     if (message.kind === "welcome" && !this.isOpen) {
       this.#phase = "open";
       this.#until = Infinity;
       this.#openedAt = this.#sentAt = now;
-      this.#pace = new Pace(message.limits);
+      this.pace = new Pace(message.limits);
       this.fault = null;
       this.#change("connected");
       // A listener may have closed the client.
@@ -301,14 +293,14 @@ export class Connection {
 
   /** Starts the counting anew if the connection held. */
   #settleBackoff(): void {
-    if (this.#now() < this.#openedAt + STABLE_AFTER_MS) return;
+    if (this.#world.now() < this.#openedAt + STABLE_AFTER_MS) return;
     this.#backoff.reset();
     this.#hasTriedOnce = false;
   }
 
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
   #wait(leastMs: number, code?: number): void {
-    this.#end(this.#now() + leastMs + this.#backoff.next(), undefined, code);
+    this.#end(this.#world.now() + leastMs + this.#backoff.next(), undefined, code);
   }
 
   /** Lets go of the connection, as far as there is one, hears nothing of it any more, and waits until then. */

@@ -257,8 +257,6 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
   // A place in its own room's log, or none.
   const place = parseEventId(id)?.room === room ? id : undefined;
   switch (event) {
-    case undefined:
-      return INVALID;
     case "ack":
       return { kind: "ack", id, data };
     case "error":
@@ -323,7 +321,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
       };
     }
   }
-  if (isReserved(event)) return { kind: "unknown", event };
+  if (event && isReserved(event)) return { kind: "unknown", event };
   return {
     kind: "event",
     event,
