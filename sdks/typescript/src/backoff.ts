@@ -13,16 +13,9 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** The most that `next` would wait, in milliseconds. */
-  get boundMs(): number {
-    return Math.min(FIRST_BOUND_MS * 2 ** this.#failures, LAST_BOUND_MS);
-  }
-
   /** The wait before the next attempt in milliseconds, and one failure more. */
   next(): number {
-    const waitMs = this.#random() * this.boundMs;
-    this.#failures += 1;
-    return waitMs;
+    return this.#random() * Math.min(FIRST_BOUND_MS * 2 ** this.#failures++, LAST_BOUND_MS);
   }
 
   /** Forgets the failures, after a connection that held. */

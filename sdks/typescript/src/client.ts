@@ -229,8 +229,7 @@ export class Client<Events = unknown> {
   }
 
   #nextId(): string {
-    this.#idsGiven += 1;
-    return `${this.#idPrefix}-${this.#idsGiven}`;
+    return `${this.#idPrefix}-${(this.#idsGiven += 1)}`;
   }
 
   /** @internal */
@@ -402,10 +401,9 @@ export class Client<Events = unknown> {
     // What we have asked about the room and has no answer yet comes later, and decides.
     if (room.awaits !== null || this.#outbox.isMoving(room.name)) return;
     if (message.kind === "joined") {
-      const { lastEventId } = room;
       room.awaitJoin("");
       // One that was known before asks for what has come since.
-      if (lastEventId && lastEventId !== message.joined.last_event_id) this.#rejoin(room);
+      if (room.position && room.lastEventId !== message.joined.last_event_id) this.#rejoin(room);
       else room.attached(message.joined);
       this.#serverRooms.tell(room);
     } else if (room.isFollowed) this.#refusedRoom(room, message.reason);

@@ -111,7 +111,7 @@ export class Connection {
   /** When the phase ends by itself; that of an open connection, when `session.reconnect` wants us to move. */
   #until: number;
   // Of an open connection: never, otherwise.
-  #openedAt = Infinity;
+  #stableAt = Infinity;
   #heardAt = Infinity;
   #sentAt = Infinity;
   #socket: Socket | null = null;
@@ -165,21 +165,25 @@ export class Connection {
 
   /** Gives the connection up, or the attempt at one, and makes another. */
   restart(): void {
-    this.#settleBackoff();
     this.#wait(0, HEARTBEAT_TIMEOUT);
   }
 
   #arm(): void {
-    this.#alarm.set(Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS, this.#sentAt + HEARTBEAT_AFTER_MS));
+    this.#alarm.set(
+      Math.min(this.#until, this.#stableAt, this.#heardAt + SILENCE_MAX_MS, this.#sentAt + HEARTBEAT_AFTER_MS),
+    );
   }
 
   #tick(): void {
     const now = this.#world.now();
+    if (this.#stableAt <= now) {
+      this.#stableAt = Infinity;
+      this.#backoff.reset();
+      this.#hasTriedOnce = false;
+    }
     if (this.#until <= now && this.#phase === "waiting") void this.#open();
-    else if (this.#until <= now && this.isOpen) {
-      this.#settleBackoff();
-      this.#end(now, "reconnecting", DRAINING);
-    } else if (Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS) <= now) this.restart();
+    else if (this.#until <= now && this.isOpen) this.#end(now, "reconnecting", DRAINING);
+    else if (Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS) <= now) this.restart();
     else if (this.#sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
   }
@@ -232,7 +236,8 @@ export class Connection {
     if (message.kind === "welcome" && !this.isOpen) {
       this.#phase = "open";
       this.#until = Infinity;
-      this.#openedAt = this.#sentAt = now;
+      this.#stableAt = now + STABLE_AFTER_MS;
+      this.#sentAt = now;
       this.pace = new Pace(message.limits);
       this.fault = null;
       this.#change("connected");
@@ -250,7 +255,6 @@ export class Connection {
 
   #closed(status: number | null, message: string): void {
     this.fault = { status, code: null, message };
-    this.#settleBackoff();
     const todo = reaction(status);
     const isLast = todo === "stop" || (todo === "try_once" && this.#hasTriedOnce);
     this.#needsFreshToken ||= todo === "refresh_token";
@@ -291,24 +295,17 @@ export class Connection {
     else this.#end(Infinity, "refused");
   }
 
-  /** Starts the counting anew if the connection held. */
-  #settleBackoff(): void {
-    if (this.#world.now() < this.#openedAt + STABLE_AFTER_MS) return;
-    this.#backoff.reset();
-    this.#hasTriedOnce = false;
-  }
-
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
   #wait(leastMs: number, code?: number): void {
     this.#end(this.#world.now() + leastMs + this.#backoff.next(), undefined, code);
   }
 
   /** Lets go of the connection, as far as there is one, hears nothing of it any more, and waits until then. */
-  #end(until: number, state: State = this.state === "connecting" ? "connecting" : "reconnecting", code = NORMAL): void {
+  #end(until: number, state: State = this.state === "connecting" ? this.state : "reconnecting", code = NORMAL): void {
     const attempt = ++this.#attempt;
     this.#phase = until < Infinity ? "waiting" : "over";
     this.#until = until;
-    this.#openedAt = this.#heardAt = this.#sentAt = Infinity;
+    this.#stableAt = this.#heardAt = this.#sentAt = Infinity;
     this.#arm();
     this.#socket?.close(code);
     this.#socket = null;

@@ -136,7 +136,7 @@ export interface ClientMessage {
   readonly id?: string | undefined;
 }
 
-const EVENT_ID = /^([A-Za-z0-9_.:-]{1,128})@([a-z0-9]{8})\.(0|[1-9][0-9]{0,15})$/;
+const EVENT_ID = /^([\w.:-]{1,128})@([a-z\d]{8})\.(0|[1-9]\d{0,15})$/;
 /** A cursor in a handshake or a `session.resume` has so many bytes at most; one that a server tells may have more. */
 export const CURSOR_BYTES_MAX = 4096;
 
@@ -187,7 +187,7 @@ const RESET_REASONS = "expired forked no_position unknown_epoch too_far";
 const RETRYABLE = "unavailable rate_limited internal";
 /** Error codes, and why a room is left. */
 const CODES = `${RETRYABLE} invalid schema too_large forbidden not_joined unknown_event unknown_room idempotency_conflict room_limit removed`;
-const RESERVED = /^(ack$|error$|room\.|session\.|presence\.)/;
+const RESERVED = /^((ack|error)$|(room|session|presence)\.)/;
 
 /** Whether an event is the protocol's own. */
 export const isReserved = (event: string): boolean => RESERVED.test(event);

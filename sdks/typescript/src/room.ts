@@ -264,6 +264,7 @@ export class Room<Events = unknown> {
     if (!replay || this.awaits !== null || last?.epoch !== replay.until.epoch) return;
     if (last.offset < replay.until.offset) return;
     this.#replay = null;
-    this.#caughtUp.tell({ events: replay.events, recovery: replay.recovery });
+    const { until, ...caughtUp } = replay;
+    this.#caughtUp.tell(caughtUp);
   }
 }

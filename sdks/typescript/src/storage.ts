@@ -21,10 +21,10 @@ export function load(slot: StorageSlot | undefined): string {
 }
 
 /** Keeps a text, or no longer anything. A storage that is full or forbidden keeps nothing, as if there was none. */
-export function save(slot: StorageSlot | undefined, text: string): void {
+export function save(slot: StorageSlot, text: string): void {
   try {
-    if (text) slot?.storage.setItem(slot.key, text);
-    else slot?.storage.removeItem(slot.key);
+    if (text) slot.storage.setItem(slot.key, text);
+    else slot.storage.removeItem(slot.key);
   } catch {
     // A reload then forgets what was kept here.
   }
