@@ -15,6 +15,7 @@ import {
   type World,
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
+import { RETRY_AFTER_MS } from "./limits.ts";
 import { Listeners, type Unsubscribe } from "./listeners.ts";
 import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
@@ -33,9 +34,6 @@ import {
 } from "./protocol.ts";
 import { Room, type AnyRoom, type RoomMessage } from "./room.ts";
 import type { StorageSlot } from "./storage.ts";
-
-/** The client asks so much later again what it asks by itself. */
-const RETRY_AFTER_MS = 1_000;
 
 /** A request whose answer nobody has yet: for showing what is under way. */
 export interface Unsettled {

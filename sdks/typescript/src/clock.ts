@@ -1,5 +1,7 @@
 /** Time, as the client sees it: a test moves its own. */
 
+import { EARLY_MAX_MS } from "./limits.ts";
+
 export interface Clock {
   /** Milliseconds since 1970. Not a monotonic clock: those of browsers may stand still while a computer sleeps, and
    * a request must not be sent again when the server has forgotten its id. */
@@ -13,9 +15,6 @@ export const systemClock: Clock = {
   setTimeout: (call, afterMs) => setTimeout(call, afterMs),
   clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
 };
-
-/** A timer that is so much early is exact; more, and the clock was set back while it ran. */
-const EARLY_MAX_MS = 1_000;
 
 /** Time and timers: what waits until a moment tells `now` that it is at `least` that. */
 export interface Time {

@@ -6,24 +6,18 @@
 
 import { Backoff } from "./backoff.ts";
 import { Alarm, type Clock, type Time } from "./clock.ts";
+import {
+  BUFFERED_BYTES_MAX,
+  CONNECT_MAX_MS,
+  HEARTBEAT_AFTER_MS,
+  PRESSURE_WAIT_MIN_MS,
+  SILENCE_MAX_MS,
+  STABLE_AFTER_MS,
+  TOLD_WAIT_MAX_MS,
+} from "./limits.ts";
 import { Listeners } from "./listeners.ts";
 import { Pace } from "./pace.ts";
 import { decodeBinary, decodeText, reaction, type ServerMessage } from "./protocol.ts";
-
-/** Nothing was sent for so long: a heartbeat is due, because a browser's pongs can't be seen or caused. */
-const HEARTBEAT_AFTER_MS = 25_000;
-/** Nothing was heard for so long: the connection is taken for dead. */
-const SILENCE_MAX_MS = 75_000;
-/** From asking for a token to the welcome. */
-const CONNECT_MAX_MS = 20_000;
-/** A connection that held this long makes the backoff start anew. */
-const STABLE_AFTER_MS = 60_000;
-/** The shortest wait after a close for pressure (41xx). */
-const PRESSURE_WAIT_MIN_MS = 1_000;
-/** So much may be on its way into the network before what nobody waits for is no longer taken. */
-const BUFFERED_BYTES_MAX = 2 ** 20;
-/** The longest wait that a server can ask for: what it says is no reason to stay away for good. */
-const TOLD_WAIT_MAX_MS = 600_000;
 
 // Why the client closes: only after NORMAL is it gone for good, and the others are told at once.
 const NORMAL = 1000;

@@ -5,16 +5,9 @@
  * a page that is reloaded sends it again, under the id that makes it count once.
  */
 
+import { GIVE_UP_AFTER_MS, REQUESTS_MAX, REQUEST_BYTES_MAX, RETRY_AFTER_MS } from "./limits.ts";
 import { encode, fromBase64, isReserved, type ClientMessage } from "./protocol.ts";
 import { load, save, type StorageSlot } from "./storage.ts";
-
-/** How long a request may stay without an answer before it settles as unknown. */
-export const GIVE_UP_AFTER_MS = 120_000;
-/** The wait before a retry when the server named none; it grows with every attempt of the request. */
-const RETRY_STEP_MS = 1_000;
-/** So many requests of the application may wait, with so many bytes. */
-const REQUESTS_MAX = 256;
-const REQUEST_BYTES_MAX = 2 ** 22;
 
 /** Why a request failed: the server's error code, or `outcome_unknown`, `queue_full`, `closed`. */
 export class RequestError extends Error {
@@ -125,7 +118,7 @@ export class Outbox {
   retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
     found.isSent = false;
     found.refusals += 1;
-    found.retryAt = now + (retryAfterMs ?? RETRY_STEP_MS * found.refusals);
+    found.retryAt = now + (retryAfterMs ?? RETRY_AFTER_MS * found.refusals);
   }
 
   /** So many requests are on their way. */

@@ -1,5 +1,6 @@
 /** Who is in a room: the list that the server gives, kept up to date by its deltas. PROTOCOL.md §3. */
 
+import { PAGE_MEMBERS, WAITING_MAX } from "./limits.ts";
 import { Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Purpose, Request } from "./outbox.ts";
 import type { Member, MembersPage, ServerMessage } from "./protocol.ts";
@@ -16,11 +17,6 @@ export interface PresenceOwner {
 
 /** User id to what the user shows (`presence.update`), null if nothing. Users, not sockets: two tabs are one. */
 export type Members = ReadonlyMap<string, unknown>;
-
-/** As many as a server gives at once. */
-const PAGE_MEMBERS = 1_000;
-/** So many changes may wait for the list: with more of them it is asked for anew. */
-const WAITING_MAX = 4_096;
 
 export class Presence {
   readonly #room: { readonly name: string; readonly isJoined: boolean };
