@@ -10,6 +10,7 @@
 mod action;
 mod backoff;
 mod link;
+mod pace;
 mod pending;
 mod positions;
 
@@ -26,6 +27,7 @@ pub use self::pending::GIVE_UP_AFTER;
 pub use self::positions::{CaughtUp, Decision, Positions};
 
 use self::link::Link;
+use self::pace::Pace;
 use self::pending::{Pending, Purpose, Request};
 use crate::close::CloseCode;
 use crate::codec::{Encoding, encode_client};
@@ -42,6 +44,7 @@ pub struct Client {
     link: Link,
     positions: Positions,
     pending: Pending,
+    pace: Pace,
     limits: ClientQueueLimits,
     /// Who the server says we are: the `from` of our own events.
     user: Option<String>,
@@ -58,6 +61,7 @@ impl Client {
             link: Link::new(seed, now),
             positions: Positions::default(),
             pending: Pending::default(),
+            pace: Pace::default(),
             limits,
             user: None,
             id_prefix: String::new(),
@@ -151,6 +155,7 @@ impl Client {
                 self.user = Some(welcome.user.clone().into_owned());
                 self.positions.welcomed(&welcome.rooms, &welcome.last_event_id);
                 self.link.welcomed(&welcome.session, now);
+                self.pace = Pace::new(&welcome.limits, now);
                 for room in &welcome.rooms {
                     if !known.iter().any(|(known, _)| known == room) {
                         self.actions.push_back(Action::JoinedByServer(room.clone()));
@@ -222,6 +227,7 @@ impl Client {
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         self.pending.tick(now);
+        self.pace.tick(now);
         let mut is_stuck = false;
         while let Some(Request { id, room, purpose, .. }) = self.pending.overdue(now) {
             let (id, room, purpose) = (id.clone(), room.clone(), *purpose);
@@ -255,7 +261,8 @@ impl Client {
 
     /// When [`tick`](Self::tick) is due, if ever.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.link.next_deadline().into_iter().chain(self.pending.next_deadline()).min()
+        let deadlines = [self.link.next_deadline(), self.pending.next_deadline(), self.pace.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next thing for the shell to do.
@@ -269,17 +276,31 @@ impl Client {
         if *self.link.state() != State::Connected {
             return None;
         }
-        let request = self.pending.next_to_send();
-        // Before the rooms are joined again nothing can be sent to them.
-        let (encoding, frame) =
-            if self.pending.is_resuming() { request? } else { request.or_else(|| self.sends.pop_front())? };
+        let (encoding, frame) = self.next_to_send(now)?;
         self.link.sent(now);
         Some(Action::Send(encoding, frame))
+    }
+
+    /// The next message whose turn it is, by the pace that the server has set.
+    fn next_to_send(&mut self, now: Instant) -> Option<(Encoding, Bytes)> {
+        let Self { pending, pace, .. } = self;
+        let request = pending.next_to_send(pace.unanswered_max(), |purpose| {
+            let has_token = pace.take(now);
+            has_token || purpose == Purpose::Resume
+        });
+        // Before the rooms are joined again nothing can be sent to them.
+        if request.is_some() || pending.is_resuming() {
+            return request;
+        }
+        let send = self.sends.pop_front()?;
+        pace.take_if_any(now);
+        Some(send)
     }
 
     /// There is no connection any more.
     fn lost(&mut self) {
         self.sends.clear();
+        self.pace = Pace::default();
         for (id, event_id) in self.pending.disconnected() {
             self.settle(&id, Outcome::Published(event_id));
         }

@@ -155,7 +155,8 @@ impl Pending {
         self.requests.iter().any(is_leave)
     }
 
-    /// The server refused a request for now: the same bytes go again after a while, and nothing later to its room first.
+    /// The server refused a request for now: the same bytes go again after a while, and nothing later to
+    /// its room before they are answered.
     pub(super) fn retry_later(&mut self, id: &MessageId, retry_after: Option<Duration>, now: Instant) {
         if let Some(request) = self.requests.iter_mut().find(|request| request.id == *id) {
             request.attempts = request.attempts.saturating_add(1);
@@ -165,8 +166,14 @@ impl Pending {
         }
     }
 
-    /// The next request to send, which counts as sent from here on.
-    pub(super) fn next_to_send(&mut self) -> Option<(Encoding, Bytes)> {
+    /// The next request to send, which counts as sent from here on: if fewer than so many have no answer yet, and it
+    /// `may_go`. If it may not, nothing overtakes it.
+    pub(super) fn next_to_send(
+        &mut self,
+        unanswered_max: usize,
+        may_go: impl FnOnce(Purpose) -> bool,
+    ) -> Option<(Encoding, Bytes)> {
+        let unanswered = self.requests.iter().filter(|request| request.stage == Stage::Sent).count();
         let (mut held_rooms, mut moving_rooms) = (BTreeSet::new(), BTreeSet::new());
         for request in &mut self.requests {
             // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
@@ -176,11 +183,18 @@ impl Pending {
             }
             match request.stage {
                 Stage::Unsent if !held_rooms.contains(&request.room) => {
+                    if unanswered >= unanswered_max || !may_go(request.purpose) {
+                        return None;
+                    }
                     request.stage = Stage::Sent;
                     return Some((request.encoding, request.frame.clone()));
                 }
                 _ if request.purpose == Purpose::Resume => return None,
                 Stage::WaitsUntil(_) => {
+                    held_rooms.insert(request.room.clone());
+                }
+                // It was refused before, and may be again: what came later would then be before it.
+                Stage::Sent if request.attempts > 0 => {
                     held_rooms.insert(request.room.clone());
                 }
                 Stage::Unsent | Stage::Sent => {}
