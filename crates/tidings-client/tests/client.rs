@@ -237,6 +237,26 @@ async fn what_was_missed_comes_after_a_cut_and_a_request_counts_once() {
 }
 
 #[tokio::test]
+async fn a_backlog_comes_in_order_and_none_of_it_is_refused() {
+    const REQUESTS: u32 = 256;
+    let server = Server::start().await;
+    let (ann, bob) = (server.client("ann"), server.client("bob"));
+    let (_, mut events) = bob.join("lobby").await.unwrap();
+    let (lobby, _own) = ann.join("lobby").await.unwrap();
+    // Twenty a second is what the server takes: it is twelve seconds' worth.
+    let requests: Vec<_> = (0..REQUESTS).map(|number| lobby.request("number", &number)).collect();
+    for number in 0..REQUESTS {
+        assert_eq!(next_number(&mut events).await, number);
+    }
+    for request in requests {
+        assert!(!request.await.unwrap().is_duplicate);
+    }
+    let hits = server.hub.metrics().limit_hits;
+    assert!(hits.values().all(|hits| *hits == 0), "{hits:?}");
+    assert_eq!(ann.state(), State::Connected);
+}
+
+#[tokio::test]
 async fn a_program_goes_on_where_an_earlier_run_of_it_was() {
     let server = Server::start().await;
     let first = server.client("ann");
