@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,6 +17,10 @@ use crate::room::MembersPage;
 
 /// So much waits while the list is asked for. With more, the list is asked for anew.
 const WAITING_MAX: usize = 4096;
+/// How long after a question that failed the next one is asked; it grows with every one.
+const ASK_AGAIN_STEP: Duration = Duration::from_secs(1);
+/// The longest wait before it is asked again.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Who is in a room, as far as is known. Users, not connections: two of one user are one.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +116,10 @@ pub(crate) struct Watched {
     rev: Option<u64>,
     asked: Asked,
     is_asking: bool,
+    /// How many questions have failed, one after another.
+    failures: u32,
+    /// When the next one is asked, if one has failed.
+    asks_at: Option<Instant>,
     /// The pages that have come, with the first one's revision and count.
     pages: Option<(Members, u64, Option<u64>)>,
     /// After whom the next page starts.
@@ -135,28 +144,38 @@ impl Watched {
     pub(crate) fn detached(&mut self) {
         self.asked.0 += 1;
         (self.rev, self.is_asking, self.pages, self.after) = (None, false, None, None);
+        (self.failures, self.asks_at) = (0, None);
         self.waiting.clear();
     }
 
     /// What is to be asked now, if somebody wants to know and nothing is under way: after whom, for a later page.
-    pub(crate) fn ask(&mut self) -> Option<(Asked, Option<Box<str>>)> {
-        if !self.is_watched() || self.rev.is_some() || self.is_asking {
+    pub(crate) fn ask(&mut self, now: Instant) -> Option<(Asked, Option<Box<str>>)> {
+        let is_early = self.asks_at.is_some_and(|asks_at| now < asks_at);
+        if !self.is_watched() || self.rev.is_some() || self.is_asking || is_early {
             return None;
         }
-        self.is_asking = true;
+        (self.is_asking, self.asks_at) = (true, None);
         Some((self.asked, self.after.clone()))
     }
 
-    /// Takes a page, or that there is none.
-    pub(crate) fn listed(&mut self, asked: Asked, page: Option<MembersPage>) {
+    /// When a question that failed is asked again.
+    pub(crate) fn asks_at(&self) -> Option<Instant> {
+        self.asks_at.filter(|_| self.is_watched())
+    }
+
+    /// Takes a page, or that the question failed: then the list is asked for from its beginning, after a moment.
+    pub(crate) fn listed(&mut self, asked: Asked, page: Option<MembersPage>, now: Instant) {
         if asked != self.asked {
             return;
         }
         let Some(page) = page else {
-            // The room was left or the client closed; a join of it asks again.
+            let failures = self.failures.saturating_add(1);
+            self.detached();
+            self.failures = failures;
+            self.asks_at = Some(now + ASK_AGAIN_STEP.saturating_mul(failures).min(ASK_AGAIN_MAX));
             return;
         };
-        self.is_asking = false;
+        (self.is_asking, self.failures) = (false, 0);
         let (members, rev, count) =
             self.pages.get_or_insert_with(|| (Members::default(), page.rev, page.count));
         for member in page.members {

@@ -55,6 +55,8 @@ pub(crate) struct Core {
     direct: Listeners<Event>,
     /// Those who want to know which rooms the server joins by itself, each with a queue of the room's events of its own.
     server_rooms: Listeners<ServerRoom>,
+    /// When some room's list of members is asked for again.
+    asks_at: Option<Instant>,
     user: Option<Box<str>>,
     limits: ClientLimits,
 }
@@ -75,6 +77,7 @@ impl Shared {
             rooms: HashMap::new(),
             direct: Listeners::default(),
             server_rooms: Listeners::default(),
+            asks_at: None,
             user: None,
             limits: ClientLimits::default(),
         };
@@ -184,7 +187,9 @@ impl Shared {
     }
 
     pub(crate) fn tick(&self) {
-        self.core.lock().machine.tick(now());
+        let mut core = self.core.lock();
+        core.machine.tick(now());
+        core.ask_again();
     }
 
     pub(crate) fn refused(&self, refusal: &HandshakeRefusal) {
@@ -257,7 +262,7 @@ impl Shared {
                 }
             }
         }
-        core.machine.next_deadline()
+        core.machine.next_deadline().into_iter().chain(core.asks_at).min()
     }
 }
 
@@ -313,24 +318,41 @@ impl Core {
 
     /// Asks who is in a room, if that is wanted and not known.
     fn ask_members(&mut self, room: &RoomId) {
-        let Some((asked, after)) = self.room(room).presence.ask() else { return };
+        let Some((asked, after)) = self.room(room).presence.ask(now()) else { return };
         let message = |id| ClientMessage::Members {
             room: room.clone(),
             id: Some(id),
             after: after.map(Into::into),
             limit: Some(1000),
         };
-        match self.machine.request(message, now()) {
+        match self.machine.ask(message, now()) {
             Ok(id) => drop(self.waiters.insert(id, Waiter::Members(room.clone(), asked))),
-            Err(_) => self.room(room).presence.listed(asked, None),
+            Err(_) => self.listed(room, asked, None),
         }
     }
 
     fn listed(&mut self, room: &RoomId, asked: Asked, answer: Option<Answer>) {
         let page = answer.and_then(|answer| answer.json().ok());
-        self.room(room).presence.listed(asked, page);
-        if self.room(room).is_joined {
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        state.presence.listed(asked, page, now());
+        if state.is_joined {
+            self.asks_at = self.asks_at.into_iter().chain(state.presence.asks_at()).min();
             self.ask_members(room);
+        }
+    }
+
+    /// Asks who is in the rooms where that has failed, if a moment has passed since.
+    fn ask_again(&mut self) {
+        if self.asks_at.is_none_or(|asks_at| now() < asks_at) {
+            return;
+        }
+        let joined: Vec<_> =
+            self.rooms.iter().filter(|(_, state)| state.is_joined).map(|(room, _)| room.clone()).collect();
+        self.asks_at = None;
+        for room in &joined {
+            self.ask_members(room);
+            let asks_at = self.room(room).presence.asks_at();
+            self.asks_at = self.asks_at.into_iter().chain(asks_at).min();
         }
     }
 

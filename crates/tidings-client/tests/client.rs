@@ -332,6 +332,39 @@ async fn who_is_here_is_kept_up_to_date() {
 }
 
 #[tokio::test]
+async fn who_is_here_is_known_again_though_all_places_for_requests_are_taken() {
+    let server = Server::start().await;
+    let forwarder = Forwarder::start(server.address).await;
+    let ann = client(forwarder.address(), "ann");
+    let (room, _events) = ann.join("lobby").await.unwrap();
+    let mut presence = room.presence();
+    while presence.members().is_empty() {
+        presence.changed().await.unwrap();
+    }
+    forwarder.point_nowhere();
+    forwarder.cut();
+    state(&ann, |state| *state == State::Reconnecting).await;
+    let mut requests = vec![];
+    let refused = loop {
+        let request = room.request("number", &0);
+        if request.id().is_empty() {
+            break request.await.unwrap_err();
+        }
+        requests.push(request);
+    };
+    assert_eq!((refused, requests.len()), (RequestError::QueueFull, 256));
+    let _bob = server.client("bob").join("lobby").await.unwrap();
+    forwarder.point_to(server.address);
+    ann.reconnect();
+    let knows_bob = async {
+        while !presence.members().users.contains_key("bob") {
+            presence.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, knows_bob).await.expect("in time");
+}
+
+#[tokio::test]
 async fn a_refused_token_is_asked_for_anew_once_and_then_the_reason_is_told() {
     let server = Server::start().await;
     let asked: Arc<AtomicUsize> = Arc::default();

@@ -125,16 +125,29 @@ impl Client {
         Ok(id)
     }
 
+    /// Sends a question of the shell's own: it is none of the application's requests, so it always has a place and goes
+    /// before them, and it holds none of them back. It ends with its connection, as [`Outcome::OutcomeUnknown`]. Whoever
+    /// asks sees to it that there are not many at a time.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]; nothing was sent then.
+    pub fn ask<'m>(
+        &mut self,
+        message: impl FnOnce(MessageId) -> ClientMessage<'m>,
+        now: Instant,
+    ) -> Result<MessageId, NotAccepted> {
+        self.need_connection()?;
+        let id = self.next_id()?;
+        self.push(&message(id.clone()), Purpose::Question, now);
+        Ok(id)
+    }
+
     /// Sends a message that gets no answer, if there is a connection.
     ///
     /// # Errors
     /// [`NotAccepted`]; nothing was sent then.
     pub fn send(&mut self, message: &ClientMessage<'_>) -> Result<(), NotAccepted> {
-        match self.link.state() {
-            State::Closed => return Err(NotAccepted::Closed),
-            State::Connected => {}
-            _ => return Err(NotAccepted::NotConnected),
-        }
+        self.need_connection()?;
         if self.sends.len() >= self.limits.sends_max {
             return Err(NotAccepted::Full);
         }
@@ -235,7 +248,7 @@ impl Client {
                 self.positions.unfollow(room);
             }
             // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
-            is_stuck |= !purpose.is_the_applications();
+            is_stuck |= !purpose.is_awaited();
             self.settle(&id, Outcome::OutcomeUnknown);
         }
         match if is_stuck { self.link.drop_connection(now) } else { self.link.tick(now) } {
@@ -301,13 +314,21 @@ impl Client {
     fn lost(&mut self) {
         self.sends.clear();
         self.pace = Pace::default();
-        for (id, event_id) in self.pending.disconnected() {
-            self.settle(&id, Outcome::Published(event_id));
+        for (id, outcome) in self.pending.disconnected() {
+            self.settle(&id, outcome);
         }
         if *self.link.state() == State::Closed {
             while let Some(id) = self.pending.any() {
                 self.settle(&id, Outcome::OutcomeUnknown);
             }
+        }
+    }
+
+    fn need_connection(&self) -> Result<(), NotAccepted> {
+        match self.link.state() {
+            State::Connected => Ok(()),
+            State::Closed => Err(NotAccepted::Closed),
+            _ => Err(NotAccepted::NotConnected),
         }
     }
 
@@ -338,7 +359,7 @@ impl Client {
             }
         }
         if !cursor.is_empty() {
-            self.ask(&ClientMessage::Resume { id, cursor }, Purpose::Resume, now);
+            self.push(&ClientMessage::Resume { id, cursor }, Purpose::Resume, now);
         }
     }
 
@@ -390,10 +411,11 @@ impl Client {
         let Ok(id) = self.next_id() else { return };
         self.positions.await_join(room, &id);
         let from = self.positions.get(room).map_or(JoinFrom::Newest { history: 0 }, JoinFrom::Position);
-        self.ask(&ClientMessage::Join { room: room.clone(), id, from }, Purpose::Rejoin, now);
+        self.push(&ClientMessage::Join { room: room.clone(), id, from }, Purpose::Rejoin, now);
     }
 
-    fn ask(&mut self, message: &ClientMessage<'_>, purpose: Purpose, now: Instant) {
+    /// Sends a request of the client's own.
+    fn push(&mut self, message: &ClientMessage<'_>, purpose: Purpose, now: Instant) {
         let mut frame = Vec::new();
         let encoding = encode_client(message, &mut frame);
         if let Some(id) = message.id() {
@@ -424,7 +446,7 @@ impl Client {
         for room in self.positions.awaiting(id) {
             self.refused_room(&room, id, ErrorCode::Other, now);
         }
-        if request.purpose.is_the_applications() {
+        if request.purpose.is_awaited() {
             self.actions.push_back(Action::Settled(request.id, Outcome::Acked(data.to_owned())));
         }
     }
@@ -446,12 +468,12 @@ impl Client {
                 // Room by room, so that each has its own answer.
                 Purpose::Resume => self.join_again(&room, now),
                 Purpose::Join => self.positions.forget(&room),
-                Purpose::Rejoin | Purpose::Application | Purpose::Leave => {
+                Purpose::Rejoin | Purpose::Application | Purpose::Leave | Purpose::Question => {
                     self.refused_room(&room, id, refusal.code, now);
                 }
             }
         }
-        if request.purpose.is_the_applications() {
+        if request.purpose.is_awaited() {
             self.actions.push_back(Action::Settled(request.id, Outcome::Refused(refusal.clone())));
         }
     }
@@ -482,10 +504,9 @@ impl Client {
         }
     }
 
-    /// Takes a request off the list, and tells the application if it is the application's.
+    /// Takes a request off the list, and tells who waits for it.
     fn settle(&mut self, id: &MessageId, outcome: Outcome) {
-        if let Some(request) = self.pending.settle(id).filter(|request| request.purpose.is_the_applications())
-        {
+        if let Some(request) = self.pending.settle(id).filter(|request| request.purpose.is_awaited()) {
             self.actions.push_back(Action::Settled(request.id, outcome));
         }
     }

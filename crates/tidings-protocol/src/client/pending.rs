@@ -1,13 +1,14 @@
 //! Requests that have no answer yet, in the order in which they were made. PROTOCOL.md §2, §3 and §7.
 //!
 //! A request leaves this list exactly once, when it settles. The list is bounded by count and bytes; what the client
-//! asks for itself (joins after a hole, resumes) is bounded by the number of rooms.
+//! asks for itself (joins after a hole, resumes, the shell's questions) is bounded by the number of rooms.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::action::Outcome;
 use crate::codec::Encoding;
 use crate::event_id::{EventId, RoomId};
 use crate::message::MessageId;
@@ -28,6 +29,8 @@ pub(super) enum Purpose {
     Join,
     /// The application's `room.leave`.
     Leave,
+    /// A question of the shell's own. Nothing waits behind it, and it ends with its connection.
+    Question,
     /// The client's own `room.join`, after a hole.
     Rejoin,
     /// The client's own `session.resume`, before which nothing else is sent.
@@ -35,9 +38,14 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// Whether the application waits for the outcome.
+    /// Whether it counts among the application's, and goes again after a loss.
     pub(super) fn is_the_applications(self) -> bool {
         matches!(self, Self::Application | Self::Join | Self::Leave)
+    }
+
+    /// Whether somebody waits for the outcome.
+    pub(super) fn is_awaited(self) -> bool {
+        self.is_the_applications() || self == Self::Question
     }
 
     /// Whether it decides who is in a room.
@@ -95,7 +103,7 @@ impl Pending {
         // The client's own come first: what the application sends to a room needs the room to be joined.
         let index = match purpose {
             Purpose::Resume => 0,
-            Purpose::Rejoin => {
+            Purpose::Rejoin | Purpose::Question => {
                 self.requests.iter().take_while(|request| !request.purpose.is_the_applications()).count()
             }
             Purpose::Application | Purpose::Join | Purpose::Leave => self.requests.len(),
@@ -190,6 +198,7 @@ impl Pending {
                     return Some((request.encoding, request.frame.clone()));
                 }
                 _ if request.purpose == Purpose::Resume => return None,
+                _ if request.purpose == Purpose::Question => {}
                 Stage::WaitsUntil(_) => {
                     held_rooms.insert(request.room.clone());
                 }
@@ -204,16 +213,19 @@ impl Pending {
     }
 
     /// The connection is gone: what has no answer goes again on the next one. The client's own requests do not, since
-    /// a resume takes their place. What is known to be published comes back, to be settled.
-    pub(super) fn disconnected(&mut self) -> Vec<(MessageId, EventId)> {
-        self.requests.retain(|request| request.purpose.is_the_applications());
+    /// a resume takes their place. What is known to be published comes back, to be settled, and so do questions.
+    pub(super) fn disconnected(&mut self) -> Vec<(MessageId, Outcome)> {
+        self.requests.retain(|request| request.purpose.is_awaited());
         for request in &mut self.requests {
             if request.stage == Stage::Sent {
                 request.stage = Stage::Unsent;
             }
         }
-        let published = |request: &Request| Some((request.id.clone(), request.published.clone()?));
-        self.requests.iter().filter_map(published).collect()
+        let outcome = |request: &Request| match &request.published {
+            Some(event_id) => Some(Outcome::Published(event_id.clone())),
+            None => (request.purpose == Purpose::Question).then_some(Outcome::OutcomeUnknown),
+        };
+        self.requests.iter().filter_map(|request| Some((request.id.clone(), outcome(request)?))).collect()
     }
 
     /// Ends the waits that are over.
