@@ -46,6 +46,13 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    /// One that nothing comes into.
+    pub(crate) fn ended() -> Self {
+        let queue = Self::default();
+        queue.end();
+        queue
+    }
+
     /// Takes an event if there is a place for it.
     fn push(&self, event: T) {
         let mut waiting = self.waiting.lock();

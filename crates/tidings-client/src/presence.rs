@@ -53,7 +53,7 @@ pub struct Presence {
 
 impl Presence {
     pub(crate) fn new(handle: Arc<Handle>, room: RoomId) -> Self {
-        let members = handle.shared.with_presence(&room, Watched::watch);
+        let members = handle.shared.watch_members(&room);
         Self { handle, room, members }
     }
 
@@ -90,7 +90,7 @@ impl Drop for Presence {
         // Not watched by this one any more, when that is looked at.
         let (_, nobody) = watch::channel(Arc::default());
         self.members = nobody;
-        self.handle.shared.with_presence(&self.room, |_| {});
+        self.handle.shared.unwatch_members(&self.room);
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    fn watch(&mut self) -> watch::Receiver<Arc<Members>> {
+    pub(crate) fn watch(&mut self) -> watch::Receiver<Arc<Members>> {
         if !self.is_watched() {
             // Nothing was taken while nobody watched.
             self.detached();

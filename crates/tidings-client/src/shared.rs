@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::event::{Event, Reset};
 use crate::listeners::{Listeners, Queue};
-use crate::presence::{Asked, Watched};
+use crate::presence::{Asked, Members, Watched};
 use crate::request::{Answer, Request, RequestError, answer};
 use crate::room::RoomEvent;
 
@@ -59,6 +59,8 @@ pub(crate) struct Core {
     asks_at: Option<Instant>,
     user: Option<Box<str>>,
     limits: ClientLimits,
+    /// Nothing comes any more, and what is opened has ended.
+    has_ended: bool,
 }
 
 pub(crate) struct Shared {
@@ -80,6 +82,7 @@ impl Shared {
             asks_at: None,
             user: None,
             limits: ClientLimits::default(),
+            has_ended: false,
         };
         Self {
             core: Mutex::new(core),
@@ -114,28 +117,36 @@ impl Shared {
     }
 
     pub(crate) fn listen(&self, room: &RoomId) -> Arc<Queue<RoomEvent>> {
-        self.core.lock().room(room).listeners.add()
+        self.open(|core| core.room(room).listeners.add())
     }
 
     pub(crate) fn listen_direct(&self) -> Arc<Queue<Event>> {
-        self.core.lock().direct.add()
+        self.open(|core| core.direct.add())
     }
 
     pub(crate) fn listen_server_rooms(&self) -> Arc<Queue<ServerRoom>> {
-        self.core.lock().server_rooms.add()
+        self.open(|core| core.server_rooms.add())
     }
 
-    /// Changes what is known of a room's members, and asks for the list if that is wanted now.
-    pub(crate) fn with_presence<T>(&self, room: &RoomId, call: impl FnOnce(&mut Watched) -> T) -> T {
+    fn open<T>(&self, add: impl FnOnce(&mut Core) -> Arc<Queue<T>>) -> Arc<Queue<T>> {
+        let mut core = self.core.lock();
+        if core.has_ended { Arc::new(Queue::ended()) } else { add(&mut core) }
+    }
+
+    /// Who is in a room, for one who watches from now on.
+    pub(crate) fn watch_members(&self, room: &RoomId) -> watch::Receiver<Arc<Members>> {
         self.with(|core| {
-            let state = core.room(room);
-            let result = call(&mut state.presence);
-            if state.is_joined {
-                core.ask_members(room);
+            if core.has_ended {
+                let (_, nobody_tells) = watch::channel(Arc::default());
+                return nobody_tells;
             }
-            core.forget_unused(room);
-            result
+            core.with_presence(room, Watched::watch)
         })
+    }
+
+    /// Sees who watches a room's members still.
+    pub(crate) fn unwatch_members(&self, room: &RoomId) {
+        self.with(|core| core.with_presence(room, |_| {}));
     }
 
     pub(crate) fn request<'m>(&self, message: impl FnOnce(MessageId) -> ClientMessage<'m>) -> Request {
@@ -271,6 +282,17 @@ impl Core {
         self.rooms.entry(room.clone()).or_default()
     }
 
+    /// Changes what is known of a room's members, and asks for the list if that is wanted now.
+    fn with_presence<T>(&mut self, room: &RoomId, call: impl FnOnce(&mut Watched) -> T) -> T {
+        let state = self.room(room);
+        let result = call(&mut state.presence);
+        if state.is_joined {
+            self.ask_members(room);
+        }
+        self.forget_unused(room);
+        result
+    }
+
     /// Lets go of a room that is not joined and nobody listens to.
     fn forget_unused(&mut self, room: &RoomId) {
         let is_followed = self.machine.positions().contains(room);
@@ -365,6 +387,7 @@ impl Core {
 
     /// Nothing comes any more.
     fn end(&mut self) {
+        self.has_ended = true;
         self.direct.end();
         self.server_rooms.end();
         for state in self.rooms.values_mut() {

@@ -436,6 +436,25 @@ async fn a_closed_client_is_closed_for_good_and_so_is_one_that_nobody_holds() {
 }
 
 #[tokio::test]
+async fn what_is_opened_on_a_closed_client_has_ended() {
+    let server = Server::start().await;
+    let client = server.client("ann");
+    let (room, _events) = client.join("lobby").await.unwrap();
+    client.close();
+    state(&client, |state| *state == State::Closed).await;
+    let ends = async {
+        assert!(room.events().next().await.is_none());
+        assert!(client.room("other").unwrap().events().next().await.is_none());
+        assert!(client.events().next().await.is_none());
+        assert!(client.server_rooms().next().await.is_none());
+        assert!(room.presence().changed().await.is_none());
+        assert!(client.room("other").unwrap().presence().changed().await.is_none());
+    };
+    tokio::time::timeout(PATIENCE, ends).await.expect("in time");
+    assert_eq!(client.joined_rooms(), []);
+}
+
+#[tokio::test]
 async fn a_server_that_kicks_is_not_connected_to_again() {
     let server = Server::start().await;
     let client = server.client("ann");
