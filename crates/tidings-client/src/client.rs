@@ -217,7 +217,8 @@ impl Client {
         self.handle.request(None, event, data)
     }
 
-    /// Sends an event that nobody waits for; whether there was a connection to send it over.
+    /// Sends an event that nobody waits for; whether there was a connection to send it over, and a place where it is a slow
+    /// one: 256 may wait.
     ///
     /// # Errors
     /// [`RequestError::Invalid`].

@@ -26,6 +26,8 @@ use crate::token::{TokenAsk, TokenProvider};
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("tidings.v1");
 /// What a server may send at most, far above any limit that one can have.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many messages wait for the socket. What more there is to send stays where it is bounded.
+const OUTGOING_MAX: usize = 64;
 /// A connection that is given up says so for as long.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,8 @@ pub(crate) enum Incoming {
     Binary(Bytes),
     /// A sign of life.
     Heard,
+    /// Nothing, but there is a place again for what is to be sent.
+    Place,
     /// It has ended; without a code if there was no close frame.
     Ended(Option<CloseCode>),
 }
@@ -170,11 +174,20 @@ impl Connection {
         self.outgoing.extend(message);
     }
 
+    /// How many more messages it takes to send for now.
+    pub(crate) fn places(&self) -> usize {
+        OUTGOING_MAX.saturating_sub(self.outgoing.len())
+    }
+
     /// Writes what is to be written and waits for what comes: neither waits for the other.
     pub(crate) async fn next(&mut self) -> Incoming {
+        let was_full = self.places() == 0;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(ended(&error));
+            }
+            if was_full && self.places() > 0 {
+                return Poll::Ready(Incoming::Place);
             }
             let message = std::task::ready!(Pin::new(&mut self.socket).poll_next(cx));
             Poll::Ready(match message {
@@ -207,7 +220,9 @@ impl Connection {
         let frame = CloseFrame { code: code.0.into(), reason: "".into() };
         let said = async {
             self.socket.close(Some(frame)).await?;
-            while let Incoming::Text(_) | Incoming::Binary(_) | Incoming::Heard = self.next().await {}
+            while let Incoming::Text(_) | Incoming::Binary(_) | Incoming::Heard | Incoming::Place =
+                self.next().await
+            {}
             Ok::<_, Error>(())
         };
         // It is over either way.

@@ -126,7 +126,8 @@ impl Room {
         self.handle.request_data(Some(&self.name), event, Data::Binary(bytes))
     }
 
-    /// Sends an event that nobody waits for, such as typing; whether there was a connection to send it over.
+    /// Sends an event that nobody waits for, such as typing; whether there was a connection to send it over, and a place
+    /// where it is a slow one: 256 may wait.
     ///
     /// # Errors
     /// [`RequestError::Invalid`].

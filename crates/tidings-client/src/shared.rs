@@ -227,13 +227,23 @@ impl Shared {
         self.core.lock().receive(message);
     }
 
-    /// What there is to do, and when the next thing is due; none where there is nothing any more.
-    pub(crate) fn poll(&self, io: &mut Vec<Io>) -> Option<Instant> {
+    /// What there is to do, and when the next thing is due; none where there is nothing any more. The connection has
+    /// places for so many messages.
+    pub(crate) fn poll(&self, io: &mut Vec<Io>, mut places: usize) -> Option<Instant> {
         let mut core = self.core.lock();
-        while let Some(action) = core.machine.poll_action(now()) {
+        loop {
+            let action = if places > 0 {
+                core.machine.poll_action(now())
+            } else {
+                core.machine.poll_action_but_send()
+            };
+            let Some(action) = action else { break };
             match action {
                 Action::Connect(url) => io.push(Io::Connect(url)),
-                Action::Send(encoding, frame) => io.push(Io::Send(encoding, frame)),
+                Action::Send(encoding, frame) => {
+                    places -= 1;
+                    io.push(Io::Send(encoding, frame));
+                }
                 Action::Disconnect(code) => {
                     core.disconnected();
                     io.push(Io::Disconnect(code));

@@ -43,7 +43,8 @@ pub(crate) async fn run(shared: Arc<Shared>, dialer: Dialer) {
     let dialer = Arc::new(dialer);
     let (mut link, mut todo) = (Link::None, Vec::new());
     loop {
-        let due = shared.poll(&mut todo);
+        let places = if let Link::Open(connection) = &link { connection.places() } else { 0 };
+        let due = shared.poll(&mut todo, places);
         for io in todo.drain(..) {
             match (io, &mut link) {
                 (Io::Connect(url), link) => {
@@ -90,6 +91,7 @@ fn take(shared: &Shared, incoming: &Incoming) {
         Incoming::Text(text) => decode_server_text(text),
         Incoming::Binary(bytes) => decode_server_binary(bytes),
         Incoming::Heard | Incoming::Ended(_) => return shared.heard(),
+        Incoming::Place => return,
     };
     match message {
         Ok(message) => shared.receive(&message),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tidings_client::Client;
+use tidings_client::{Client, State};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -65,6 +65,29 @@ impl Conversation {
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_refused_where_a_server_reads_nothing_and_goes_on_when_it_does() {
+    let stub = Stub::start().await;
+    let client = stub.client();
+    let mut states = client.watch_state();
+    let mut conversation = stub.welcome(&[]).await;
+    in_time(states.wait_for(|state| *state == State::Connected)).await.unwrap();
+    let data = "x".repeat(10_000);
+    let mut taken = 0;
+    while client.send("typing", &data).unwrap() {
+        taken += 1;
+        assert!(taken < 5_000, "50 MB wait, and there is no end of it");
+        // The client's task has its turn.
+        tokio::task::yield_now().await;
+    }
+    assert!(taken >= 256);
+    for _ in 0..taken {
+        assert_eq!(conversation.hear().await["data"], data);
+    }
+    assert!(client.send("typing", &"again").unwrap());
+    assert_eq!(conversation.hear().await["data"], "again");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub struct ClientQueueLimits {
     pub requests_max: usize,
     /// Bytes of the requests without an answer. More is refused with [`NotAccepted::Full`]. 4 MiB.
     pub request_bytes_max: usize,
-    /// Messages without an id that the shell has not yet taken. One more is refused. 256.
+    /// Messages without an id that the shell has not yet taken. One more is refused with [`NotAccepted::Full`]. 256.
     pub sends_max: usize,
 }
 

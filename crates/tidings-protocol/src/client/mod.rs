@@ -280,12 +280,19 @@ impl Client {
 
     /// The next thing for the shell to do.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
+        self.poll_action_but_send().or_else(|| self.poll_send(now))
+    }
+
+    /// The next thing to do beside sending, for a shell whose connection takes no more for now: what is to be sent waits
+    /// here, where it is bounded.
+    pub fn poll_action_but_send(&mut self) -> Option<Action> {
         if let Some(state) = self.link.take_change() {
             return Some(Action::StateChanged(state));
         }
-        if let Some(action) = self.actions.pop_front() {
-            return Some(action);
-        }
+        self.actions.pop_front()
+    }
+
+    fn poll_send(&mut self, now: Instant) -> Option<Action> {
         if *self.link.state() != State::Connected {
             return None;
         }
