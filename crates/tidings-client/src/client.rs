@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::connection::Dialer;
 use crate::event::Event;
+use crate::fault::ConnectionFault;
 use crate::listeners::{Queue, Taken};
 use crate::request::{Request, RequestError};
 use crate::room::{Join, Room, RoomEvents, event_message};
@@ -165,6 +166,12 @@ impl Client {
     /// The state, and its changes.
     pub fn watch_state(&self) -> watch::Receiver<State> {
         self.handle.shared.state.subscribe()
+    }
+
+    /// Why there is no connection, as far as is known: how the last one ended, or why it could not be made. None while there
+    /// is one; [`close`](Self::close) is no fault.
+    pub fn fault(&self) -> Option<ConnectionFault> {
+        self.handle.shared.fault()
     }
 
     /// Whether the server has said that what rooms are stored in is out of its reach: then events come late, and requests

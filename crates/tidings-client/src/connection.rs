@@ -52,8 +52,8 @@ pub(crate) enum Incoming {
     Heard,
     /// Nothing, but there is a place again for what is to be sent.
     Place,
-    /// It has ended; without a code if there was no close frame.
-    Ended(Option<CloseCode>),
+    /// It has ended, and why; without a code if there was no close frame.
+    Ended(Option<CloseCode>, String),
 }
 
 impl Dialer {
@@ -72,7 +72,6 @@ impl Dialer {
 
     /// Makes a connection.
     pub(crate) async fn dial(&self, wanted: &ConnectUrl) -> Result<Box<Connection>, HandshakeRefusal> {
-        let unreachable = HandshakeRefusal::default;
         let token = match &self.token {
             None => None,
             Some(provider) => match provider.ask(TokenAsk { fresh: wanted.fresh_token }).await {
@@ -80,7 +79,7 @@ impl Dialer {
                 Ok(None) => return Err(nobody()),
                 Err(error) => {
                     debug!(%error, "no token could be had");
-                    return Err(unreachable());
+                    return Err(unreachable(format!("no token could be had: {error}")));
                 }
             },
         };
@@ -108,10 +107,15 @@ impl Dialer {
             Err(Error::Http(answer)) => Err(refusal(&answer)),
             Err(error) => {
                 debug!(%error, "the server can't be reached");
-                Err(unreachable())
+                Err(unreachable(format!("the server can't be reached: {error}")))
             }
         }
     }
+}
+
+/// Nothing that the server said.
+fn unreachable(why: String) -> HandshakeRefusal {
+    HandshakeRefusal { message: Some(why), ..HandshakeRefusal::default() }
 }
 
 fn nobody() -> HandshakeRefusal {
@@ -194,11 +198,12 @@ impl Connection {
                 Some(Ok(Message::Text(text))) => Incoming::Text(text),
                 Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
                 Some(Ok(Message::Close(frame))) => {
-                    Incoming::Ended(frame.map(|frame| CloseCode(frame.code.into())))
+                    let reason = frame.as_ref().map(|frame| frame.reason.to_string()).unwrap_or_default();
+                    Incoming::Ended(frame.map(|frame| CloseCode(frame.code.into())), reason)
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Heard,
                 Some(Err(error)) => ended(&error),
-                None => Incoming::Ended(None),
+                None => Incoming::Ended(None, String::new()),
             })
         })
         .await
@@ -232,5 +237,5 @@ impl Connection {
 
 fn ended(error: &Error) -> Incoming {
     debug!(%error, "the connection is lost");
-    Incoming::Ended(None)
+    Incoming::Ended(None, error.to_string())
 }

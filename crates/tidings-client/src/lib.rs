@@ -51,6 +51,7 @@ struct Readme;
 mod client;
 mod connection;
 mod event;
+mod fault;
 mod listeners;
 mod presence;
 mod request;
@@ -62,6 +63,7 @@ mod token;
 
 pub use client::{Client, ClientBuilder, DirectEvents, InvalidUrl, ServerRooms};
 pub use event::{Event, Payload, Reset};
+pub use fault::ConnectionFault;
 pub use presence::{Members, Presence};
 pub use request::{Answer, Request, RequestError};
 pub use room::{Join, MembersPage, Room, RoomEvent, RoomEvents};

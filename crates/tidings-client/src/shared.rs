@@ -18,6 +18,7 @@ use tidings_protocol::message::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::event::{Event, Reset};
+use crate::fault::ConnectionFault;
 use crate::listeners::{Listeners, Queue};
 use crate::presence::{Asked, Members, Watched};
 use crate::request::{Answer, Request, RequestError, answer};
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     asks_at: Option<Instant>,
     user: Option<Box<str>>,
     limits: ClientLimits,
+    /// Why there is no connection.
+    fault: Option<ConnectionFault>,
     /// Nothing comes any more, and what is opened has ended.
     has_ended: bool,
 }
@@ -82,6 +85,7 @@ impl Shared {
             asks_at: None,
             user: None,
             limits: ClientLimits::default(),
+            fault: None,
             has_ended: false,
         };
         Self {
@@ -105,6 +109,10 @@ impl Shared {
 
     pub(crate) fn limits(&self) -> ClientLimits {
         self.core.lock().limits.clone()
+    }
+
+    pub(crate) fn fault(&self) -> Option<ConnectionFault> {
+        self.core.lock().fault.clone()
     }
 
     pub(crate) fn joined_rooms(&self) -> Vec<RoomId> {
@@ -204,15 +212,18 @@ impl Shared {
     }
 
     pub(crate) fn refused(&self, refusal: &HandshakeRefusal) {
-        self.core.lock().machine.refused(refusal, now());
+        let mut core = self.core.lock();
+        core.fault = Some(refusal.into());
+        core.machine.refused(refusal, now());
     }
 
     pub(crate) fn heard(&self) {
         self.core.lock().machine.heard(now());
     }
 
-    pub(crate) fn closed(&self, code: Option<CloseCode>) {
+    pub(crate) fn closed(&self, code: Option<CloseCode>, reason: &str) {
         let mut core = self.core.lock();
+        core.fault = Some(ConnectionFault::closed(code, reason));
         core.machine.closed(code, now());
         core.disconnected();
     }
@@ -246,6 +257,10 @@ impl Shared {
                 }
                 Action::Disconnect(code) => {
                     core.disconnected();
+                    if code == CloseCode::HEARTBEAT_TIMEOUT {
+                        core.fault =
+                            Some(ConnectionFault::closed(None, "the server was silent for too long"));
+                    }
                     io.push(Io::Disconnect(code));
                 }
                 Action::Settled(id, outcome) => match core.waiters.remove(&id) {
@@ -324,6 +339,7 @@ impl Core {
         let decision = self.machine.receive(message, now());
         match (message, decision) {
             (ServerMessage::Welcome(welcome), _) => {
+                self.fault = None;
                 self.user = Some((*welcome.user).into());
                 self.limits = welcome.limits.clone();
             }

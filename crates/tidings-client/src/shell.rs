@@ -72,9 +72,9 @@ pub(crate) async fn run(shared: Arc<Shared>, dialer: Dialer) {
                     shared.refused(&refusal);
                 }
                 Happened::Came(incoming) => {
-                    if let Incoming::Ended(code) = incoming {
+                    if let Incoming::Ended(code, reason) = incoming {
                         link = Link::None;
-                        shared.closed(code);
+                        shared.closed(code, &reason);
                     } else {
                         take(&shared, &incoming);
                     }
@@ -90,7 +90,7 @@ fn take(shared: &Shared, incoming: &Incoming) {
     let message = match incoming {
         Incoming::Text(text) => decode_server_text(text),
         Incoming::Binary(bytes) => decode_server_binary(bytes),
-        Incoming::Heard | Incoming::Ended(_) => return shared.heard(),
+        Incoming::Heard | Incoming::Ended(..) => return shared.heard(),
         Incoming::Place => return,
     };
     match message {

@@ -392,6 +392,35 @@ async fn a_refused_token_is_asked_for_anew_once_and_then_the_reason_is_told() {
 }
 
 #[tokio::test]
+async fn one_connection_too_many_is_tried_again_and_says_so() {
+    let server = Server::start().await;
+    let mut clients = vec![];
+    for _ in 0..5 {
+        let client = server.client("ann");
+        state(&client, |state| *state == State::Connected).await;
+        clients.push(client);
+    }
+    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let sixth = Client::builder(format!("ws://{}/ws", server.address))
+        .token_from(move |_| {
+            asked.send(()).unwrap();
+            std::future::ready(Ok::<_, std::io::Error>(Some(token("ann"))))
+        })
+        .connect()
+        .unwrap();
+    // Asked for its second connection, it has seen the first one fail.
+    for _ in 0..2 {
+        tokio::time::timeout(PATIENCE, asks.recv()).await.expect("in time");
+    }
+    let fault = sixth.fault().expect("a fault");
+    assert_eq!((fault.status, fault.code.as_deref()), (Some(429), Some("connection_limit")));
+    assert!(!fault.message.is_empty());
+    clients.pop().unwrap().close();
+    state(&sixth, |state| *state == State::Connected).await;
+    assert_eq!(sixth.fault(), None);
+}
+
+#[tokio::test]
 async fn nobody_who_is_logged_in_is_no_connection() {
     let server = Server::start().await;
     let client = Client::builder(format!("ws://{}/ws", server.address))
@@ -461,5 +490,6 @@ async fn a_server_that_kicks_is_not_connected_to_again() {
     let (room, _events) = client.join("lobby").await.unwrap();
     server.hub.disconnect_user("ann").await.unwrap();
     state(&client, |state| *state == State::Closed).await;
+    assert_eq!(client.fault().and_then(|fault| fault.status), Some(4006));
     assert_eq!(room.request("say", &1).await.unwrap_err(), RequestError::Closed);
 }

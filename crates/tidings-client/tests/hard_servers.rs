@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tidings_client::{Client, State};
+use tidings_client::{Client, ConnectionFault, State};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -88,6 +90,75 @@ async fn what_nobody_waits_for_is_refused_where_a_server_reads_nothing_and_goes_
     }
     assert!(client.send("typing", &"again").unwrap());
     assert_eq!(conversation.hear().await["data"], "again");
+}
+
+/// A client whose first connections fail in these ways, as the server answers them, and what it says of the last.
+async fn fault_after(answer: &str) -> ConnectionFault {
+    let stub = Stub::start().await;
+    let client = stub.client();
+    assert_eq!(client.fault(), None);
+    let (mut stream, _) = in_time(stub.listener.accept()).await.unwrap();
+    let mut request = [0; 4096];
+    assert!(in_time(stream.read(&mut request)).await.unwrap() > 0);
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    drop(stream);
+    // It comes back by itself: then it has seen the last one fail.
+    let (stream, _) = in_time(stub.listener.accept()).await.unwrap();
+    let fault = client.fault().expect("a fault");
+    assert_eq!(client.state(), State::Connecting);
+    drop(stream);
+    let mut states = client.watch_state();
+    let _conversation = stub.welcome(&[]).await;
+    in_time(states.wait_for(|state| *state == State::Connected)).await.unwrap();
+    assert_eq!(client.fault(), None);
+    client.close();
+    in_time(states.wait_for(|state| *state == State::Closed)).await.unwrap();
+    assert_eq!(client.fault(), None, "that was no fault");
+    fault
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_for_now_leaves_its_reason() {
+    let problem = r#"{"code":"draining","detail":"the node is going away","fix":"try another"}"#;
+    let head =
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: ";
+    let fault = fault_after(&format!("{head}{}\r\n\r\n{problem}", problem.len())).await;
+    assert_eq!((fault.status, fault.code.as_deref()), (Some(503), Some("draining")));
+    assert_eq!(fault.message, "the node is going away; try another");
+    let fault = fault_after("").await;
+    assert_eq!((fault.status, fault.code), (None, None));
+    assert!(fault.message.starts_with("the server can't be reached: "), "{}", fault.message);
+}
+
+#[tokio::test]
+async fn a_token_that_can_not_be_had_leaves_its_reason() {
+    let stub = Stub::start().await;
+    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let client = Client::builder(format!("ws://{}/ws", stub.address))
+        .token_from(move |_| {
+            asked.send(()).unwrap();
+            std::future::ready(Err::<Option<String>, _>(std::io::Error::other("the vault is shut")))
+        })
+        .connect()
+        .unwrap();
+    for _ in 0..2 {
+        in_time(asks.recv()).await.unwrap();
+    }
+    let fault = client.fault().expect("a fault");
+    assert_eq!((fault.status, &*fault.message), (None, "no token could be had: the vault is shut"));
+}
+
+#[tokio::test]
+async fn a_close_leaves_its_code_and_reason() {
+    let stub = Stub::start().await;
+    let client = stub.client();
+    let mut states = client.watch_state();
+    let mut conversation = stub.welcome(&[]).await;
+    in_time(states.wait_for(|state| *state == State::Connected)).await.unwrap();
+    conversation.0.close(Some(CloseFrame { code: 4006.into(), reason: "kicked".into() })).await.unwrap();
+    in_time(states.wait_for(|state| *state == State::Closed)).await.unwrap();
+    let fault = client.fault().expect("a fault");
+    assert_eq!((fault.status, fault.code, &*fault.message), (Some(4006), None, "kicked"));
 }
 
 #[tokio::test]
