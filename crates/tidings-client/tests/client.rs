@@ -400,10 +400,10 @@ async fn one_connection_too_many_is_tried_again_and_says_so() {
         state(&client, |state| *state == State::Connected).await;
         clients.push(client);
     }
-    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let (asked, mut asks) = tokio::sync::mpsc::channel(64);
     let sixth = Client::builder(format!("ws://{}/ws", server.address))
         .token_from(move |_| {
-            asked.send(()).unwrap();
+            asked.try_send(()).unwrap();
             std::future::ready(Ok::<_, std::io::Error>(Some(token("ann"))))
         })
         .connect()

@@ -36,6 +36,7 @@ impl Stub {
     /// The next connection, with a welcome into these rooms.
     async fn welcome(&self, rooms: &[&str]) -> Conversation {
         let (stream, _) = in_time(self.listener.accept()).await.unwrap();
+        #[expect(clippy::result_large_err, reason = "tungstenite has it so")]
         let choose = |_: &Request, mut response: Response| {
             response.headers_mut().insert("sec-websocket-protocol", "tidings.v1".parse().unwrap());
             Ok(response)
@@ -133,10 +134,10 @@ async fn a_handshake_that_fails_for_now_leaves_its_reason() {
 #[tokio::test]
 async fn a_token_that_can_not_be_had_leaves_its_reason() {
     let stub = Stub::start().await;
-    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let (asked, mut asks) = tokio::sync::mpsc::channel(64);
     let client = Client::builder(format!("ws://{}/ws", stub.address))
         .token_from(move |_| {
-            asked.send(()).unwrap();
+            asked.try_send(()).unwrap();
             std::future::ready(Err::<Option<String>, _>(std::io::Error::other("the vault is shut")))
         })
         .connect()
