@@ -163,6 +163,20 @@ async fn a_close_leaves_its_code_and_reason() {
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_is_given_up_for_that_reason() {
+    let stub = Stub::start().await;
+    let client = stub.client();
+    let mut states = client.watch_state();
+    let _conversation = stub.welcome(&[]).await;
+    in_time(states.wait_for(|state| *state == State::Connected)).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(76)).await;
+    in_time(states.wait_for(|state| *state == State::Reconnecting)).await.unwrap();
+    let fault = client.fault().expect("a fault");
+    assert_eq!((fault.status, &*fault.message), (None, "the server was silent for too long"));
+}
+
+#[tokio::test]
 async fn who_is_here_is_asked_again_after_the_question_failed() {
     let stub = Stub::start().await;
     let client = stub.client();
