@@ -223,7 +223,10 @@ impl Shared {
 
     pub(crate) fn closed(&self, code: Option<CloseCode>, reason: &str) {
         let mut core = self.core.lock();
-        core.fault = Some(ConnectionFault::closed(code, reason));
+        // One that is closed already was closed by us.
+        if *core.machine.state() != State::Closed {
+            core.fault = Some(ConnectionFault::closed(code, reason));
+        }
         core.machine.closed(code, now());
         core.disconnected();
     }
