@@ -420,7 +420,7 @@ export class Client<Events = unknown> {
     this.#outbox.take(entry);
     const isResume = entry.purpose === "resume";
     for (const room of [...this.#roomsUsed]) {
-      if (room.awaits !== id) continue;
+      if (room.awaits !== id || this.#isClosed) continue;
       const outcome = (isResume ? (data as Resumed)?.rooms?.[room.name] : data) as { error?: unknown } | null | undefined;
       const joined = asJoined(outcome);
       if (joined) room.attached(joined);

@@ -118,7 +118,7 @@ export class Outbox {
   retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
     found.isSent = false;
     found.refusals += 1;
-    found.retryAt = now + (retryAfterMs ?? RETRY_AFTER_MS * found.refusals);
+    found.retryAt = now + Math.min(retryAfterMs ?? RETRY_AFTER_MS * found.refusals, GIVE_UP_AFTER_MS);
   }
 
   /** So many requests are on their way. */

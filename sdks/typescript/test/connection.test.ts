@@ -248,6 +248,22 @@ test("a close in the listener of a room that the server joins: no other room is 
   assert.deepEqual(["a", "b", "r"].map((name) => client.room(name).isJoined), [false, false, false]);
 });
 
+test("a close when one room has caught up: the others are not told, and are not joined", async () => {
+  const { simulation, client, clock, sent, ack, next, join, joined } = await connected();
+  const told: string[] = [];
+  for (const name of ["a", "b"])
+    (await join(name)).onCaughtUp(() => {
+      told.push(name);
+      client.close();
+    });
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome();
+  const again = (room: string) => ({ ...joined(room, 0), recovery: "complete" });
+  ack(sent()?.id, { rooms: { a: again("a"), b: again("b") } });
+  assert.deepEqual([told, client.room("b").isJoined, simulation.socket.sent, clock.timers], [["a"], false, [], 0]);
+});
+
 test("a reconnect in the listener of a refusal: everybody hears the refusal first", async () => {
   let token: string | null = null;
   const simulation = simulatedWorld();

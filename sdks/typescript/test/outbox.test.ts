@@ -30,6 +30,14 @@ test("a join waits for the leave of its room that is tried again, and other room
   assert.deepEqual(sendable(outbox, 100), ["join", "say"]);
 });
 
+test("no server makes a request wait for ever, or not at all", () => {
+  const outbox = new Outbox(undefined, 0);
+  outbox.push({ event: "order", data: 1, id: "order" }, "application", 0);
+  assert.deepEqual(sendable(outbox, 0), ["order"]);
+  outbox.retryLater(outbox.get("order")!, Infinity, 0);
+  assert.deepEqual([sendable(outbox, 1_000), outbox.nextDeadline()], [[], 120_000]);
+});
+
 test("what was refused for now holds its room also when it is sent again, until it is answered", () => {
   const outbox = new Outbox(undefined, 0);
   for (const id of ["first", "second", "third"]) outbox.push({ event: "say", room: "a", data: 1, id }, "application", 0);
