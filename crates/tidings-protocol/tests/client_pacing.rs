@@ -96,6 +96,14 @@ impl World {
         self.receive(&json!({"event": "ack", "id": id, "data": {}}));
     }
 
+    /// The newest join is answered.
+    fn ack_join(&mut self, room: &str) {
+        let id = self.sent.iter().rfind(|message| message["event"] == "room.join").unwrap()["id"].clone();
+        let top = format!("{room}@k3f9a1qz.3");
+        let data = json!({"recovery": "complete", "last_event_id": top, "top": top, "members": 1});
+        self.receive(&json!({"event": "ack", "id": id, "data": data}));
+    }
+
     fn refuse_for_now(&mut self, id: &str, retry_after_ms: u64) {
         let refusal = json!({"code": "rate_limited", "message": "", "retry_after_ms": retry_after_ms});
         self.receive(&json!({"event": "error", "id": id, "data": refusal}));
@@ -330,4 +338,22 @@ fn a_rate_beyond_the_clocks_grain_still_moves_time() {
         world.ack(id.as_str());
     }
     assert!(world.elapsed() < SECOND);
+}
+
+#[test]
+fn what_was_asked_of_a_room_before_it_is_joined_again_waits_for_that_join() {
+    let mut world = World::of_rate(1000, 1000);
+    let join = |id| ClientMessage::Join { room: room("a"), id, from: JoinFrom::Newest { history: 0 } };
+    world.client.request(join, world.now).unwrap();
+    world.act();
+    world.ack_join("a");
+    world.client.closed(None, world.now);
+    let said = world.request(Some("a"));
+    let elsewhere = world.request(Some("b"));
+    let again = world.client.request(join, world.now).unwrap();
+    world.reconnect();
+    // No resume asks for the room: the join does.
+    assert_eq!(world.ids_sent(), [elsewhere.as_str(), again.as_str()]);
+    world.ack_join("a");
+    assert_eq!(world.ids_sent()[2..], [said.as_str()]);
 }

@@ -113,3 +113,16 @@ async def test_the_wait_before_a_retry_grows_and_has_an_end() -> None:
     assert outbox.next_deadline() == 120
     outbox.take("say")
     assert outbox.next_deadline() == math.inf
+
+
+async def test_what_was_asked_of_a_room_before_it_is_joined_again_waits_for_that_join() -> None:
+    outbox = Outbox()
+    push(outbox, "say", "say", "a", "application")
+    push(outbox, "other", "say", "b", "application")
+    push(outbox, "join", "room.join", "a", "join", {})
+    push(outbox, "more", "say", "a", "application")
+    assert sendable(outbox, 0) == ["other", "join", "more"]
+    later(outbox, "join", 100, 0)
+    assert sendable(outbox, 0.1) == ["join"]
+    outbox.take("join")
+    assert sendable(outbox, 0.1) == ["say"]

@@ -48,6 +48,11 @@ impl Purpose {
         self.is_the_applications() || self == Self::Question
     }
 
+    /// Whether it lets the client into a room.
+    fn is_join(self) -> bool {
+        matches!(self, Self::Join | Self::Rejoin)
+    }
+
     /// Whether it decides who is in a room.
     fn is_of_membership(self) -> bool {
         matches!(self, Self::Join | Self::Leave | Self::Rejoin)
@@ -152,8 +157,7 @@ impl Pending {
 
     /// Whether a join of this room is under way.
     pub(super) fn joins(&self, room: &RoomId) -> bool {
-        let is_join = |request: &Request| matches!(request.purpose, Purpose::Join | Purpose::Rejoin);
-        self.requests.iter().any(|request| is_join(request) && request.room.as_ref() == Some(room))
+        self.requests.iter().any(|request| request.purpose.is_join() && request.room.as_ref() == Some(room))
     }
 
     /// Whether a leave of this room is under way.
@@ -183,7 +187,19 @@ impl Pending {
     ) -> Option<(Encoding, Bytes)> {
         let unanswered = self.requests.iter().filter(|request| request.stage == Stage::Sent).count();
         let (mut held_rooms, mut moving_rooms) = (BTreeSet::new(), BTreeSet::new());
+        let joins = self.requests.iter().filter(|request| request.purpose.is_join());
+        let mut joined_later: BTreeSet<_> = joins.map(|request| request.room.clone()).collect();
         for request in &mut self.requests {
+            if request.purpose.is_join() {
+                joined_later.remove(&request.room);
+            }
+            // A join of a room that was joined already stands behind what was asked there before. On a new connection it is
+            // the one that lets that in.
+            let waits_for_join =
+                request.purpose == Purpose::Application && joined_later.contains(&request.room);
+            if waits_for_join && request.stage == Stage::Unsent {
+                continue;
+            }
             // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             // after what was asked later.
             if request.purpose.is_of_membership() && !moving_rooms.insert(request.room.clone()) {

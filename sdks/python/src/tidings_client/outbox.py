@@ -115,7 +115,9 @@ class Entry:
         """The event that it led to came, its ack did not yet."""
         self.request: Request[Any] = Request(id)
         self.is_the_applications = purpose in ("application", "join")
-        self.moves = purpose in ("join", "rejoin") or event == "room.leave"
+        self.joins = purpose in ("join", "rejoin")
+        """Whether it lets the client into a room."""
+        self.moves = self.joins or event == "room.leave"
         """Whether it decides who is in a room."""
         if not self.is_the_applications:
             self.request.on_settled(lambda _: None)
@@ -170,7 +172,7 @@ class Outbox:
 
     def joins(self, room: str) -> bool:
         """Whether a join of this room is under way."""
-        return any(entry.purpose in ("join", "rejoin") and entry.room == room for entry in self._entries)
+        return any(entry.joins and entry.room == room for entry in self._entries)
 
     def leaves(self, room: str) -> bool:
         """Whether a leave of this room is under way."""
@@ -190,7 +192,15 @@ class Outbox:
         self._token_at = math.inf
         held_rooms: Set[Optional[str]] = set()
         moving_rooms: Set[Optional[str]] = set()
+        joined_later = {entry.room for entry in self._entries if entry.joins}
         for entry in self._entries:
+            if entry.joins:
+                joined_later.discard(entry.room)
+            # A join of a room that was joined already stands behind what was asked there before. On a new connection it is
+            # the one that lets that in.
+            waits_for_join = entry.purpose == "application" and not entry.moves and entry.room in joined_later
+            if waits_for_join and entry.stage == "unsent":
+                continue
             # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             # after what was asked later.
             is_behind = entry.moves and entry.room in moving_rooms
