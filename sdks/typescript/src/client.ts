@@ -71,7 +71,7 @@ export class Client<Events = unknown> {
   readonly #world: SteadyWorld;
   /** By name, and gone when neither the client nor the application has a use for them. */
   readonly #rooms = new Map<string, WeakRef<AnyRoom>>();
-  readonly #roomsGone = new FinalizationRegistry<string>((name) => void (this.#known(name) ?? this.#rooms.delete(name)));
+  readonly #roomsGone = new FinalizationRegistry<string>((name) => this.#known(name) ?? this.#rooms.delete(name));
   readonly #roomsUsed = new Set<AnyRoom>();
   readonly #listeners = new Listeners<Event>();
   readonly #degradations = new Listeners<boolean>();
@@ -302,7 +302,7 @@ export class Client<Events = unknown> {
       if (entry.purpose === "join") this.#known(entry.message.room!)?.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
       isStuck ||= entry.purpose === "resume" || entry.purpose === "rejoin";
-      this.#outbox.take(entry).reject(new RequestError("outcome_unknown", "no answer came: it may have been served or not"));
+      this.#outbox.take(entry).reject(new RequestError("outcome_unknown", "it may have been served or not"));
     }
     if (isStuck) this.#connection.restart();
     this.#flush();

@@ -274,8 +274,7 @@ export class Connection {
     }
     if (!isCurrent()) return;
     const { status, headers } = answer;
-    const isStale = status === 401 && !tokenWasFresh;
-    this.#needsFreshToken ||= isStale;
+    const isStale = (this.#needsFreshToken = status === 401 && !tokenWasFresh);
     // 426 is what a good URL says: then something between here and there stands in the way.
     const isRefused = !isStale && [400, 401, 403, 404, 409].includes(status);
     const retryAfterMs = Math.min(Number(headers.get("retry-after")) * 1000 || 0, TOLD_WAIT_MAX_MS);

@@ -52,8 +52,9 @@ export interface Entry {
 }
 
 export const isTheApplications = ({ purpose }: Pick<Entry, "purpose">) => purpose === "application" || purpose === "join";
+const joins = ({ message }: Entry) => message.event === "room.join";
 /** Joins and leaves of a room. */
-const moves = ({ purpose, message }: Entry) => purpose.endsWith("join") || message.event === "room.leave";
+const moves = (entry: Entry) => joins(entry) || entry.message.event === "room.leave";
 
 export class Outbox {
   #entries: Entry[] = [];
@@ -131,13 +132,15 @@ export class Outbox {
     for (const entry of this.#entries) if (entry.retryAt <= now) entry.retryAt = Infinity;
     const heldRooms = new Set<string | undefined>();
     const movingRooms = new Set<string | undefined>();
+    const joiningRooms = new Set(this.#entries.filter(joins).map(({ message }) => message.room));
     for (const entry of this.#entries) {
       const { room } = entry.message;
-      const needsRoom = entry.isRestored && room !== undefined && !isJoined(room);
-      // They go one at a time: one that is refused for now and tried again would take effect after what was asked later.
-      const isBehind = moves(entry) && movingRooms.has(room);
+      const isAway = room !== undefined && !isJoined(room);
+      // Joins and leaves go one at a time: one that is refused for now and tried again would take effect after what was
+      // asked later. What else is asked of a room waits for its join, also for one that was asked later.
+      if (moves(entry) ? movingRooms.has(room) : isAway && joiningRooms.has(room)) continue;
       if (moves(entry)) movingRooms.add(room);
-      const isHeld = needsRoom || isBehind || (entry.purpose === "application" && heldRooms.has(room));
+      const isHeld = (isAway && entry.isRestored) || (entry.purpose === "application" && heldRooms.has(room));
       if (!entry.isSent && entry.retryAt === Infinity && !isHeld) return entry;
       if (entry.purpose === "resume") return undefined;
       // What was refused for now holds its room until it is answered: nothing that was asked later goes before it.
@@ -156,7 +159,7 @@ export class Outbox {
       entry.isSent = false;
       entry.retryAt = Infinity;
     }
-    return this.#entries.filter(({ publishedAs }) => publishedAs !== undefined);
+    return this.#entries.filter(({ publishedAs }) => publishedAs);
   }
 
   /** The requests that have been without an answer for too long. */

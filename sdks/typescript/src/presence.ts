@@ -123,7 +123,7 @@ export class Presence {
       if (question !== this.#question) return;
       first ??= page;
       put(members, page.members);
-    } while (page.next !== undefined);
+    } while (page.next);
     this.#members = members;
     this.#count = members.size > 0 ? undefined : first.count;
     // Later pages may be newer than this. What has changed since is told all the same, as it is in the end.

@@ -197,17 +197,15 @@ export const isRetryable = (code: string): boolean => RETRYABLE.split(" ").inclu
 
 /** Reads a text frame. What no server should send is `invalid`. */
 export function decodeText(text: string): ServerMessage {
-  const envelope = parse(text);
-  return envelope ? decode(envelope) : INVALID;
+  return decode(parse(text));
 }
 
 /** Reads a binary frame: header length, header, payload. */
 export function decodeBinary(frame: Uint8Array): ServerMessage {
   // Of a frame that is too short for it, the end is no number.
   const end = 2 + frame[0]! * 256 + frame[1]!;
-  const header = end <= frame.length && parse(new TextDecoder().decode(frame.subarray(2, end)));
-  if (!header || isReserved(header.event as string)) return INVALID;
-  return decode({ ...header, data: frame.subarray(end) });
+  const header = end <= frame.length ? parse(new TextDecoder().decode(frame.subarray(2, end))) : {};
+  return isReserved(header.event as string) ? INVALID : decode({ ...header, data: frame.subarray(end) });
 }
 
 /** Reads the events of a page of history, where bytes are base64. */
@@ -225,11 +223,12 @@ export function fromBase64(text: string): Uint8Array {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
-function parse(text: string): Fields | undefined {
+/** The fields of an object; none if it is something else. */
+function parse(text: string): Fields {
   try {
-    return fields(JSON.parse(text));
+    return fields(JSON.parse(text)) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }
 
@@ -321,7 +320,7 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
       };
     }
   }
-  if (event && isReserved(event)) return { kind: "unknown", event };
+  if (isReserved(event!)) return { kind: "unknown", event };
   return {
     kind: "event",
     event,

@@ -163,7 +163,7 @@ export class Room<Events = unknown> {
 
   /** Whether anything is to be known of it, or told. @internal */
   get isUsed(): boolean {
-    return this.isFollowed || this.position !== undefined || this.#listening > 0;
+    return this.isFollowed || !!this.position || this.#listening > 0;
   }
 
   /** Follows the room no longer, but knows where it was. @internal */

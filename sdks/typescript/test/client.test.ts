@@ -87,6 +87,24 @@ test("a join whose answer was lost is sent again, and the room is joined by it",
   assert.deepEqual([seen, sent()], [[4], undefined]);
 });
 
+test("what was asked of a room while away, before it is joined again, goes behind that join", async () => {
+  const { simulation, client, sent, next, ack, join, joined } = await connected();
+  const room = await join("r");
+  simulation.socket.cut();
+  const said = room.request("say");
+  const joining = client.join("r");
+  const more = room.request("say");
+  await next();
+  simulation.socket.welcome();
+  const again = sent();
+  assert.deepEqual([again?.event, sent()], ["room.join", undefined]);
+  ack(again?.id, { ...joined("r", 0), recovery: "complete" });
+  await joining;
+  assert.deepEqual([sent()?.id, sent()?.id], [said.id, more.id]);
+  [said, more].forEach(({ id }) => ack(id, {}));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+});
+
 test("presence: the list, then deltas; a hole asks again; a reconnect too", async () => {
   const { simulation, sent, ack, join, next } = await connected();
   const room = await join("r");

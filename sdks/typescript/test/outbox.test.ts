@@ -5,11 +5,12 @@ import { test } from "node:test";
 import { Outbox } from "../src/outbox.ts";
 
 const joined = () => true;
+const away = () => false;
 
 /** The ids of everything that can be sent now. */
-function sendable(outbox: Outbox, now: number): string[] {
+function sendable(outbox: Outbox, now: number, isJoined: (room: string) => boolean = joined): string[] {
   const ids = [];
-  for (let entry = outbox.nextToSend(now, joined); entry; entry = outbox.nextToSend(now, joined)) {
+  for (let entry = outbox.nextToSend(now, isJoined); entry; entry = outbox.nextToSend(now, isJoined)) {
     entry.isSent = true;
     ids.push(entry.message.id);
   }
@@ -22,12 +23,32 @@ test("a join waits for the leave of its room that is tried again, and other room
   outbox.push({ event: "room.join", room: "a", data: {}, id: "join" }, "join", 0);
   outbox.push({ event: "say", room: "a", data: 1, id: "say" }, "application", 0);
   outbox.push({ event: "room.join", room: "b", data: {}, id: "other" }, "join", 0);
-  assert.deepEqual(sendable(outbox, 0), ["leave", "other"]);
+  assert.deepEqual(sendable(outbox, 0, away), ["leave", "other"]);
   outbox.retryLater(outbox.get("leave")!, 100, 0);
-  assert.deepEqual(sendable(outbox, 50), []);
-  assert.deepEqual(sendable(outbox, 100), ["leave"]);
+  assert.deepEqual(sendable(outbox, 50, away), []);
+  assert.deepEqual(sendable(outbox, 100, away), ["leave"]);
   outbox.take(outbox.get("leave")!);
-  assert.deepEqual(sendable(outbox, 100), ["join", "say"]);
+  assert.deepEqual(sendable(outbox, 100, away), ["join"]);
+  outbox.take(outbox.get("join")!);
+  assert.deepEqual(sendable(outbox, 100, joined), ["say"]);
+});
+
+test("what was asked of a room before it is joined again waits for that join, and keeps its order", () => {
+  const outbox = new Outbox(undefined, 0);
+  const say = (id: string, room: string) => outbox.push({ event: "say", room, data: 1, id }, "application", 0);
+  say("first", "a");
+  say("elsewhere", "b");
+  outbox.push({ event: "room.leave", room: "a", id: "leave" }, "application", 0);
+  outbox.push({ event: "room.join", room: "a", data: {}, id: "join" }, "join", 0);
+  say("second", "a");
+  const awayFromA = (room: string) => room !== "a";
+  assert.deepEqual(sendable(outbox, 0, awayFromA), ["elsewhere", "leave"]);
+  outbox.take(outbox.get("leave")!);
+  assert.deepEqual(sendable(outbox, 0, awayFromA), ["join"]);
+  outbox.retryLater(outbox.get("join")!, 100, 0);
+  assert.deepEqual(sendable(outbox, 100, awayFromA), ["join"]);
+  outbox.take(outbox.get("join")!);
+  assert.deepEqual(sendable(outbox, 100), ["first", "second"]);
 });
 
 test("no server makes a request wait for ever, or not at all", () => {
