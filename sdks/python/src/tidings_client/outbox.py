@@ -192,14 +192,16 @@ class Outbox:
         self._token_at = math.inf
         held_rooms: Set[Optional[str]] = set()
         moving_rooms: Set[Optional[str]] = set()
+        waiting_rooms: Set[Optional[str]] = set()
         joined_later = {entry.room for entry in self._entries if entry.joins}
         for entry in self._entries:
             if entry.joins:
                 joined_later.discard(entry.room)
             # A join of a room that was joined already stands behind what was asked there before. On a new connection it is
-            # the one that lets that in.
-            waits_for_join = entry.purpose == "application" and not entry.moves and entry.room in joined_later
-            if waits_for_join and entry.stage == "unsent":
+            # the one that lets that in; what was asked later does not overtake that.
+            is_said_there = entry.purpose == "application" and not entry.moves and entry.stage == "unsent"
+            if is_said_there and (entry.room in joined_later or entry.room in waiting_rooms):
+                waiting_rooms.add(entry.room)
                 continue
             # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             # after what was asked later.
