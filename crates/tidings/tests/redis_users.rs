@@ -40,6 +40,25 @@ async fn places(server: &RedisServer, user: &str) -> usize {
     server.run(&["ZCARD".to_owned(), format!("tidings:1:{{@{user}}}:connections")]).await
 }
 
+/// Of places that were taken in one millisecond it is not told which is the oldest.
+async fn anns_newest_place_is_past(server: &RedisServer) {
+    until("the next millisecond", EVERYWHERE_MAX, async || {
+        let (seconds, micros): (u64, u64) = server.run(&["TIME"]).await;
+        let newest: Vec<(String, u64)> =
+            server.run(&["ZRANGE", "tidings:1:{@ann}:since", "0", "0", "REV", "WITHSCORES"]).await;
+        (seconds * 1000 + micros / 1000 > newest[0].1).then_some(())
+    })
+    .await;
+}
+
+async fn two_revocations_are_stored(server: &RedisServer) {
+    until("both are stored", EVERYWHERE_MAX, async || {
+        let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
+        (stored == 2).then_some(())
+    })
+    .await;
+}
+
 // What a cluster promises too.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -105,14 +124,7 @@ async fn the_oldest_makes_room_wherever_it_is() {
     let mut clients = Vec::new();
     for node in &nodes {
         clients.push(connect(node, identity("ann")).await.unwrap());
-        // Whose places are as old as each other's is not told.
-        until("the next millisecond", EVERYWHERE_MAX, async || {
-            let (seconds, micros): (u64, u64) = server.run(&["TIME"]).await;
-            let newest: Vec<(String, u64)> =
-                server.run(&["ZRANGE", "tidings:1:{@ann}:since", "0", "0", "REV", "WITHSCORES"]).await;
-            (seconds * 1000 + micros / 1000 > newest[0].1).then_some(())
-        })
-        .await;
+        anns_newest_place_is_past(&server).await;
     }
     closed_with(&mut clients[0], CloseCode::TAKEN_OVER).await;
     assert_eq!(nodes[2].hub().metrics().limit_hits["connections_per_user_max"], 1);
@@ -131,14 +143,9 @@ async fn the_oldest_is_one_that_is_there_still() {
     let one = node(at_most(2, ConnectionLimitPolicy::CloseOldest), short(&server.url()));
     let mut alive = connect(&one, identity("ann")).await.unwrap();
     let () = server.run(&["ZADD", "tidings:1:{@ann}:since", "1", "00000000000000a1.00000000000000a1"]).await;
+    anns_newest_place_is_past(&server).await;
     let mut second = connect(&one, identity("ann")).await.unwrap();
-    until("the next millisecond", EVERYWHERE_MAX, async || {
-        let (seconds, micros): (u64, u64) = server.run(&["TIME"]).await;
-        let newest: Vec<(String, u64)> =
-            server.run(&["ZRANGE", "tidings:1:{@ann}:since", "0", "0", "REV", "WITHSCORES"]).await;
-        (seconds * 1000 + micros / 1000 > newest[0].1).then_some(())
-    })
-    .await;
+    anns_newest_place_is_past(&server).await;
     let mut third = connect(&one, identity("ann")).await.unwrap();
     closed_with(&mut alive, CloseCode::TAKEN_OVER).await;
     lives(&mut second).await;
@@ -272,11 +279,7 @@ async fn what_was_revoked_is_known_to_who_starts_after_redis_has_lost_it() {
     }
     drop(one);
     let () = server.run(&["FLUSHALL"]).await;
-    until("it is stored again", EVERYWHERE_MAX, async || {
-        let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
-        (stored == 2).then_some(())
-    })
-    .await;
+    two_revocations_are_stored(&server).await;
     let later = node(with_tokens(open()), redis(&server));
     for revoked in [&anns, &bobs] {
         assert_eq!(connect_with(&later, revoked).await.unwrap_err().code(), "token_claims");
@@ -297,11 +300,7 @@ async fn a_revocation_that_redis_has_lost_is_stored_again_though_another_came_si
     .await;
     let () = server.run(&["FLUSHALL"]).await;
     one.hub().revoke_user("bob").await.unwrap();
-    until("both are stored", EVERYWHERE_MAX, async || {
-        let stored: usize = server.run(&["ZCARD", "tidings:1:{%control}:revoked"]).await;
-        (stored == 2).then_some(())
-    })
-    .await;
+    two_revocations_are_stored(&server).await;
     let later = node(with_tokens(open()), redis(&server));
     for revoked in [&anns, &bobs] {
         assert_eq!(connect_with(&later, revoked).await.unwrap_err().code(), "token_claims");
