@@ -105,7 +105,7 @@ FASTAPI = {
         "framework": {"name": "fastapi", "version": ">=0.115", "supported": True, "file": "requirements.txt", "line": 1},
         "language": "python",
         "modules": None,
-        "entry": {"file": "app/main.py", "line": 25},
+        "entry": {"file": "app/main.py", "line": 38},
         "listens": None,
         "auth": {"kind": "oauth2", "user": "user.username", "file": "app/security.py", "line": 48},
         "workers": [{"kind": "workers", "told": "4", "file": "Dockerfile", "line": 6}],
