@@ -114,6 +114,26 @@ pub(crate) fn definition(source: &Source<'_>, name: &str) -> Option<usize> {
     })
 }
 
+/// The function in whose body a byte is: the innermost.
+pub(crate) fn enclosing<'a>(source: &Source<'a>, at: usize) -> Option<&'a str> {
+    let defs = source.all("def").filter(|def| *def < at);
+    let around = defs.filter(|def| {
+        let start = source.line_start(*def);
+        let body = body(source, start).len();
+        (start..statement_end(source, start) + body).contains(&at)
+    });
+    around.last().map(|def| source.name_at(source.skip_blanks(def + "def".len())))
+}
+
+/// Whether a statement runs when its file does: at the left margin, or below `if __name__`.
+pub(crate) fn is_run(source: &Source<'_>, at: usize) -> bool {
+    let is_main = |main: usize| {
+        source.begins_line(main)
+            && (main..statement_end(source, main) + body(source, main).len()).contains(&at)
+    };
+    source.indentation(at).is_empty() || source.all("if __name__").any(is_main)
+}
+
 /// What is indented below a statement.
 pub(crate) fn body<'s>(source: &'s Source<'_>, start: usize) -> &'s str {
     let indentation = source.indentation(start).len();
