@@ -51,19 +51,21 @@ pub(super) fn is_at_the_top(project: &Project) -> bool {
     let is_named_beside = ["setup.py", "setup.cfg"].iter().any(|file| {
         project.get(file).is_some_and(|text| text.contains("packages") || text.contains("py_modules"))
     });
+    // Where nothing says how it is built, uv installs what it needs, and not itself.
+    let is_of_uv = !pyproject.contains_key("build-system") && project.has("uv.lock");
     let is_in_src = project.files().any(|(path, _)| path.starts_with("src/"));
-    !is_another && !is_named && !is_named_beside && !is_in_src
+    !is_another && !is_named && !is_named_beside && !is_of_uv && !is_in_src
 }
 
 /// The folder that it takes already.
 pub(super) fn package(project: &Project) -> Option<&str> {
-    let folders = project.files().filter_map(|(path, _)| Some(path.split_once('/')?.0));
+    let mut folders = project.files().filter_map(|(path, _)| Some(path.split_once('/')?.0));
     let is_package = |folder: &&str| {
         folder.starts_with(|first: char| first.is_alphabetic())
             && folder.chars().all(|next| next.is_alphanumeric() || next == '_')
             && !NEVER.contains(folder)
     };
-    folders.filter(|folder| is_package(folder)).next()
+    folders.find(is_package)
 }
 
 #[cfg(test)]
@@ -85,6 +87,7 @@ mod tests {
             (vec![("pyproject.toml", said("[tool.setuptools]\npy-modules = [\"main\"]"))], false),
             (vec![("pyproject.toml", said("[tool.setuptools.packages.find]\ninclude = [\"a\"]"))], false),
             (vec![("pyproject.toml", said("")), ("setup.cfg", "packages = find:".to_owned())], false),
+            (vec![("pyproject.toml", said("")), ("uv.lock", String::new())], false),
             (vec![("pyproject.toml", said("")), ("src/a/main.py", String::new())], false),
             (vec![("pyproject.toml", "[tool.ruff]\n".to_owned())], false),
             (vec![("requirements.txt", "fastapi\n".to_owned())], false),

@@ -121,7 +121,8 @@ pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) 
     failures.none()?;
     addition.left.extend(around(detected, framework.name, wishes));
     if wishes.packages.is_some() {
-        addition.left.extend(images(project, &addition.packages_in));
+        let images = images(project, &addition);
+        addition.left.extend(images);
     }
     Ok(addition)
 }
@@ -150,13 +151,17 @@ fn around(detected: &Detected, framework: &str, wishes: &Wishes<'_>) -> Vec<Stri
 }
 
 /// Images whose packages are installed before those that are copied are there.
-fn images(project: &Project, packages_in: &str) -> Vec<String> {
+fn images(project: &Project, addition: &Addition) -> Vec<String> {
+    let folder = &addition.packages_in;
+    // A package that the list can't name by its file is installed by a command of its own.
+    let command = addition.next.iter().find(|command| command.starts_with("pip install './"));
+    let command = command.map(|command| format!(" and RUN {command}")).unwrap_or_default();
     let mut left = Vec::new();
     for (path, text) in project.files().filter(|(path, _)| surroundings::is_image(path)) {
         let Some(line) = first_install(text) else { continue };
         let place = Place { file: path.to_owned(), line };
         left.push(format!(
-            "{place} installs the packages: COPY {packages_in} ./{packages_in} has to stand before it"
+            "{place} installs the packages: COPY {folder} ./{folder}{command} has to stand before it"
         ));
     }
     left

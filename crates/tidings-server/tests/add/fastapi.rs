@@ -223,7 +223,8 @@ async fn where_setuptools_finds_the_packages_nothing_new_is_beside_them() {
     let main = format!(
         "from fastapi import Depends, FastAPI\nfrom .a import b\napp = FastAPI()\n{USER}{LOGIN}x = Depends(get_current_user)\n"
     );
-    let application = Application::of(&[PYPROJECT, ("app/__init__.py", ""), ("app/main.py", &main)]);
+    let image = ("Dockerfile", "FROM python:3.12\nCOPY pyproject.toml .\nRUN pip install .\nCOPY app app\n");
+    let application = Application::of(&[PYPROJECT, ("app/__init__.py", ""), ("app/main.py", &main), image]);
     let packed = tempfile::tempdir().unwrap();
     std::fs::write(packed.path().join("tidings_client-1.0.0-py3-none-any.whl"), "a wheel").unwrap();
     let packed = packed.path().to_str().unwrap();
@@ -236,6 +237,11 @@ async fn where_setuptools_finds_the_packages_nothing_new_is_beside_them() {
         told["next"][0],
         "pip install './app/realtime/sdks/tidings_client-1.0.0-py3-none-any.whl[server]'"
     );
+    let wheel = "app/realtime/sdks/tidings_client-1.0.0-py3-none-any.whl";
+    let before = format!(
+        "COPY app/realtime/sdks ./app/realtime/sdks and RUN pip install './{wheel}[server]' has to stand before it"
+    );
+    assert_eq!(told["left"][1], format!("Dockerfile:3 installs the packages: {before}"));
     application.write("tidings.secret", "canary-bird of the test of tidings add");
     let checked = application.run(&["config", "check"]).await;
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
