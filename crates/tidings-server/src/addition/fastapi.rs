@@ -6,7 +6,7 @@ use super::insertions::Insertions;
 use super::{Addition, Wishes, dependencies, discovery, memberships, next, refused, sources};
 use crate::detect::fastapi::{self, BY_HAND, Entry, Known};
 use crate::detect::project::{Project, folder_of};
-use crate::detect::python::{self, Imports};
+use crate::detect::python::{self, Imports, SRC};
 use crate::detect::source::Source;
 use crate::detect::tongue::Tongue;
 use crate::detect::{Framework, Place, Unclear};
@@ -281,6 +281,7 @@ fn import(entry: &Entry<'_>) -> String {
     let module = match entry.imports {
         Imports::Relative => ".realtime".to_owned(),
         Imports::Dotted => format!("{}realtime", folder.replace('/', ".")),
+        Imports::InSrc => format!("{}realtime", folder.strip_prefix(SRC).unwrap_or(folder).replace('/', ".")),
         Imports::Plain => "realtime".to_owned(),
     };
     format!("from {module} import server as {NAME}")

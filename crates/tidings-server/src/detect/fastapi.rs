@@ -1,7 +1,7 @@
 //! A FastAPI application: where it is made, which dependency knows who is there, and what that gives.
 
 use super::project::{Project, folder_of};
-use super::python::{self, Imports};
+use super::python::{self, Imports, SRC};
 use super::source::Source;
 use super::tongue::Tongue;
 use super::{Detected, Login, Place, Unclear};
@@ -264,7 +264,7 @@ pub(crate) fn start(project: &Project, entry: &Entry<'_>) -> String {
     if source.all("uvicorn.run(").any(|at| python::is_run(source, at)) {
         return match entry.imports {
             Imports::Plain => format!("python {}", source.path),
-            Imports::Relative | Imports::Dotted => format!("python -m {module}"),
+            Imports::Relative | Imports::Dotted | Imports::InSrc => format!("python -m {module}"),
         };
     }
     let application = match python::enclosing(source, entry.at) {
@@ -274,10 +274,14 @@ pub(crate) fn start(project: &Project, entry: &Entry<'_>) -> String {
         },
         None => format!("{module}:{}", entry.name),
     };
-    let from = if entry.imports == Imports::Plain && !folder.is_empty() {
-        format!(" --app-dir {}", folder.trim_end_matches('/'))
-    } else {
-        String::new()
+    let from = match entry.imports {
+        Imports::Plain => folder,
+        Imports::InSrc => SRC,
+        Imports::Relative | Imports::Dotted => "",
+    };
+    let from = match from.trim_end_matches('/') {
+        "" => String::new(),
+        from => format!(" --app-dir {from}"),
     };
     let port = port(project);
     let at_port = if port == PORT_DEFAULT { String::new() } else { format!(" --port {port}") };
@@ -302,6 +306,7 @@ fn module(path: &str, imports: Imports) -> String {
     let bare = path.strip_suffix(".py").unwrap_or(path);
     match imports {
         Imports::Plain => bare.strip_prefix(folder_of(path)).unwrap_or(bare).to_owned(),
-        _ => bare.replace('/', "."),
+        Imports::InSrc => bare.strip_prefix(SRC).unwrap_or(bare).replace('/', "."),
+        Imports::Relative | Imports::Dotted => bare.replace('/', "."),
     }
 }

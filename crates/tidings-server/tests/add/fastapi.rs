@@ -203,6 +203,11 @@ async fn what_starts_it_is_what_its_own_files_say() {
             "uvicorn f.main:app",
         ),
         (
+            "src/shop/main.py",
+            vec![of("src/shop/main.py", &["from shop.a import b\n", factory])],
+            "uvicorn --factory shop.main:create_app --app-dir src",
+        ),
+        (
             "back/main.py",
             vec![of("back/main.py", &[factory])],
             "uvicorn --factory main:create_app --app-dir back",
