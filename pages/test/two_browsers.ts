@@ -12,6 +12,8 @@ import type { Browser, Page } from "puppeteer-core";
 import { launchBrowser } from "./window.ts";
 
 const WAIT_MAX_MS = 30_000;
+/** Of a message, in characters: a longer one is refused. */
+const CONTENT_MAX = 4000;
 /** What the page begins with may be the same on both; what comes after that has come through Tidings. */
 const SAMPLES_MIN = 3;
 
@@ -61,6 +63,44 @@ class Person {
     });
   }
 
+  /** Says what is refused, by a page that would not have sent it. */
+  async isRefused(text: string): Promise<void> {
+    await this.page.bringToFront();
+    await this.page.$eval("#content", (input, text) => ((input as HTMLInputElement).value = text), text);
+    await this.page.focus("#content");
+    await this.page.keyboard.press("Enter");
+    await this.page.waitForFunction(() => document.querySelector("#state")?.textContent !== "");
+    const kept = (text: string) => document.querySelector<HTMLInputElement>("#content")?.value === text;
+    await this.page.waitForFunction(kept, {}, text);
+    await this.page.$eval("#content", (input) => ((input as HTMLInputElement).value = ""));
+  }
+
+  /** Asks the application as the page does, about its channels, and waits until the page knows so many. */
+  async changesChannels(method: string, path: string, body: unknown, count: number): Promise<void> {
+    const ask = (method: string, path: string, body: string) =>
+      fetch(path, { method, body, headers: { "content-type": "application/json" } }).then(({ status }) => status);
+    const status = await this.page.evaluate(ask, method, path, JSON.stringify(body));
+    assert(status === 201 || status === 204, `${method} ${path}: ${status}`);
+    const isKnown = (count: number) => document.querySelectorAll("#channels option").length === count;
+    await this.page.waitForFunction(isKnown, {}, count);
+  }
+
+  /** Opens a channel, by its place in the list. */
+  async opens(index: number): Promise<void> {
+    const channels = await this.page.$$eval("#channels option", (options) => options.map(({ value }) => value));
+    await this.page.select("#channels", channels[index]!);
+  }
+
+  /** Waits until a part of the page has this text, and no other. */
+  async seesOnly(selector: string, text: string): Promise<void> {
+    const has = (selector: string, text: string) => document.querySelector(selector)?.textContent === text;
+    const waiting = this.page.waitForFunction(has, {}, selector, text);
+    await waiting.catch(async () => {
+      const there = await this.page.$eval(selector, (part) => part.textContent);
+      assert.fail(`${this.name} sees ${there} in ${selector}, and not ${text}`);
+    });
+  }
+
   /** How often each thing that was said is on the page. */
   counts(texts: string[]): Promise<number[]> {
     return this.page.$$eval(
@@ -87,12 +127,22 @@ async function talk(ann: Person, bob: Person): Promise<void> {
   const said = [`hello from ann ${run}`, `hello from bob ${run}`];
   await ann.sees("#people", "ann", "bob");
   await bob.sees("#people", "ann", "bob");
+  await ann.isRefused("x".repeat(CONTENT_MAX + 1));
   await ann.says(said[0]!);
   await bob.sees("#messages li", said[0]!);
   await bob.says(said[1]!);
   await ann.sees("#messages li", ...said);
   await bob.sees("#messages li", ...said);
   for (const person of [ann, bob]) assert.deepEqual(await person.counts(said), [1, 1], "each is there once");
+  await ann.seesOnly("#state", "");
+  await ann.changesChannels("POST", "/channels", { name: "Her own" }, 2);
+  await ann.sees("#people", "ann", "bob");
+  await ann.opens(1);
+  await ann.seesOnly("#people", "ann");
+  await ann.opens(0);
+  await ann.sees("#people", "ann", "bob");
+  const own = await ann.page.$eval("#channels option:last-child", (option) => (option as HTMLOptionElement).value);
+  await ann.changesChannels("DELETE", `/channels/${own}/members/ann`, {}, 1);
 }
 
 async function watch(ann: Person, bob: Person): Promise<void> {

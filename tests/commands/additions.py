@@ -12,6 +12,7 @@ and `tidings doctor` and `tidings smoke` are green. The SDKs are those of this r
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,7 @@ FASTAPI = {
         "framework": {"name": "fastapi", "version": ">=0.115", "supported": True, "file": "requirements.txt", "line": 1},
         "language": "python",
         "modules": None,
-        "entry": {"file": "app/main.py", "line": 25},
+        "entry": {"file": "app/main.py", "line": 38},
         "listens": None,
         "auth": {"kind": "oauth2", "user": "user.username", "file": "app/security.py", "line": 48},
         "workers": [{"kind": "workers", "told": "4", "file": "Dockerfile", "line": 6}],
@@ -114,6 +115,29 @@ FASTAPI = {
     "login": by_bearer,
     "user": "johndoe",
     "rooms": (f".venv/bin/python {APPLICATIONS_AS_THEY_ARE / 'broadcaster.py'}", ["for all", "first", "second"]),
+}
+
+
+PACKAGE = {
+    "install": [
+        "python3 -m venv --clear .venv",
+        ".venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'",
+    ],
+    # As it is told, since nothing but that finds the packages.
+    "install_again": [". .venv/bin/activate && {next[0]} && {next[1]}"],
+    "test": ".venv/bin/python -m pytest -q -p no:cacheprovider",
+    "start": ". .venv/bin/activate && exec {next[4]} --log-level warning --port $PORT",
+    "detected": {
+        "framework": {"name": "fastapi", "version": ">=0.115", "supported": True, "file": "pyproject.toml", "line": 9},
+        "language": "python",
+        "entry": {"file": "shop/main.py", "line": 10},
+        "auth": {"kind": "session", "user": "user", "file": "shop/login.py", "line": 10},
+    },
+    "new": ["shop/realtime/server.py", "shop/realtime/schemas/message.send.json", "tidings.toml"],
+    "login": by_cookie(
+        "/login", "name=ann&password=canary-bird+of+ann", "application/x-www-form-urlencoded"
+    ),
+    "user": "ann",
 }
 
 
@@ -164,7 +188,13 @@ AXUM = {
     "user": "1",
 }
 
-APPLICATIONS = {"express-sessions": EXPRESS, "express-jwt": TYPESCRIPT, "fastapi-oauth2": FASTAPI, "axum-tower-sessions": AXUM}
+APPLICATIONS = {
+    "express-sessions": EXPRESS,
+    "express-jwt": TYPESCRIPT,
+    "fastapi-oauth2": FASTAPI,
+    "fastapi-package": PACKAGE,
+    "axum-tower-sessions": AXUM,
+}
 
 
 def tree(folder):
@@ -232,7 +262,7 @@ def told(*command):
 
 
 def add(tidings, application, sdks, folder):
-    """Shown, written, and written no second time."""
+    """Shown, written, and written no second time; the commands that follow."""
     options = ["add", folder, "--sdk-from", sdks, "--json"]
     before = tree(folder)
     shown = told(tidings, *options)
@@ -250,6 +280,7 @@ def add(tidings, application, sdks, folder):
     print(shown["diff"], flush=True)
     again = told(tidings, *options, "--yes")
     assert not again["written"] and again["already"] and tree(folder) == after, again
+    return written["next"]
 
 
 def converse(application, running):
@@ -301,9 +332,13 @@ def try_application(tidings, name, sdks, folder):
     for key, value in application["detected"].items():
         assert detected[key] == value, f"{key}: {detected[key]}, and {value} was expected"
     assert detected["tidings"] == [], detected["tidings"]
-    add(tidings, application, sdks, folder)
+    following = add(tidings, application, sdks, folder)
+
+    def as_told(command):
+        return re.sub(r"\{next\[(\d)\]\}", lambda told: following[int(told[1])], command)
+
     for command in application.get("install_again", application["install"]):
-        run(command, folder)
+        run(as_told(command), folder)
     run(application["test"], folder)
     (folder / "tidings.secret").write_text(SECRET)
     running = Running(folder, tidings)
@@ -311,7 +346,7 @@ def try_application(tidings, name, sdks, folder):
         if (folder / "tidings.toml").exists():
             ready = f"http://127.0.0.1:{running.tidings}/health/ready"
             running.start("exec tidings serve --config tidings.toml --drain-window 0s", ready)
-        running.start(application["start"], f"http://127.0.0.1:{running.port}/")
+        running.start(as_told(application["start"]), f"http://127.0.0.1:{running.port}/")
         address = f"http://127.0.0.1:{running.port}"
         config = "--config tidings.toml" if (folder / "tidings.toml").exists() else "--secret-file tidings.secret"
         run(f"tidings doctor {address} {config}", folder, running.environment)

@@ -26,6 +26,49 @@ const app = express();
 app.get("/", (_request, response) => response.send("the page that was there before"));
 app.listen(3000);
 """
+# What an application may know of who is there, and what its route then gives: the token's user, or a status.
+OF_NODE = """\
+import { tokenRoute } from "./realtime.mjs";
+for (const known of [7, 0, "ann", "", null, undefined]) {
+  let told;
+  const response = {
+    status: (status) => ((told = status), response),
+    send: () => response,
+    set: () => response,
+    json: ({ token }) => (told = JSON.parse(Buffer.from(token.split(".")[1], "base64url")).sub),
+  };
+  await tokenRoute(() => known, () => ["chat:lobby"])({}, response, (error) => console.log(error.message));
+  console.log(told);
+}
+"""
+OF_PYTHON = """\
+import base64
+import json
+
+import realtime
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+
+def told(known):
+    async def user_of(_request):
+        return known
+
+    async def rooms_of(user):
+        return [f"chat:{user}"]
+
+    app = FastAPI()
+    realtime.mount(app, user_of, rooms_of)
+    answer = TestClient(app).get("/realtime/token")
+    if answer.status_code != 200:
+        return answer.status_code
+    claims = answer.json()["token"].split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
+
+
+for known in (7, 0, "ann", "", None):
+    print(told(known))
+"""
 # In a page these are the browser's, and the application's own.
 OF_THE_PAGE = """\
 import WebSocket from "ws";
@@ -51,6 +94,7 @@ class Application(Place):
             "TIDINGS_SOURCE": str(folder / "source"),
             # What was downloaded once is not again.
             "npm_config_cache": os.environ.get("npm_config_cache", str(Path.home() / ".npm")),
+            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")),
         }
         self.skill = folder / ".github" / "skills" / "websocket-builder"
 
@@ -71,7 +115,7 @@ def there_was_an_application(app):
     """Empty, but for Express and a page; and a checkout of Tidings, which SKILL.md calls TIDINGS_SOURCE."""
     (app.folder / "app.mjs").write_text(EMPTY)
     app.run("npm init --yes && npm install --no-audit --no-fund express@5.3.0 ws@8.23.0")
-    for sdk in ("typescript", "node-server"):
+    for sdk in ("typescript", "node-server", "python"):
         shutil.copytree(ROOT / "sdks" / sdk, app.folder / "source" / "sdks" / sdk, ignore=shutil.ignore_patterns("node_modules"))
     shutil.copy(ROOT / "LICENSE", app.folder / "source")
 
@@ -145,6 +189,18 @@ def the_page(app):
     (app.folder / "page.mjs").write_text(OF_THE_PAGE + code)
 
 
+def a_number_names_a_user(app):
+    """As databases number people: the token has the number's text, and nobody is 401."""
+    (app.folder / "users.mjs").write_text(OF_NODE)
+    assert app.run("node users.mjs").split() == ["7", "0", "ann", "401", "401", "401"]
+    shutil.copy(app.skill / "assets" / "realtime.py", app.folder)
+    (app.folder / "users.py").write_text(OF_PYTHON)
+    (install,) = (block for block in blocks(app.read("references/fastapi.md"), "sh") if "pip install" in block)
+    app.run("python3 -m venv .venv")
+    app.run(f". .venv/bin/activate && {install} fastapi httpx", timeout=600)
+    assert app.run(". .venv/bin/activate && python users.py").split() == ["7", "0", "ann", "401", "401"]
+
+
 def report(app):
     """Nothing that was there is gone, and the secret is in no version control."""
     changed = (app.folder / "app.mjs").read_text()
@@ -154,7 +210,7 @@ def report(app):
     assert (app.folder / "tidings.secret").stat().st_mode & 0o077 == 0
 
 
-STEPS = (there_was_an_application, detect, choose, apply, the_page, prove, report)
+STEPS = (there_was_an_application, detect, choose, apply, the_page, prove, a_number_names_a_user, report)
 
 
 def main(tidings):

@@ -74,16 +74,20 @@ pub(crate) const AXUM: [Sdk; 2] = [
 const CRATES_PACKED_BY: &str =
     "cargo package --no-verify -p tidings-protocol -p tidings && cp target/package/*.crate FOLDER";
 
-/// The folder of an application that has the packages of its SDKs.
+/// The folder of an application that has the packages of its SDKs, unless it is to be another.
 pub(crate) const SDK_FOLDER: &str = "sdks";
 
-/// How an application's list of packages asks for each, by its key: for the file that goes with the application, or in this
+/// How an application's list of packages asks for each, by its key: for the file in a folder of the application's, or in this
 /// version.
-pub(crate) fn asked_for(sdks: &[Sdk], packages: Option<&[String]>) -> BTreeMap<&'static str, String> {
+pub(crate) fn asked_for(
+    sdks: &[Sdk],
+    packages: Option<&[String]>,
+    folder: &str,
+) -> BTreeMap<&'static str, String> {
     let version = env!("CARGO_PKG_VERSION");
     let asked_for = sdks.iter().enumerate().map(|(index, sdk)| {
         let asked_for = match packages.and_then(|packages| packages.get(index)) {
-            Some(file) => format!("{}{SDK_FOLDER}/{file}{}", sdk.from_file.0, sdk.from_file.1),
+            Some(file) => format!("{}{folder}/{file}{}", sdk.from_file.0, sdk.from_file.1),
             None => format!("{}{version}", sdk.published),
         };
         (sdk.key, asked_for)

@@ -99,7 +99,7 @@ impl Template {
 
     fn values(self, wishes: &Wishes<'_>) -> minijinja::Value {
         let version = env!("CARGO_PKG_VERSION");
-        let sdk = sdk::asked_for(self.sdks(), wishes.packages);
+        let sdk = sdk::asked_for(self.sdks(), wishes.packages, sdk::SDK_FOLDER);
         let nodes = if wishes.redis { vec!["-1", "-2"] } else { vec![""] };
         context! {
             name => wishes.name,

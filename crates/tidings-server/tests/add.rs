@@ -152,6 +152,54 @@ async fn packages_go_with_the_application() {
 }
 
 #[tokio::test]
+async fn an_image_is_told_what_has_to_be_there_before_the_packages_are_installed() {
+    let packed = tempfile::tempdir().unwrap();
+    for package in ["tidings-client-1.0.0.tgz", "tidings-server-sdk-1.0.0.tgz"] {
+        std::fs::write(packed.path().join(package), package).unwrap();
+    }
+    let from = ["--sdk-from", packed.path().to_str().unwrap()];
+    for (image, expected) in [
+        ("FROM node:22\nCOPY package*.json ./\nRUN npm ci\nCOPY . .\n", Some("Dockerfile:3")),
+        (
+            "FROM node:22\nCOPY package*.json ./\nRUN --mount=type=cache,target=/root/.npm \\\n    npm ci\n",
+            Some("Dockerfile:3"),
+        ),
+        ("FROM node:22\nCOPY --chown=node . .\nRUN npm ci\n", None),
+        ("FROM nginx\nCOPY page /usr/share/nginx/html\n", None),
+    ] {
+        let files = [("package.json", PACKAGE), ("app.js", APP), ("Dockerfile", image)];
+        let left = |told: &serde_json::Value| {
+            let left = told["left"].as_array().unwrap().clone();
+            left.iter().find_map(|left| {
+                left.as_str()?
+                    .split_once(" installs the packages: ")
+                    .map(|(place, words)| (place.to_owned(), words.to_owned()))
+            })
+        };
+        let told = left(&Application::of(&files).add(&from).await);
+        assert_eq!(told.as_ref().map(|(place, _)| place.as_str()), expected, "{image}");
+        assert!(told.is_none_or(|(_, words)| words.starts_with("COPY sdks ./sdks has to stand before it")));
+        assert_eq!(left(&Application::of(&files).add(&[]).await), None);
+    }
+}
+
+#[tokio::test]
+async fn who_the_user_is_can_not_be_nothing() {
+    let application = Application::of(&[("package.json", PACKAGE), ("app.js", APP)]);
+    for nothing in ["", " "] {
+        application.refused(&["--yes", "--user", nothing], &["--user is empty"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_mark_at_the_beginning_of_the_packages_is_kept() {
+    let package = format!("\u{feff}{PACKAGE}");
+    let application = Application::of(&[("package.json", &package), ("app.js", APP)]);
+    application.add(&["--yes"]).await;
+    assert!(application.read("package.json").starts_with("\u{feff}{"));
+}
+
+#[tokio::test]
 async fn what_is_not_known_is_left_alone_with_what_to_do() {
     let nest = r#"{"dependencies": {"@nestjs/core": "10", "express": "4"}}"#;
     let fastify = r#"{"dependencies": {"fastify": "5"}}"#;

@@ -6,11 +6,14 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::Value;
-use server::{run, tidings};
+use server::{Client, Serve, run, tidings};
 use tempfile::TempDir;
+
+const SECRET: &str = "canary-bird of the skill's backend, 32 bytes";
 
 const TRIGGERS: &[&str] = &[
     "WebSocket",
@@ -121,6 +124,27 @@ async fn the_configuration_that_it_brings_is_right() {
         run(tidings(&home).args(["config", "check", "--config", "tidings.toml"]).current_dir(home.path()))
             .await;
     assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn the_token_that_another_backend_is_shown_lets_its_user_in() {
+    let home = tempfile::tempdir().unwrap();
+    let config = fs::read_to_string(skill().join("assets/tidings.toml")).unwrap();
+    let config = config.replace("127.0.0.1:7777", "127.0.0.1:0");
+    fs::write(home.path().join("tidings.toml"), format!("{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n"))
+        .unwrap();
+    fs::copy(skill().join("assets/message.schema.json"), home.path().join("message.schema.json")).unwrap();
+    fs::write(home.path().join("tidings.secret"), SECRET).unwrap();
+    let serve = Serve::start(home).await;
+    let text = fs::read_to_string(skill().join("references/other-backends.md")).unwrap();
+    let (shown, _) = text.split_once("```json\n").unwrap().1.split_once("```").unwrap();
+    let mut claims: Value = serde_json::from_str(shown).unwrap();
+    claims["exp"] = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600).into();
+    let token = tidings::auth::mint_hs256(SECRET.as_bytes(), &claims).unwrap();
+    let (_, welcome) = Client::connect_with_welcome(&serve.address, &token).await;
+    assert_eq!(welcome["data"]["user"], claims["sub"]);
+    let rooms = welcome["data"]["rooms"].as_array().unwrap();
+    assert!(rooms.contains(&claims["rooms"][0]), "{rooms:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
 
+mod backend;
 mod middle;
 mod server;
 
@@ -9,11 +10,12 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backend::{Backend, Reply};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use middle::{Middle, signed_anew, with};
 use serde_json::{Value, json};
-use server::{Dev, Serve, run, tidings};
+use server::{Dev, Node, Serve, run, tidings};
 use tokio_tungstenite::tungstenite::Message;
 
 const SECRET: &str = "canary-bird of the smoke, more than 32 bytes";
@@ -287,6 +289,48 @@ async fn each_check_fails_where_its_promise_is_broken() {
     let mut judged: Vec<_> = judged.collect();
     while !judged.is_empty() {
         join_all(judged.drain(..judged.len().min(4))).await;
+    }
+}
+
+/// As `tidings add` writes it: the application is asked what a message and a heartbeat lead to.
+const ASKED: &str = "
+[[rooms]]
+pattern = 'chat:*'
+publish = 'members'
+any_event = true
+[[rooms]]
+pattern = 'closed'
+[[events]]
+name = 'message.send'
+webhook = true
+[[events]]
+name = 'presence.heartbeat'
+webhook = true
+";
+
+#[tokio::test]
+async fn an_application_that_is_asked_hears_one_heartbeat_and_one_that_does_not_answer_is_told() {
+    let backend = Backend::start(|_| Reply::Json(json!({}))).await;
+    let outbox = tempfile::tempdir().unwrap();
+    let config = backend::config(&backend.url, outbox.path(), "events = [\"event\"]", ASKED);
+    let node = Node::start(&config, &[]).await;
+    let url = format!("ws://{}/ws", node.address);
+    let smoke = async |more: &[&str]| {
+        let named = [&url, "--secret", backend::SECRET, "--room", "chat:a", "--foreign-room", "closed"];
+        lines(&smoke(&[&named[..], &["--quick", "--json"], more].concat()).await)
+    };
+    let told = smoke(&[]).await;
+    assert_eq!(told.last().unwrap()["failed"], 0, "{told:#?}");
+    let seen = backend.seen_of("event");
+    assert!(seen.len() == 1 && seen[0]["data"]["event"] == "presence.heartbeat", "{seen:#?}");
+    // Its login wants one of Tidings too.
+    backend.answers(|_| Reply::Status(401));
+    for (more, check) in [(&[][..], "heartbeat"), (&["--event", "message.send"], "delivery")] {
+        let told = smoke(more).await;
+        let failed = told.iter().find(|line| line["result"] == "failed").unwrap();
+        assert_eq!(failed["check"], check, "{told:#?}");
+        assert!(failed["told"].as_str().unwrap().contains("unavailable"), "{failed}");
+        assert!(failed["fix"].as_str().unwrap().contains("[webhooks] url"), "{failed}");
     }
 }
 

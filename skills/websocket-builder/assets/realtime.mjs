@@ -16,8 +16,9 @@ export const tidings = new Tidings({ url, secret });
 export function tokenRoute(userOf, roomsOf) {
   return async (request, response, next) => {
     try {
-      const user = await userOf(request);
-      if (!user) return response.status(401).send("log in first");
+      const known = await userOf(request);
+      if (known === undefined || known === null || known === "") return response.status(401).send("log in first");
+      const user = String(known);
       const token = tidings.mintToken({ user, rooms: await roomsOf(user), expiresIn: TOKEN_EXPIRES_IN });
       response.set("cache-control", "no-store").json({ token });
     } catch (error) {

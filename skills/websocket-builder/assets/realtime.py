@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Awaitable, Callable, Dict, List, Optional
+from typing import Awaitable, Callable, Dict, List, Optional, Union
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
@@ -19,7 +19,7 @@ _secret = Path(os.environ.get("TIDINGS_SECRET_FILE", "tidings.secret")).read_tex
 tidings = Tidings(URL, secret=_secret)
 """For the whole application: `await tidings.publish(room, event, data)` and the rest of the HTTP API."""
 
-UserOf = Callable[[Request], Awaitable[Optional[str]]]
+UserOf = Callable[[Request], Awaitable[Optional[Union[str, int]]]]
 RoomsOf = Callable[[str], Awaitable[List[str]]]
 
 
@@ -28,9 +28,10 @@ def mount(app: FastAPI, user_of: UserOf, rooms_of: RoomsOf) -> None:
 
     @app.get("/realtime/token")
     async def token(request: Request, response: Response) -> Dict[str, str]:
-        user = await user_of(request)
-        if user is None:
+        known = await user_of(request)
+        if known is None or known == "":
             raise HTTPException(401, "log in first")
+        user = str(known)
         response.headers["Cache-Control"] = "no-store"
         return {"token": tidings.mint_token(user, rooms=await rooms_of(user), expires_in=TOKEN_EXPIRES_IN_S)}
 

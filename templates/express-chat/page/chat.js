@@ -62,11 +62,15 @@ function begin({ user, channels }) {
     const known = messages.get(message.seq);
     if (!known || (message.edited_at ?? 0) >= (known.edited_at ?? 0)) messages.set(message.seq, message);
   };
+  /** Whether it was taken. */
   const send = async (event, data) => {
     try {
       await client.room(current.room).request(event, data);
+      byId("state").textContent = "";
+      return true;
     } catch (error) {
       byId("state").textContent = error.message;
+      return false;
     }
   };
   const edit = ({ seq, content }) => {
@@ -81,6 +85,7 @@ function begin({ user, channels }) {
     stored.forEach(take);
     show();
   };
+  const showPeople = (people) => (byId("people").textContent = [...people.keys()].join(", "));
   let typingEnds;
   for (const channel of channels) {
     byId("channels").append(new Option(channel.name, channel.id));
@@ -101,14 +106,14 @@ function begin({ user, channels }) {
       typingEnds = setTimeout(() => (byId("typing").textContent = ""), TYPING_SHOWN_MS);
     });
     room.onReset(() => channel === current && void load());
-    room.presence.onChange((people) => {
-      if (channel === current) byId("people").textContent = [...people.keys()].join(", ");
-    });
+    room.presence.onChange((people) => channel === current && showPeople(people));
   }
   const open = (id) => {
     current = channels.find((channel) => String(channel.id) === id);
     messages.clear();
     show();
+    showPeople(client.room(current.room).presence.members);
+    byId("typing").textContent = "";
     void load();
   };
   byId("channels").addEventListener("change", ({ target }) => open(target.value));
@@ -120,11 +125,13 @@ function begin({ user, channels }) {
     typedAt = Date.now();
     client.room(current.room).send("typing.start");
   });
-  byId("composer").addEventListener("submit", (event) => {
+  byId("composer").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const input = byId("content");
-    void send("message.send", { content: input.value });
+    const [input, channel] = [byId("content"), current];
+    const content = input.value;
     input.value = "";
+    // What was refused can be changed, unless something else is being written by now.
+    if (!(await send("message.send", { content })) && channel === current && input.value === "") input.value = content;
   });
   byId("sign-out").addEventListener("click", async () => {
     client.close();

@@ -1,7 +1,7 @@
 //! One more entry in an application's list of packages, with all that stands there as it is.
 
 use crate::detect::Unclear;
-use crate::detect::manifest::python_requirement;
+use crate::detect::manifest::{json, python_requirement};
 
 use super::insertions::Insertions;
 use crate::sdk::SDK_FOLDER;
@@ -19,7 +19,7 @@ pub(crate) fn in_package_json(text: &str, entries: &[(&str, &str)]) -> Result<St
             format!("add {} by hand, and try again", by_hand.join(", ")),
         )
     };
-    let json: serde_json::Value = serde_json::from_str(text).map_err(|_| unread("is no JSON"))?;
+    let json = json(text).ok_or_else(|| unread("is no JSON"))?;
     if !json["dependencies"].is_object() {
         return Err(unread("has no dependencies"));
     }

@@ -3,18 +3,19 @@
 use minijinja::context;
 
 use super::insertions::Insertions;
-use super::{Addition, Wishes, dependencies, memberships, next, refused, sources};
-use crate::detect::fastapi::{self, Entry, Known};
+use super::{Addition, Wishes, dependencies, discovery, memberships, next, refused, sources};
+use crate::detect::fastapi::{self, BY_HAND, Entry, Known};
 use crate::detect::project::{Project, folder_of};
-use crate::detect::python::{self, Imports};
+use crate::detect::python::{self, Imports, SRC};
 use crate::detect::source::Source;
 use crate::detect::tongue::Tongue;
 use crate::detect::{Framework, Place, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk::{self, SDK_FOLDER};
 
+use sources::SCHEMAS;
+
 const NAME: &str = "realtime";
-const BY_HAND: &str = "add Tidings by hand: `tidings docs fastapi-dashboard`";
 
 pub(super) fn plan(
     project: &Project,
@@ -28,8 +29,13 @@ pub(super) fn plan(
         failures.add(refused(unclear));
     }
     let list = &framework.place.file;
-    let asked_for = sdk::asked_for(&sdk::FASTAPI, wishes.packages).remove("python").unwrap_or_default();
-    let wheel = wishes.packages.and_then(<[String]>::first).map(|file| format!("{SDK_FOLDER}/{file}"));
+    let folder = folder_of(entry.source.path);
+    // Where setuptools looks for packages at the top, nothing new may be there.
+    let is_found = discovery::is_at_the_top(project);
+    let packages_in = if is_found { format!("{folder}{NAME}/{SDK_FOLDER}") } else { SDK_FOLDER.to_owned() };
+    let asked_for = sdk::asked_for(&sdk::FASTAPI, wishes.packages, &packages_in);
+    let asked_for = asked_for.get("python").cloned().unwrap_or_default();
+    let wheel = wishes.packages.and_then(<[String]>::first).map(|file| format!("{packages_in}/{file}"));
     let text = project.get(list).unwrap_or_default();
     let packages = dependencies::in_python(list, text, &asked_for, wheel.as_deref());
     let packages = failures.take(packages.map_err(refused));
@@ -39,24 +45,20 @@ pub(super) fn plan(
         return Ok(Addition::default());
     };
     let port = fastapi::port(project);
-    let mut addition = Addition { new: files(&entry, &known, port, wishes)?, ..Addition::default() };
+    let schemas = if is_found { format!("{folder}{NAME}/{SCHEMAS}") } else { SCHEMAS.to_owned() };
+    let new = files(&entry, &known, port, &schemas, wishes)?;
+    let mut addition = Addition { new, packages_in, ..Addition::default() };
     addition.changed.insert(list.clone(), packages);
     addition.changed.insert(entry.source.path.to_owned(), changed);
-    let has_run = entry.source.text.contains("uvicorn.run(");
-    let module = fastapi::module(entry.source.path, entry.imports);
-    let folder = folder_of(entry.source.path);
-    let from = if entry.imports == Imports::Plain && !folder.is_empty() {
-        format!(" --app-dir {}", folder.trim_end_matches('/'))
-    } else {
-        String::new()
-    };
-    let start = if has_run {
-        format!("python {}", entry.source.path)
-    } else {
-        format!("uvicorn {module}:{}{from}", entry.name)
-    };
     addition.left = vec![memberships(&format!("{folder}realtime/rooms.py"), "rooms_of")];
-    addition.next = next(&install(list, wheel.as_deref()), &start, port);
+    addition.left.extend(middleware_behind(&entry));
+    if is_found && folder.is_empty() {
+        addition.left.push(format!(
+            "pyproject.toml leaves it to setuptools what is installed, and that is {NAME}/ now, without {}: name both there, under [tool.setuptools], unless it always runs in this folder",
+            entry.source.path
+        ));
+    }
+    addition.next = next(&install(list, wheel.as_deref()), &fastapi::start(project, &entry), port);
     Ok(addition)
 }
 
@@ -72,6 +74,12 @@ struct Given {
 fn known(project: &Project, entry: &Entry<'_>, wishes: &Wishes<'_>) -> Result<Given, Unclear> {
     // `get_current_user: user.id` says both.
     let (named, user) = match wishes.user.and_then(|user| user.split_once(": ")) {
+        Some((named, user)) if named.trim().is_empty() || user.trim().is_empty() => {
+            return Err(Unclear::new(
+                format!("--user {named}: {user} names no dependency, or no id of what it gives"),
+                "--user 'get_user: user.id' says both",
+            ));
+        }
         Some((named, user)) => (Some(named.trim()), Some(user.trim())),
         None => (None, wishes.user),
     };
@@ -133,7 +141,14 @@ fn in_the_way(project: &Project, entry: &Entry<'_>) -> Vec<Unclear> {
         let place = Place::of(&entry.source, at);
         found.push(Unclear::new(
             format!("{place}: something is called {NAME} already"),
-            format!("call it otherwise, or {BY_HAND}"),
+            "call it otherwise, and try again",
+        ));
+    }
+    let is_at_the_top = folder_of(entry.source.path).is_empty() && discovery::is_at_the_top(project);
+    if let Some(package) = discovery::package(project).filter(|_| is_at_the_top) {
+        found.push(Unclear::new(
+            format!("pyproject.toml leaves it to setuptools what is installed, which refuses {NAME}/ beside {package}/"),
+            format!("say there what is installed, under [tool.setuptools]: packages = [\"{package}\", …]; then try again"),
         ));
     }
     let sources = project.sources(Tongue::Python);
@@ -202,6 +217,18 @@ fn place(entry: &Entry<'_>) -> Result<At, Unclear> {
     })
 }
 
+/// What is added behind the call is asked before it.
+fn middleware_behind(entry: &Entry<'_>) -> Option<String> {
+    let Ok(At::Line(call)) = place(entry) else { return None };
+    let source = &entry.source;
+    let added = format!("@{}.middleware(", entry.name);
+    let at = source.all(&added).find(|at| *at > call)?;
+    Some(format!(
+        "{}: this middleware sees /tidings and /ws first, and has to let both pass",
+        Place::of(source, at)
+    ))
+}
+
 fn insert(entry: &Entry<'_>, given: &Given) -> Result<String, Unclear> {
     let source = &entry.source;
     let mut insertions = Insertions::of(source.text);
@@ -254,6 +281,7 @@ fn import(entry: &Entry<'_>) -> String {
     let module = match entry.imports {
         Imports::Relative => ".realtime".to_owned(),
         Imports::Dotted => format!("{}realtime", folder.replace('/', ".")),
+        Imports::InSrc => format!("{}realtime", folder.strip_prefix(SRC).unwrap_or(folder).replace('/', ".")),
         Imports::Plain => "realtime".to_owned(),
     };
     format!("from {module} import server as {NAME}")
@@ -263,6 +291,7 @@ fn files(
     entry: &Entry<'_>,
     given: &Given,
     port: u16,
+    schemas: &str,
     wishes: &Wishes<'_>,
 ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
     let folder = folder_of(entry.source.path);
@@ -273,6 +302,7 @@ fn files(
         redis => wishes.redis,
         memberships => format!("{folder}realtime/rooms.py"),
         handlers => format!("{folder}realtime/handlers"),
+        schemas,
     };
     let environment = sources::environment()?;
     let of_fastapi = sources::filled_in("fastapi", &environment, &values).map_err(Failure::failed)?;
@@ -280,6 +310,10 @@ fn files(
     let eol = if entry.source.text.contains("\r\n") { "\r\n" } else { "\n" };
     let of_fastapi =
         of_fastapi.into_iter().map(|(path, text)| (format!("{folder}{path}"), text.replace('\n', eol)));
+    let beside = beside.into_iter().map(|(path, text)| match path.strip_prefix(SCHEMAS) {
+        Some(file) => (format!("{schemas}{file}"), text),
+        None => (path, text),
+    });
     Ok(of_fastapi.chain(beside).collect())
 }
 

@@ -4,6 +4,7 @@
 mod axum;
 mod dependencies;
 pub(crate) mod diff;
+mod discovery;
 mod express;
 mod fastapi;
 mod insertions;
@@ -13,9 +14,9 @@ pub(crate) mod write;
 use std::collections::BTreeMap;
 
 use crate::detect::project::Project;
-use crate::detect::{Detected, Framework, SUPPORTED, Unclear};
+use crate::detect::{Detected, Framework, Place, SUPPORTED, Unclear, surroundings};
 use crate::failure::{Failure, Failures};
-use crate::sdk::{self, Sdk};
+use crate::sdk::{self, SDK_FOLDER, Sdk};
 
 /// What nobody but the two sides may have, or is made while it runs.
 const NOT_KEPT: [&str; 2] = ["tidings.secret", "tidings-outbox"];
@@ -33,16 +34,37 @@ pub(crate) struct Wishes<'a> {
 }
 
 /// All that would become of an application.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Addition {
     /// By their paths.
     pub(crate) new: BTreeMap<String, String>,
     /// What each file becomes that is there.
     pub(crate) changed: BTreeMap<String, String>,
+    /// The folder that the packages of the SDKs are copied to.
+    packages_in: String,
     /// Commands, each with a remark or none.
     pub(crate) next: Vec<String>,
     /// What is left to its owner.
     pub(crate) left: Vec<String>,
+}
+
+impl Default for Addition {
+    fn default() -> Self {
+        Self {
+            new: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            packages_in: SDK_FOLDER.to_owned(),
+            next: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+}
+
+impl Addition {
+    /// The path of an SDK's package.
+    pub(crate) fn place_of(&self, package: &str) -> String {
+        format!("{}/{package}", self.packages_in)
+    }
 }
 
 /// The packages of an application on this framework.
@@ -98,6 +120,10 @@ pub(crate) fn plan(project: &Project, detected: &Detected, wishes: &Wishes<'_>) 
     }
     failures.none()?;
     addition.left.extend(around(detected, framework.name, wishes));
+    if wishes.packages.is_some() {
+        let images = images(project, &addition);
+        addition.left.extend(images);
+    }
     Ok(addition)
 }
 
@@ -122,6 +148,42 @@ fn around(detected: &Detected, framework: &str, wishes: &Wishes<'_>) -> Vec<Stri
         }
     }
     left
+}
+
+/// Images whose packages are installed before those that are copied are there.
+fn images(project: &Project, addition: &Addition) -> Vec<String> {
+    let folder = &addition.packages_in;
+    // A package that the list can't name by its file is installed by a command of its own.
+    let command = addition.next.iter().find(|command| command.starts_with("pip install './"));
+    let command = command.map(|command| format!(" and RUN {command}")).unwrap_or_default();
+    let mut left = Vec::new();
+    for (path, text) in project.files().filter(|(path, _)| surroundings::is_image(path)) {
+        let Some(line) = first_install(text) else { continue };
+        let place = Place { file: path.to_owned(), line };
+        left.push(format!(
+            "{place} installs the packages: COPY {folder} ./{folder}{command} has to stand before it"
+        ));
+    }
+    left
+}
+
+/// The line of an image's first installation; none, if everything is copied before it.
+fn first_install(text: &str) -> Option<usize> {
+    const TOOLS: [&str; 9] = ["npm", "pnpm", "yarn", "bun", "pip", "pip3", "uv", "poetry", "cargo"];
+    // As long as it was, but that a command of several lines is one.
+    let joined = text.replace("\\\n", "  ");
+    let mut begin = 0;
+    for command in joined.split_inclusive('\n') {
+        let mut words = command.split_whitespace().filter(|word| !word.starts_with("--"));
+        match words.next() {
+            Some("COPY" | "ADD") if matches!(words.next(), Some("." | "./")) => return None,
+            Some("RUN") if words.any(|word| TOOLS.contains(&word)) => {
+                return Some(1 + text[..begin].matches('\n').count());
+            }
+            _ => begin += command.len(),
+        }
+    }
+    None
 }
 
 /// What has to be filled in, which nobody but its owner can.

@@ -10,6 +10,9 @@ use crate::filled::{self, FILLED_IN};
 #[folder = "../../additions"]
 struct Embedded;
 
+/// The folder of the events' schemas, beside the configuration.
+pub(crate) const SCHEMAS: &str = "schemas";
+
 /// How sources are filled in here: a line with a condition alone leaves none behind.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::addition::{self, Addition, Wishes, diff, write};
 use crate::detect::project::Project;
 use crate::detect::{Detected, Finding};
 use crate::failure::{Failure, Form};
-use crate::sdk::{self, SDK_FOLDER};
+use crate::sdk;
 use crate::template;
 
 /// Add Tidings to an application on Express, FastAPI or axum: shows the diff, and writes it with --yes
@@ -46,6 +46,10 @@ pub(crate) struct Add {
 
 impl Add {
     pub(super) fn run(self, form: Form) -> Result<(), Failure> {
+        if self.user.as_deref().is_some_and(|user| user.trim().is_empty()) {
+            return Err(Failure::usage("--user is empty")
+                .fix("--user EXPR says what the user's id is: 'request.session?.userId'"));
+        }
         let project = Project::read(&self.dir)?;
         let detected = Detected::of(&project, self.entry.as_deref());
         if !detected.tidings.is_empty() {
@@ -81,7 +85,7 @@ impl Add {
             let listed = |paths: &mut dyn Iterator<Item = String>| {
                 paths.map(|path| format!("  {path}\n")).collect::<String>()
             };
-            let packages = packages.iter().map(|(name, _)| format!("{SDK_FOLDER}/{name}"));
+            let packages = packages.iter().map(|(name, _)| addition.place_of(name));
             let new_files = listed(&mut addition.new.keys().cloned().chain(packages));
             let changed_files = listed(&mut addition.changed.keys().cloned());
             return format!(
@@ -91,13 +95,13 @@ impl Add {
         }
         let mut told = shown(project, addition);
         for (name, contents) in packages {
-            told += &format!("new file {SDK_FOLDER}/{name}, {} bytes\n", contents.len());
+            told += &format!("new file {}, {} bytes\n", addition.place_of(name), contents.len());
         }
         told + &format!("\nnothing was written: --yes writes it ({changed} files changed, {new} new)\n")
     }
 
     fn json(&self, project: &Project, addition: &Addition, packages: &[(String, Vec<u8>)]) -> String {
-        let packages = packages.iter().map(|(name, _)| format!("{SDK_FOLDER}/{name}"));
+        let packages = packages.iter().map(|(name, _)| addition.place_of(name));
         let told = json!({
             "written": self.yes,
             "new": addition.new.keys().cloned().chain(packages).collect::<Vec<_>>(),
@@ -134,7 +138,7 @@ fn files<'a>(
         .iter()
         .map(|(path, text)| (path.clone(), Written { before: None, after: text.as_bytes() }));
     let packages = packages.iter().map(|(name, contents)| {
-        (format!("{SDK_FOLDER}/{name}"), Written { before: None, after: contents.as_slice() })
+        (addition.place_of(name), Written { before: None, after: contents.as_slice() })
     });
     changed.chain(new).chain(packages).collect()
 }

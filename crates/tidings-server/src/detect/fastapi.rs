@@ -1,7 +1,7 @@
 //! A FastAPI application: where it is made, which dependency knows who is there, and what that gives.
 
 use super::project::{Project, folder_of};
-use super::python::{self, Imports};
+use super::python::{self, Imports, SRC};
 use super::source::Source;
 use super::tongue::Tongue;
 use super::{Detected, Login, Place, Unclear};
@@ -26,7 +26,9 @@ pub(crate) struct Known {
 }
 
 const NO_ENTRY: &str = "--entry FILE names the file with `app = FastAPI()`";
-const PORT_DEFAULT: u16 = 8000;
+pub(crate) const BY_HAND: &str = "add it by hand: `tidings docs fastapi-dashboard` is such an application";
+/// Where uvicorn listens, if nobody says it.
+pub(crate) const PORT_DEFAULT: u16 = 8000;
 /// What a user's id is called, the likelier first.
 const ID_FIELDS: [&str; 7] = ["id", "user_id", "uid", "username", "sub", "email", "name"];
 
@@ -59,6 +61,8 @@ pub(crate) fn entry<'a>(project: &'a Project, wanted: Option<&str>) -> Result<En
         let imports = Imports::of(project, &source);
         for at in source.all("FastAPI(") {
             let before = source.code[source.line_start(at)..at].trim_end();
+            // `fastapi.FastAPI()` too.
+            let before = before.strip_suffix("fastapi.").unwrap_or(before).trim_end();
             let Some(before) = before.strip_suffix('=') else { continue };
             let name_end = source.line_start(at) + before.find(':').unwrap_or(before.trim_end().len());
             let name = source.name_before(name_end);
@@ -67,15 +71,17 @@ pub(crate) fn entry<'a>(project: &'a Project, wanted: Option<&str>) -> Result<En
             }
         }
     }
-    match entries.len() {
-        0 => Err(Unclear::new("no file has a `FastAPI()` with a name", NO_ENTRY)),
-        1 => Ok(entries.remove(0)),
+    match (entries.len(), wanted) {
+        (0, Some(path)) => Err(Unclear::new(format!("{path} has no `FastAPI()` with a name"), BY_HAND)),
+        (0, None) => Err(Unclear::new("no file has a `FastAPI()` with a name", NO_ENTRY)),
+        (1, _) => Ok(entries.remove(0)),
         _ => {
             let places: Vec<_> =
                 entries.iter().map(|entry| Place::of(&entry.source, entry.at).to_string()).collect();
+            let is_one_file = entries.iter().all(|entry| entry.source.path == entries[0].source.path);
             Err(Unclear::new(
                 format!("FastAPI() is called in more than one place: {}", places.join(", ")),
-                NO_ENTRY,
+                if is_one_file { BY_HAND } else { NO_ENTRY },
             ))
         }
     }
@@ -250,11 +256,57 @@ fn plain_type(given: &str) -> &str {
     given.rsplit('.').next().unwrap_or(given)
 }
 
+/// How an application is started: by what its own file runs, else by uvicorn.
+pub(crate) fn start(project: &Project, entry: &Entry<'_>) -> String {
+    let source = &entry.source;
+    let folder = folder_of(source.path);
+    let module = module(source.path, entry.imports);
+    if source.all("uvicorn.run(").any(|at| python::is_run(source, at)) {
+        return match entry.imports {
+            Imports::Plain => format!("python {}", source.path),
+            Imports::Relative | Imports::Dotted | Imports::InSrc => format!("python -m {module}"),
+        };
+    }
+    let application = match python::enclosing(source, entry.at) {
+        Some(maker) => match made_by(project, maker, entry.imports) {
+            Some(application) => application,
+            None => format!("--factory {module}:{maker}"),
+        },
+        None => format!("{module}:{}", entry.name),
+    };
+    let from = match entry.imports {
+        Imports::Plain => folder,
+        Imports::InSrc => SRC,
+        Imports::Relative | Imports::Dotted => "",
+    };
+    let from = match from.trim_end_matches('/') {
+        "" => String::new(),
+        from => format!(" --app-dir {from}"),
+    };
+    let port = port(project);
+    let at_port = if port == PORT_DEFAULT { String::new() } else { format!(" --port {port}") };
+    format!("uvicorn {application}{from}{at_port}")
+}
+
+/// What a module has of a factory: `main:app`, where `main.py` has `app = create_app()`.
+fn made_by(project: &Project, maker: &str, imports: Imports) -> Option<String> {
+    let call = format!("{maker}(");
+    project.sources(Tongue::Python).iter().find_map(|source| {
+        source.all(&call).find_map(|at| {
+            let before = source.code[source.line_start(at)..at].trim_end().strip_suffix('=')?;
+            let name = before.split(':').next()?.trim_end();
+            let is_name = source.name_at(source.line_start(at)) == name && !name.is_empty();
+            is_name.then(|| format!("{}:{name}", module(source.path, imports)))
+        })
+    })
+}
+
 /// The module that uvicorn is told: `app.main`.
-pub(crate) fn module(path: &str, imports: Imports) -> String {
+fn module(path: &str, imports: Imports) -> String {
     let bare = path.strip_suffix(".py").unwrap_or(path);
     match imports {
         Imports::Plain => bare.strip_prefix(folder_of(path)).unwrap_or(bare).to_owned(),
-        _ => bare.replace('/', "."),
+        Imports::InSrc => bare.strip_prefix(SRC).unwrap_or(bare).replace('/', "."),
+        Imports::Relative | Imports::Dotted => bare.replace('/', "."),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::manifest::json;
 use super::project::{Project, folder_of, resolved};
 use super::source::Source;
 use super::tongue::is_of_name;
@@ -44,8 +45,7 @@ pub(crate) fn modules(source: &Source<'_>, package: &str) -> Modules {
 
 /// Whether a `package.json` says so of all files whose ending does not.
 pub(crate) fn is_module(package: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(package)
-        .is_ok_and(|package| package["type"].as_str() == Some("module"))
+    json(package).is_some_and(|package| package["type"].as_str() == Some("module"))
 }
 
 /// Where a statement that has begun before `at` ends: behind its semicolon, or at the end of its last line.

@@ -43,18 +43,21 @@ pub(crate) fn frameworks(project: &Project) -> Vec<Framework> {
 
 fn in_package_json(project: &Project, package: &str, name: &'static str) -> Option<Framework> {
     let text = project.get("package.json")?;
-    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let json = json(text)?;
     let version = ["dependencies", "devDependencies"].iter().find_map(|key| json[key][package].as_str())?;
     let line = line_with(text, &format!("\"{package}\""));
     let place = Place { file: "package.json".to_owned(), line };
     Some(Framework { name, version: Some(version.to_owned()), place })
 }
 
+/// What a `package.json` says. Some editors begin it with a mark of its bytes' order, which npm reads over.
+pub(crate) fn json(text: &str) -> Option<serde_json::Value> {
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
+}
+
 /// Whether a list of packages for Node has one.
 pub(crate) fn has_node_package(project: &Project, package: &str) -> bool {
-    let json =
-        project.get("package.json").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    json.is_some_and(|json| {
+    project.get("package.json").and_then(json).is_some_and(|json| {
         ["dependencies", "devDependencies"].iter().any(|key| json[key][package].is_string())
     })
 }
@@ -74,7 +77,7 @@ fn in_python(project: &Project, package: &str, name: &'static str) -> Option<Fra
 
 /// What version a line asks for: `fastapi[all]>=0.1`, `"fastapi==1",`, `fastapi = "^1"`; none, if it names another package.
 pub(crate) fn python_requirement(line: &str, package: &str) -> Option<String> {
-    let line = line.split('#').next().unwrap_or_default().trim();
+    let line = line.split('#').next().unwrap_or_default().trim_start_matches('\u{feff}').trim();
     let line = line
         .trim_start_matches("dependencies")
         .trim_start_matches([' ', '=', '['])
@@ -93,12 +96,14 @@ pub(crate) fn python_requirement(line: &str, package: &str) -> Option<String> {
     if !is_version(rest) {
         return None;
     }
-    // Poetry's is a key with a quoted text.
-    let of_key = rest
-        .trim_start()
-        .strip_prefix('=')
-        .map(str::trim_start)
-        .and_then(|rest| rest.strip_prefix(['"', '\'']));
+    // Poetry's is a key with a quoted text, or with a table that has one.
+    let value = rest.trim_start().strip_prefix('=').map(str::trim_start);
+    if value.is_some_and(|value| value.starts_with('{')) {
+        let table = format!("value {rest}").parse::<toml::Table>().ok();
+        let version = table.and_then(|table| Some(table.get("value")?.get("version")?.as_str()?.to_owned()));
+        return Some(version.unwrap_or_default());
+    }
+    let of_key = value.and_then(|value| value.strip_prefix(['"', '\'']));
     Some(of_key.unwrap_or(rest).split(['"', '\'']).next().unwrap_or_default().trim().to_owned())
 }
 
@@ -156,6 +161,19 @@ mod tests {
                 "[tool.poetry.dependencies]\nfastapi = \"^0.115\"\n",
                 "fastapi ^0.115 pyproject.toml:2",
             ),
+            (
+                "pyproject.toml",
+                "[tool.poetry.dependencies]\nfastapi = { version = \"^0.110\", extras = [\"all\"] }\n",
+                "fastapi ^0.110 pyproject.toml:2",
+            ),
+            (
+                "pyproject.toml",
+                "[tool.poetry.dependencies]\nfastapi = {extras = [\"all\"], version = \">=0.110,<1\"} # a\n",
+                "fastapi >=0.110,<1 pyproject.toml:2",
+            ),
+            ("pyproject.toml", "fastapi = { git = \"https://a.example\" }\n", "fastapi - pyproject.toml:1"),
+            ("requirements.txt", "\u{feff}fastapi==1\n", "fastapi ==1 requirements.txt:1"),
+            ("package.json", "\u{feff}{\"dependencies\":{\"express\":\"4\"}}", "express 4 package.json:1"),
             ("Cargo.toml", "[dependencies]\naxum-extra = \"1\"\naxum = \"0.8\"\n", "axum 0.8 Cargo.toml:3"),
             ("Cargo.toml", "[dependencies]\naxum = { version = \"0.8\" }\n", "axum 0.8 Cargo.toml:2"),
             ("manage.py", "", "django - manage.py:1"),

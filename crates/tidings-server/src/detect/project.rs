@@ -5,6 +5,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use super::source::Source;
+use super::surroundings::is_image;
 use super::tongue::Tongue;
 use crate::failure::Failure;
 
@@ -31,10 +32,11 @@ const NOT_ENTERED: [&str; 14] = [
     "migrations",
 ];
 /// Beside the sources.
-const READ: [&str; 11] = [
+const READ: [&str; 12] = [
     "package.json",
     "Cargo.toml",
     "pyproject.toml",
+    "setup.cfg",
     "Caddyfile",
     "Procfile",
     ".gitignore",
@@ -131,10 +133,9 @@ impl Project {
 }
 
 fn is_read_beside(name: &str) -> bool {
-    let is_container = ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin));
     let is_requirements = name.starts_with("requirements") && name.ends_with(".txt");
     READ.contains(&name)
-        || is_container
+        || is_image(name)
         || is_requirements
         || READ_ENDINGS.iter().any(|end| name.ends_with(end))
         || (name.starts_with("ecosystem.config") && name.ends_with(".json"))

@@ -4,6 +4,9 @@ use super::project::{Project, folder_of};
 use super::source::Source;
 use super::tongue::Tongue;
 
+/// Where a project has its packages whose top is no place for them.
+pub(crate) const SRC: &str = "src/";
+
 /// How a file of a package names its neighbours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Imports {
@@ -11,6 +14,8 @@ pub(crate) enum Imports {
     Relative,
     /// `from app.rooms import …`
     Dotted,
+    /// `from shop.rooms import …`, of a package in `src/`
+    InSrc,
     /// `from rooms import …`
     Plain,
 }
@@ -25,12 +30,19 @@ impl Imports {
             let name = module.split('.').next().unwrap_or_default();
             project.has(&format!("{folder}{name}.py")) || project.has(&format!("{folder}{name}/__init__.py"))
         };
+        let package = folder.strip_prefix(SRC).and_then(|below| below.split('/').next()).unwrap_or_default();
+        let is_package = !package.is_empty()
+            && !project.has("src/__init__.py")
+            && (project.has(&format!("{SRC}{package}/__init__.py"))
+                || modules.iter().any(|module| module.split('.').next() == Some(package)));
         if modules.iter().any(|module| module.starts_with('.')) {
             Self::Relative
         } else if folder.is_empty() {
             Self::Plain
         } else if modules.iter().any(is_below) {
             Self::Dotted
+        } else if is_package {
+            Self::InSrc
         } else if modules.iter().any(is_beside) || !project.has(&format!("{folder}__init__.py")) {
             Self::Plain
         } else {
@@ -44,6 +56,7 @@ impl Imports {
         let bare = bare.strip_suffix("/__init__").unwrap_or(bare);
         match self {
             Self::Dotted => Some(bare.replace('/', ".")),
+            Self::InSrc => Some(bare.strip_prefix(SRC).unwrap_or(bare).replace('/', ".")),
             Self::Plain => Some(bare.strip_prefix(folder)?.replace('/', ".")),
             Self::Relative => match bare.strip_prefix(folder) {
                 Some(below) => Some(format!(".{}", below.replace('/', "."))),
@@ -112,6 +125,26 @@ pub(crate) fn definition(source: &Source<'_>, name: &str) -> Option<usize> {
             before.is_empty() && start == at && behind.starts_with('=') && !behind.starts_with("==");
         (["def", "async def", "class"].contains(&before) || is_value).then_some(start)
     })
+}
+
+/// The function in whose body a byte is: the innermost.
+pub(crate) fn enclosing<'a>(source: &Source<'a>, at: usize) -> Option<&'a str> {
+    let defs = source.all("def").filter(|def| *def < at);
+    let around = defs.filter(|def| {
+        let start = source.line_start(*def);
+        let body = body(source, start).len();
+        (start..statement_end(source, start) + body).contains(&at)
+    });
+    around.last().map(|def| source.name_at(source.skip_blanks(def + "def".len())))
+}
+
+/// Whether a statement runs when its file does: at the left margin, or below `if __name__`.
+pub(crate) fn is_run(source: &Source<'_>, at: usize) -> bool {
+    let is_main = |main: usize| {
+        source.begins_line(main)
+            && (main..statement_end(source, main) + body(source, main).len()).contains(&at)
+    };
+    source.indentation(at).is_empty() || source.all("if __name__").any(is_main)
 }
 
 /// What is indented below a statement.
@@ -184,6 +217,12 @@ mod tests {
         assert_eq!(has("src/main.py", "from auth import a\n", &["src/auth.py"]), Imports::Plain);
         assert_eq!(has("app/main.py", "import os\n", &["app/__init__.py"]), Imports::Dotted);
         assert_eq!(has("src/main.py", "import os\n", &[]), Imports::Plain);
+        let in_src = ["src/shop/__init__.py"];
+        assert_eq!(has("src/shop/main.py", "import os\n", &in_src), Imports::InSrc);
+        assert_eq!(has("src/shop/main.py", "from shop.auth import a\n", &[]), Imports::InSrc);
+        assert_eq!(has("src/shop/main.py", "from src.shop.auth import a\n", &in_src), Imports::Dotted);
+        assert_eq!(has("src/shop/main.py", "from auth import a\n", &["src/shop/auth.py"]), Imports::Plain);
+        assert_eq!(Imports::InSrc.module("src/shop/", "src/shop/auth.py").as_deref(), Some("shop.auth"));
         let module = |imports: Imports, path: &str| imports.module("app/", path);
         assert_eq!(module(Imports::Relative, "app/auth.py").as_deref(), Some(".auth"));
         assert_eq!(module(Imports::Relative, "auth/deps.py").as_deref(), Some("..auth.deps"));

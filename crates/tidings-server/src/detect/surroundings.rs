@@ -41,7 +41,7 @@ pub(crate) fn workers(project: &Project) -> Vec<Finding> {
             || name.ends_with(".sh")
             || name.ends_with(".service")
             || is_yaml(name)
-            || ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin));
+            || is_image(path);
         if is_command {
             found.extend(first(path, text, "workers", |line| {
                 count_after(line, &["--workers", "-w", "--web-concurrency"])
@@ -129,6 +129,12 @@ pub(crate) fn tidings(project: &Project) -> Vec<Finding> {
         found.extend(first(path, text, "package", |line| is_package(line).then(String::new)));
     }
     found
+}
+
+/// Whether a file says how an image is built.
+pub(crate) fn is_image(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin))
 }
 
 fn is_yaml(name: &str) -> bool {

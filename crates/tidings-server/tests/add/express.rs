@@ -132,6 +132,7 @@ async fn a_server_that_is_begun_in_a_callback() {
         "connect().then(() => {\n  «const server = »app.listen(3000);\n+  realtime.attachTo(server);\n});\n",
         "connect().then(() => «realtime.attachTo(»app.listen(3000)«)»);\n",
         "async function main() {\n  await connect();\n  const s = app.listen(3000, done);\n+  realtime.attachTo(s);\n}\n",
+        "function start() {\n  return «realtime.attachTo(»app\n    .listen(3000)«)»;\n}\n",
         "module.exports = «realtime.attachTo(»app.listen(3000)«)»;\n",
         "«realtime.attachTo(»require('http').createServer(app)«)».listen(3000);\n",
         "const server = null;\n«realtime.attachTo(»app.listen(3000)«)»;\n",
@@ -252,6 +253,10 @@ async fn where_there_are_two_or_none_nothing_is_guessed() {
         .await;
     let application = Application::of(&[SESSIONS, LOGIN, ("a.js", "serve(express)\n")]);
     application.refused(&["--yes"], &["no file has an `express()`", "--entry"]).await;
+    application.refused(&["--entry", "a.js"], &["a.js has no `express()`", "add it by hand"]).await;
+    let field = "class App {\n  private readonly app: express.Express = express();\n  listen() {\n    this.app.listen(1);\n  }\n}\n";
+    let application = Application::of(&[SESSIONS, LOGIN, ("a.ts", field)]);
+    application.refused(&["--yes"], &["a.ts:2: the application is a member of a class", "by hand"]).await;
 }
 
 #[tokio::test]
@@ -276,4 +281,72 @@ async fn what_would_not_go_together_is_refused_and_all_of_it_told_at_once() {
     let apart =
         Application::of(&[PACKAGE, LOGIN, ("a.js", &app("new WebSocketServer({ noServer: true });"))]);
     apart.add(&["--yes"]).await;
+}
+
+#[tokio::test]
+async fn an_application_that_is_exported_as_it_is_made() {
+    for exported in ["module.exports = ", "exports = module.exports = ", "exports.app = "] {
+        becomes(&format!(
+            "const express = require('express');\nconst session = require('express-session');\n+const realtime = require('./ws/server');\n\
+             const app = {exported}express();\n+app.post('/tidings', realtime.webhooks);\napp.use(session());\n+app.get('/realtime/token', realtime.token);\n\
+             «const server = »app.listen(3000);\n+realtime.attachTo(server);\n"
+        ))
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_its_own_is_refused() {
+    for (import, server) in [
+        ("const https = require('https');", "https.createServer({ key, cert }, app)"),
+        ("import https from 'node:https';", "https\n  .createServer({ key, cert }, app)"),
+        ("import { createServer } from \"https\";", "createServer({ key, cert }, app)"),
+        ("", "require('https').createServer({ key, cert }, app)"),
+    ] {
+        let app = format!(
+            "{import}\nconst session = require('express-session');\nconst app = express();\napp.use(session());\n{server}.listen(443);\n"
+        );
+        let application = Application::of(&[SESSIONS, LOGIN, ("a.js", &app)]);
+        application.refused(&["--yes"], &["it listens by TLS of its own", "tidings docs one-port"]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_compiled_is_compiled_before_it_is_started() {
+    let app = "import express from 'express';\nimport session from 'express-session';\nconst app = express();\napp.use(session());\napp.listen(1000);\n";
+    for (file, scripts, expected) in [
+        (
+            "src/server.ts",
+            r#"{"build": "tsc", "start": "node dist/server.js"}"#,
+            "npm run build && npm start",
+        ),
+        (
+            "src/server.ts",
+            r#"{"build": "tsc", "start": "NODE_ENV=production node -r dotenv/config dist"}"#,
+            "npm run build && npm start",
+        ),
+        ("server.ts", r#"{"build": "tsc", "start": "node server.js"}"#, "npm run build && npm start"),
+        (
+            "server.js",
+            r#"{"build": "babel server.js -d lib", "start": "node ./lib/server"}"#,
+            "npm run build && npm start",
+        ),
+        (
+            "src/server.ts",
+            r#"{"build": "tsc", "prestart": "npm run build", "start": "node dist/server.js"}"#,
+            "npm start",
+        ),
+        ("src/server.ts", r#"{"build": "tsc", "start": "node --import tsx src/server.ts"}"#, "npm start"),
+        ("src/server.ts", r#"{"build": "tsc", "start": "tsx src/server.ts"}"#, "npm start"),
+        ("server.js", r#"{"build": "vite build", "start": "node server"}"#, "npm start"),
+        ("server.js", r#"{"build": "vite build", "start": "node ."}"#, "npm start"),
+        ("src/server.ts", r#"{"dev": "tsx src/server.ts"}"#, "npm run dev"),
+        ("src/server.ts", "{}", "npx tsx src/server.ts"),
+    ] {
+        let package = format!(
+            "{{\"scripts\": {scripts}, \"dependencies\": {{\"express\": \"4\", \"express-session\": \"1\"}}}}"
+        );
+        let application = Application::of(&[("package.json", &package), LOGIN, (file, app)]);
+        assert_eq!(application.add(&[]).await["next"][3], expected, "{scripts}");
+    }
 }

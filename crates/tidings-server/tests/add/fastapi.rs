@@ -142,11 +142,137 @@ async fn what_would_not_go_together_is_refused() {
         ),
         (
             "other = FastAPI()",
-            ["FastAPI() is called in more than one place: main.py:2, main.py:3", "--entry"],
+            ["FastAPI() is called in more than one place: main.py:2, main.py:3", "add it by hand"],
         ),
     ] {
         Application::of(&[REQUIREMENTS, ("main.py", &main(more))]).refused(&["--yes"], &expected).await;
     }
+    let two = [REQUIREMENTS, ("a.py", &main("")), ("b.py", &main(""))];
+    Application::of(&two).refused(&["--yes"], &["a.py:2, b.py:2", "--entry FILE"]).await;
+    let none = [REQUIREMENTS, ("a.py", "app = make()\n")];
+    Application::of(&none).refused(&["--yes"], &["no file has a `FastAPI()`", "--entry FILE"]).await;
+    Application::of(&none)
+        .refused(&["--entry", "a.py"], &["a.py has no `FastAPI()`", "add it by hand"])
+        .await;
+    Application::of(&[REQUIREMENTS, ("main.py", &main(""))])
+        .refused(&["--yes", "--user", "get_current_user: "], &["names no dependency, or no id"])
+        .await;
     let locked = [("requirements.txt", "fastapi==1 --hash=sha256:0\n"), ("main.py", &main(""))];
     Application::of(&locked).refused(&["--yes"], &["has the hashes of its packages"]).await;
+}
+
+/// Without what is around it: what `uvicorn`, or the file itself, is started as.
+async fn started(main: &str, files: &[(&str, &str)]) -> String {
+    let login = format!("{USER}{LOGIN}x = Depends(get_current_user)\n");
+    let made = files.iter().map(|(path, text)| (*path, text.replace("LOGIN", &login))).collect::<Vec<_>>();
+    let files: Vec<_> =
+        made.iter().map(|(path, text)| (*path, text.as_str())).chain([REQUIREMENTS]).collect();
+    let told = Application::of(&files).add(&["--yes", "--entry", main]).await;
+    let next = told["next"].as_array().unwrap().iter().map(|next| next.as_str().unwrap());
+    next.filter(|next| next.starts_with("uvicorn") || next.starts_with("python")).collect()
+}
+
+#[tokio::test]
+async fn what_starts_it_is_what_its_own_files_say() {
+    let app = "from fastapi import Depends, FastAPI\napp = fastapi.FastAPI()\nLOGIN";
+    let main = "\nif __name__ == \"__main__\":\n    uvicorn.run(app, port=9000)\n";
+    let function = "\ndef start():\n    uvicorn.run(app, port=9000)\n";
+    let factory = "from fastapi import FastAPI\nLOGIN\ndef create_app() -> FastAPI:\n    app = FastAPI()\n    return app\n";
+    let of = |path: &'static str, parts: &[&str]| (path, parts.concat());
+    for (entry, files, expected) in [
+        ("main.py", vec![of("main.py", &[app])], "uvicorn main:app"),
+        ("main.py", vec![of("main.py", &[app, main])], "python main.py"),
+        ("main.py", vec![of("main.py", &[app, function])], "uvicorn main:app --port 9000"),
+        ("f/main.py", vec![of("f/main.py", &["from .a import b\n", app, main])], "python -m f.main"),
+        (
+            "f/main.py",
+            vec![of("f/main.py", &["from .a import b\n", app, function])],
+            "uvicorn f.main:app --port 9000",
+        ),
+        (
+            "f/main.py",
+            vec![of("f/main.py", &["from f.a import b\n", factory])],
+            "uvicorn --factory f.main:create_app",
+        ),
+        (
+            "f/app.py",
+            vec![
+                of("f/app.py", &["from .a import b\n", factory]),
+                of("f/main.py", &["from .app import create_app\n\napp: FastAPI = create_app()\n"]),
+            ],
+            "uvicorn f.main:app",
+        ),
+        (
+            "src/shop/main.py",
+            vec![of("src/shop/main.py", &["from shop.a import b\n", factory])],
+            "uvicorn --factory shop.main:create_app --app-dir src",
+        ),
+        (
+            "back/main.py",
+            vec![of("back/main.py", &[factory])],
+            "uvicorn --factory main:create_app --app-dir back",
+        ),
+    ] {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        assert_eq!(started(entry, &files).await.split("  ").next().unwrap(), expected, "{files:?}");
+    }
+}
+
+const PYPROJECT: (&str, &str) = (
+    "pyproject.toml",
+    "[build-system]\nrequires = [\"setuptools\"]\nbuild-backend = \"setuptools.build_meta\"\n\n[project]\nname = \"shop\"\nversion = \"1\"\ndependencies = [\"fastapi\"]\n",
+);
+
+#[tokio::test]
+async fn where_setuptools_finds_the_packages_nothing_new_is_beside_them() {
+    let main = format!(
+        "from fastapi import Depends, FastAPI\nfrom .a import b\napp = FastAPI()\n{USER}{LOGIN}x = Depends(get_current_user)\n"
+    );
+    let image = ("Dockerfile", "FROM python:3.12\nCOPY pyproject.toml .\nRUN pip install .\nCOPY app app\n");
+    let application = Application::of(&[PYPROJECT, ("app/__init__.py", ""), ("app/main.py", &main), image]);
+    let packed = tempfile::tempdir().unwrap();
+    std::fs::write(packed.path().join("tidings_client-1.0.0-py3-none-any.whl"), "a wheel").unwrap();
+    let packed = packed.path().to_str().unwrap();
+    let told = application.add(&["--yes", "--sdk-from", packed]).await;
+    let top = |new: &&serde_json::Value| !new.as_str().unwrap().starts_with("app/");
+    let at_the_top: Vec<_> = told["new"].as_array().unwrap().iter().filter(top).collect();
+    assert_eq!(at_the_top, [".gitignore", "tidings.toml"]);
+    assert!(application.read("tidings.toml").contains("schema_file = \"app/realtime/schemas/nothing.json\""));
+    assert_eq!(
+        told["next"][0],
+        "pip install './app/realtime/sdks/tidings_client-1.0.0-py3-none-any.whl[server]'"
+    );
+    let wheel = "app/realtime/sdks/tidings_client-1.0.0-py3-none-any.whl";
+    let before = format!(
+        "COPY app/realtime/sdks ./app/realtime/sdks and RUN pip install './{wheel}[server]' has to stand before it"
+    );
+    assert_eq!(told["left"][1], format!("Dockerfile:3 installs the packages: {before}"));
+    application.write("tidings.secret", "canary-bird of the test of tidings add");
+    let checked = application.run(&["config", "check"]).await;
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    let main = main.replace("from .a import b\n", "");
+    let alone = Application::of(&[PYPROJECT, ("main.py", &main)]);
+    let told = alone.add(&["--yes"]).await;
+    assert!(told["left"][1].as_str().unwrap().contains("that is realtime/ now, without main.py"), "{told}");
+    assert!(!alone.path().join("schemas").exists());
+    let beside = Application::of(&[PYPROJECT, ("main.py", &main), ("models/a.py", "")]);
+    beside.refused(&["--yes"], &["refuses realtime/ beside models/", "[tool.setuptools]"]).await;
+    let named = format!("{}\n[tool.setuptools]\npackages = [\"models\"]\n", PYPROJECT.1);
+    let named = Application::of(&[("pyproject.toml", &named), ("main.py", &main), ("models/a.py", "")]);
+    named.add(&["--yes"]).await;
+    assert!(named.path().join("schemas").exists());
+}
+
+#[tokio::test]
+async fn a_middleware_that_stays_in_front_is_said() {
+    let main = format!(
+        "from fastapi import Depends, FastAPI\n{USER}{LOGIN}x = Depends(get_current_user)\napp = FastAPI()\n\
+         app.mount(\"/\", StaticFiles())\n\n@app.middleware(\"http\")\nasync def only(request, next): pass\n"
+    );
+    let told = Application::of(&[REQUIREMENTS, ("main.py", &main)]).add(&["--yes"]).await;
+    assert!(
+        told["left"][1].as_str().unwrap().contains("this middleware sees /tidings and /ws first"),
+        "{told}"
+    );
 }

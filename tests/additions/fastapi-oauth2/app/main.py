@@ -1,8 +1,9 @@
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordRequestForm
 
@@ -18,13 +19,37 @@ async def lifespan(app: FastAPI):
     app.state.ready = False
 
 
+OPEN = ("/token", "/health", "/openapi.json")
+
+
+def is_let_in(request: Request) -> bool:
+    return request.url.path in OPEN or "authorization" in request.headers
+
+
+async def closed_by_default(request: Request):
+    if not is_let_in(request):
+        raise HTTPException(status_code=401, detail="Not authenticated")
+
+
 def operation_id(route: APIRoute) -> str:
     return f"{route.tags[0]}-{route.name}"
 
 
-app = FastAPI(title="Shop", lifespan=lifespan, generate_unique_id_function=operation_id)
+app = FastAPI(
+    title="Shop",
+    lifespan=lifespan,
+    dependencies=[Depends(closed_by_default)],
+    generate_unique_id_function=operation_id,
+)
 app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"], allow_methods=["*"], allow_headers=["*"])
 app.include_router(items.router)
+
+
+@app.middleware("http")
+async def no_page_is_open(request: Request, call_next):
+    if not is_let_in(request):
+        return JSONResponse({"detail": "Not authenticated"}, status_code=401)
+    return await call_next(request)
 
 
 @app.post("/token", tags=["users"])

@@ -8,6 +8,7 @@ use super::{Addition, Wishes, memberships, next, refused};
 use crate::detect::express::login::{self, Known, Middleware};
 use crate::detect::express::{self, Entry, Listens, Server};
 use crate::detect::javascript;
+use crate::detect::manifest::json;
 use crate::detect::project::{Project, folder_of};
 use crate::detect::source::Source;
 use crate::detect::surroundings;
@@ -28,6 +29,12 @@ pub(super) fn plan(project: &Project, wishes: &Wishes<'_>) -> Result<Addition, F
     let entry = express::entry(project, wishes.entry).map_err(refused)?;
     let mut failures = Failures::default();
     let listens = failures.take(express::listens(project, &entry).map_err(refused));
+    if let Some(listens) = listens.as_ref().filter(|listens| listens.is_secure) {
+        failures.add(refused(Unclear::new(
+            format!("{}: it listens by TLS of its own, where Tidings asks by http://", Place::of(&listens.source, listens.at)),
+            "let a proxy have the certificate, and the application listen by http: `tidings docs one-port`; then try again",
+        )));
+    }
     let known = failures.take(known(project, &entry, wishes).map_err(refused));
     let files: Vec<_> = [Some(&entry.source), listens.as_ref().map(|listens| &listens.source)]
         .into_iter()
@@ -181,7 +188,7 @@ fn takes_every_upgrade(source: &Source<'_>) -> bool {
 }
 
 fn entries(wishes: &Wishes<'_>) -> [(&'static str, String); 2] {
-    let asked_for = sdk::asked_for(&sdk::EXPRESS, wishes.packages);
+    let asked_for = sdk::asked_for(&sdk::EXPRESS, wishes.packages, sdk::SDK_FOLDER);
     let of = |key| asked_for.get(key).cloned().unwrap_or_default();
     [("tidings-client", of("client")), ("tidings-server-sdk", of("server"))]
 }
@@ -281,15 +288,34 @@ fn install(project: &Project) -> String {
 }
 
 fn start(project: &Project, listens: &Listens<'_>) -> String {
-    let json: Option<serde_json::Value> =
-        project.get("package.json").and_then(|text| serde_json::from_str(text).ok());
+    let json = project.get("package.json").and_then(json);
     let scripts = json.map(|json| json["scripts"].clone()).unwrap_or_default();
     let has = |name: &str| scripts[name].is_string();
-    if has("start") {
-        "npm start".to_owned()
-    } else if has("dev") {
-        "npm run dev".to_owned()
-    } else {
-        format!("node {}", listens.source.path)
+    let path = listens.source.path;
+    match scripts["start"].as_str() {
+        Some(start) if has("build") && !has("prestart") && is_of_build(project, path, start) => {
+            "npm run build && npm start".to_owned()
+        }
+        Some(_) => "npm start".to_owned(),
+        None if has("dev") => "npm run dev".to_owned(),
+        None if express::is_typescript(path) => format!("npx tsx {path}"),
+        None => format!("node {path}"),
     }
+}
+
+/// Whether a command runs what is made of the sources, as they were when it was made: `node dist/server.js`.
+fn is_of_build(project: &Project, path: &str, command: &str) -> bool {
+    let mut words: Vec<_> = command.split_whitespace().skip_while(|word| *word != "node").skip(1).collect();
+    if words.iter().any(|word| express::is_typescript(word)) {
+        return false;
+    }
+    // What is loaded before it is none of it.
+    while let Some(at) = words.iter().position(|word| ["-r", "--require", "--import"].contains(word)) {
+        words.drain(at..(at + 2).min(words.len()));
+    }
+    let Some(file) = words.iter().find(|word| !word.starts_with('-') && **word != ".") else { return false };
+    let file = file.trim_start_matches("./").trim_end_matches('/');
+    let is_source =
+        ["", ".js", ".cjs", ".mjs", "/index.js"].iter().any(|end| project.has(&format!("{file}{end}")));
+    !is_source || express::is_typescript(path)
 }

@@ -133,6 +133,7 @@ impl Style {
             redis => wishes.redis,
             memberships => self.memberships(entry),
             handlers => format!("{folder}ws/handlers"),
+            schemas => sources::SCHEMAS,
         };
         let of_express = sources::filled_in("express", &environment, &values).map_err(Failure::failed)?;
         let beside = sources::filled_in("configuration", &environment, &values).map_err(Failure::failed)?;

@@ -1,12 +1,14 @@
-//! Whether a server pings often enough that no proxy takes a quiet connection for a dead one. It waits while the others run.
+//! Whether a server pings often enough that no proxy takes a quiet connection for a dead one, and takes the heartbeat of a client
+//! that sees no pings. It waits while the others run.
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::stage::{Checked, Fault, Outcome, Stage, Who};
-use crate::cli::link::{Heard, Link};
+use super::stage::{Checked, Fault, Outcome, Stage, UNANSWERED, Who};
+use crate::cli::link::{Heard, Link, Reply};
 
 const PING_EVERY_MAX: Duration = Duration::from_secs(30);
 /// A ping may come so much later than was said.
@@ -39,7 +41,7 @@ impl Heartbeat {
     }
 
     /// Waits until it is known.
-    pub(super) async fn end(self, stage: &Stage) -> Checked {
+    pub(super) async fn end(self, stage: &mut Stage) -> Checked {
         let every = self.every;
         if every > PING_EVERY_MAX || every.is_zero() {
             return Err(Fault::new(
@@ -47,6 +49,7 @@ impl Heartbeat {
                 FIX,
             ));
         }
+        of_client(stage).await?;
         if stage.is_quick {
             return Ok(Outcome::Skipped(format!(
                 "--quick: no ping was awaited; the server says every {every:?}"
@@ -55,6 +58,26 @@ impl Heartbeat {
         let pinged = self.pinged.await.map_err(|error| Fault::new(error.to_string(), FIX))?;
         let after = pinged.map_err(Fault::with(FIX))?;
         Ok(Outcome::Passed(format!("a ping after {:.1} s", after.as_secs_f64())))
+    }
+}
+
+/// Sends the one that clients send, which an application may serve.
+async fn of_client(stage: &mut Stage) -> Result<(), Fault> {
+    let mut link = stage.link(Who::Ann).await?;
+    let heartbeat = json!({"event": "presence.heartbeat", "id": stage.id()});
+    let reply = link.ask(&heartbeat).await;
+    match reply.map_err(Fault::with("the server does not answer a client's heartbeat: see its log"))? {
+        Reply::Ack(_) => {
+            link.close().await;
+            Ok(())
+        }
+        Reply::Refused { code, message } => Err(Fault::new(
+            format!("a client's heartbeat is answered by {code}: {message}"),
+            match code.as_str() {
+                "unavailable" => UNANSWERED,
+                _ => "the application serves presence.heartbeat and refuses it; with no handler it is acked",
+            },
+        )),
     }
 }
 

@@ -35,7 +35,8 @@ const NAME_RANDOM_BYTES: usize = 4;
 
 /// Try a running server: refusals, delivery, acks, limits, heartbeat, resume, presence
 ///
-/// Makes users and a room of its own, unless others are named, and leaves nothing but a few events in that room.
+/// Makes users and a room of its own, unless others are named, and leaves nothing but a few events in that room. An application that
+/// serves `presence.heartbeat` hears one.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The checks: no_token, forged_token, expired_token, welcome, foreign_room, delivery, ack, duplicate, resume, presence, too_large,

@@ -80,6 +80,9 @@ pub(super) struct Stage {
 
 const UNLINKED: &str = "`tidings doctor URL` says what is in the way of a connection";
 
+/// For `unavailable`: what the application is asked by a webhook, nothing has answered.
+pub(super) const UNANSWERED: &str = "the event is a webhook, and its application does not answer it: is it there, at [webhooks] url, and takes it without a login? the server's log says what came back";
+
 impl Stage {
     /// An id that was never used.
     pub(super) fn id(&mut self) -> String {
@@ -166,6 +169,7 @@ impl Stage {
                     "forbidden" => {
                         "let clients publish in a room and name it with --room, or give the secret, so that the HTTP API publishes"
                     }
+                    "unavailable" => UNANSWERED,
                     _ => "the code is explained in PROTOCOL.md, section 3",
                 },
             )),

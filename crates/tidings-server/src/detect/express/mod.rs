@@ -13,16 +13,20 @@ use super::{Detected, Place, Unclear};
 pub(crate) struct Entry<'a> {
     pub(crate) source: Source<'a>,
     pub(crate) name: &'a str,
+    /// Where the name stands.
+    named: usize,
     /// Behind the statement.
     pub(crate) made: usize,
     pub(crate) at: usize,
 }
 
 impl Entry<'_> {
-    /// `this.app = express()`
+    /// `this.app = express()`, and `app = express()` in the body of a class.
     fn is_member(&self) -> bool {
-        let before = self.source.code[..self.at].trim_end().trim_end_matches('=').trim_end();
-        before.strip_suffix(self.name).is_some_and(|before| before.ends_with('.'))
+        let source = &self.source;
+        let open = source.block(self.at).start.saturating_sub(1);
+        let mut head = source.code[javascript::statement_start(source, open)..open].split_whitespace();
+        source.code[..self.named].ends_with('.') || head.any(|word| word == "class")
     }
 }
 
@@ -42,6 +46,8 @@ pub(crate) struct Listens<'a> {
     pub(crate) at: usize,
     pub(crate) server: Server,
     pub(crate) port: Option<u16>,
+    /// By TLS of its own.
+    pub(crate) is_secure: bool,
 }
 
 const BY_HAND: &str = "add it by hand: `tidings docs express-chat` is such an application";
@@ -88,19 +94,16 @@ pub(crate) fn entry<'a>(project: &'a Project, wanted: Option<&str>) -> Result<En
             BY_HAND,
         ));
     }
-    match entries.len() {
-        0 => Err(Unclear::new("no file has an `express()` with a name", NO_ENTRY)),
-        1 => Ok(entries.remove(0)),
+    match (entries.len(), wanted) {
+        (0, Some(path)) => Err(Unclear::new(format!("{path} has no `express()` with a name"), BY_HAND)),
+        (0, None) => Err(Unclear::new("no file has an `express()` with a name", NO_ENTRY)),
+        (1, _) => Ok(entries.remove(0)),
         _ => {
             let places: Vec<_> =
                 entries.iter().map(|entry| Place::of(&entry.source, entry.at).to_string()).collect();
             let files: std::collections::BTreeSet<_> =
                 entries.iter().map(|entry| entry.source.path).collect();
-            let fix = if files.len() > 1 {
-                NO_ENTRY
-            } else {
-                "see `tidings docs express-chat`, and add it by hand"
-            };
+            let fix = if files.len() > 1 { NO_ENTRY } else { BY_HAND };
             Err(Unclear::new(
                 format!("express() is called in more than one place: {}", places.join(", ")),
                 fix,
@@ -119,10 +122,19 @@ fn entries<'a>(source: &Source<'a>) -> Vec<Entry<'a>> {
     });
     let found: Vec<_> = called.chain(required).collect();
     let entries = found.into_iter().filter_map(|(at, end)| {
-        let before = source.code[..at].trim_end().strip_suffix('=')?.trim_end();
+        let mut before = source.code[..at].trim_end().strip_suffix('=')?.trim_end();
+        // `const app = module.exports = express()`
+        while let Some((outer, inner)) = before.rsplit_once('=') {
+            let exported = inner.trim().trim_start_matches("module.");
+            if exported != "exports" && !exported.starts_with("exports.") {
+                break;
+            }
+            before = outer.trim_end();
+        }
         let name = declared(source, before.len())?;
         let made = javascript::statement_end(source, end);
-        Some(Entry { source: source.clone(), name, made, at })
+        let named = before.rfind(name)?;
+        Some(Entry { source: source.clone(), name, named, made, at })
     });
     entries.collect()
 }
@@ -163,17 +175,16 @@ pub(crate) fn listens<'a>(project: &'a Project, entry: &Entry<'a>) -> Result<Lis
         }
         found.extend(servers(&source, &called));
     }
-    let by_hand = "attach(server) of ws/server has to be called by hand: see `tidings docs express-chat`";
     match found.len() {
         0 => Err(Unclear::new(
             "nothing listens: there is no `app.listen(…)` and no `createServer(app)`",
-            by_hand,
+            BY_HAND,
         )),
         1 => Ok(found.remove(0)),
         _ => {
             let places: Vec<_> =
                 found.iter().map(|listens| Place::of(&listens.source, listens.at).to_string()).collect();
-            Err(Unclear::new(format!("it listens at more than one place: {}", places.join(", ")), by_hand))
+            Err(Unclear::new(format!("it listens at more than one place: {}", places.join(", ")), BY_HAND))
         }
     }
 }
@@ -226,18 +237,30 @@ fn servers<'a>(source: &Source<'a>, called: &Called) -> Vec<Listens<'a>> {
                 source.code[*end..].starts_with(".listen(").then(|| port(source, end + 7)).flatten()
             }
         };
-        found.push(Listens { source: source.clone(), at, server, port });
+        let is_secure = is_secure(source, begin, at);
+        found.push(Listens { source: source.clone(), at, server, port, is_secure });
     }
     for (dot, call) in source.code.match_indices(".listen(") {
         let begin = receiver_start(source, dot + 1);
         let open = dot + call.len() - 1;
-        let Some(close) = source.close_of(open).filter(|_| called.is(&source.code[begin..dot])) else {
+        let Some(close) = source.close_of(open).filter(|_| called.is(source.code[begin..dot].trim_end()))
+        else {
             continue;
         };
         let server = server(source, begin, close + 1);
-        found.push(Listens { source: source.clone(), at: begin, server, port: port(source, open) });
+        let port = port(source, open);
+        found.push(Listens { source: source.clone(), at: begin, server, port, is_secure: false });
     }
     found
+}
+
+/// Whether `createServer` is that of `https`: `https.`, `require("https").`, or imported from there.
+fn is_secure(source: &Source<'_>, begin: usize, at: usize) -> bool {
+    let is_https = |from: &str| ["https", "node:https"].contains(&from);
+    let receiver = source.code[begin..at].trim_end_matches('.').trim_end();
+    let name = if receiver.is_empty() { "createServer" } else { receiver };
+    source.quoted(begin..at).is_some_and(is_https)
+        || javascript::imports(source).iter().any(|import| import.name == name && is_https(&import.from))
 }
 
 /// Behind the last comma that is in no brackets.
@@ -259,6 +282,7 @@ fn last_argument(arguments: &str) -> &str {
 fn receiver_start(source: &Source<'_>, at: usize) -> usize {
     let mut begin = at;
     while let Some(before) = source.code[..begin].strip_suffix('.') {
+        let before = before.trim_end();
         let end = match before.strip_suffix(')') {
             Some(_) => source.open_of(before.len() - 1).unwrap_or(before.len()),
             None => before.len(),
