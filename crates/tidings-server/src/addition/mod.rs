@@ -13,8 +13,8 @@ pub(crate) mod write;
 
 use std::collections::BTreeMap;
 
-use crate::detect::project::Project;
-use crate::detect::{Detected, Framework, Place, SUPPORTED, Unclear, surroundings};
+use crate::detect::project::{Project, is_image};
+use crate::detect::{Detected, Framework, Place, SUPPORTED, Unclear};
 use crate::failure::{Failure, Failures};
 use crate::sdk::{self, SDK_FOLDER, Sdk};
 
@@ -157,7 +157,7 @@ fn images(project: &Project, addition: &Addition) -> Vec<String> {
     let command = addition.next.iter().find(|command| command.starts_with("pip install './"));
     let command = command.map(|command| format!(" and RUN {command}")).unwrap_or_default();
     let mut left = Vec::new();
-    for (path, text) in project.files().filter(|(path, _)| surroundings::is_image(path)) {
+    for (path, text) in project.files().filter(|(path, _)| is_image(path)) {
         let Some(line) = first_install(text) else { continue };
         let place = Place { file: path.to_owned(), line };
         left.push(format!(

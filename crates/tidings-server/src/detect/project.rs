@@ -5,7 +5,6 @@ use std::path::Path;
 use std::{fs, io};
 
 use super::source::Source;
-use super::surroundings::is_image;
 use super::tongue::Tongue;
 use crate::failure::Failure;
 
@@ -124,6 +123,12 @@ impl Project {
     pub(crate) fn sources(&self, tongue: Tongue) -> Vec<Source<'_>> {
         let of_tongue = |(path, _): &(&str, &str)| Tongue::of(path) == Some(tongue) && !is_test(path);
         self.files().filter(of_tongue).filter_map(|(path, text)| Source::of(path, text)).collect()
+    }
+
+    /// Whether a file says how an image is built.
+    pub(crate) fn is_image(path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin))
     }
 
     pub(crate) fn source(&self, path: &str) -> Option<Source<'_>> {

@@ -1,7 +1,7 @@
 //! What is around an application: proxies in front of it, processes beside it, sockets that it has already.
 
 use super::manifest::{has_node_package, python_requirement};
-use super::project::Project;
+use super::project::{Project, is_image};
 use super::{Finding, Place};
 
 /// Each proxy that passes requests on.
@@ -129,12 +129,6 @@ pub(crate) fn tidings(project: &Project) -> Vec<Finding> {
         found.extend(first(path, text, "package", |line| is_package(line).then(String::new)));
     }
     found
-}
-
-/// Whether a file says how an image is built.
-pub(crate) fn is_image(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin))
 }
 
 fn is_yaml(name: &str) -> bool {
