@@ -125,16 +125,16 @@ impl Project {
         self.files().filter(of_tongue).filter_map(|(path, text)| Source::of(path, text)).collect()
     }
 
-    /// Whether a file says how an image is built.
-    pub(crate) fn is_image(path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin))
-    }
-
     pub(crate) fn source(&self, path: &str) -> Option<Source<'_>> {
         let (path, text) = self.files.get_key_value(path)?;
         Source::of(path, text)
     }
+}
+
+/// Whether a file says how an image is built.
+pub(crate) fn is_image(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    ["Dockerfile", "Containerfile"].iter().any(|begin| name.starts_with(begin))
 }
 
 fn is_read_beside(name: &str) -> bool {
