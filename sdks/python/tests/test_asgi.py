@@ -105,6 +105,21 @@ async def test_the_handshake_arrives_as_it_was_sent_with_who_sent_it() -> None:
         assert request.headers.get_all(name) == [value], name
 
 
+async def test_an_application_behind_a_path_of_a_proxy_has_its_own_paths() -> None:
+    asked: List[str] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        asked.append(connection.request.path)
+
+    # The proxy has taken the path off; uvicorn puts it before what it tells.
+    async with stand_in(handler) as tidings, application(tidings, root_path="/api") as app:
+        async with connect(f"ws://{app}/ws?token=t") as link:
+            with pytest.raises(ConnectionClosed):
+                await soon(link.recv())
+    assert asked == ["/ws?token=t"]
+
+
 async def test_other_paths_are_the_applications() -> None:
     async def handler(connection: ServerConnection) -> None:
         raise AssertionError("nobody comes here")

@@ -9,7 +9,7 @@ import hmac
 import itertools
 import json
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
 
 import httpx
 import pytest
@@ -192,3 +192,25 @@ async def test_in_a_fastapi_application() -> None:
         assert (await client.get("/tidings")).status_code == 405
         large = await client.post("/tidings", content=bytes(8 * 1024 * 1024 + 1))
         assert large.status_code == 413
+
+
+async def test_a_stream_is_read_no_further_than_a_webhook_is_long() -> None:
+    hooks = webhooks()
+
+    @hooks.on("join")
+    async def joins(_webhook: Webhook) -> bool:
+        return True
+
+    async def without_end() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65536)
+
+    assert (await hooks.answer({}, without_end())).status == 413
+
+    async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+
+    headers, body = signed("join", room="chat:1")
+    answer = await hooks.answer(headers, in_pieces(body))
+    assert (answer.status, answer.content) == (200, b'{"allow": true}')

@@ -78,9 +78,9 @@ class Attach:
         self._plain_requests: Optional[asyncio.Semaphore] = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == self._path:
+        if scope["type"] == "websocket" and _path(scope) == self._path:
             await self._websocket(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == self._path:
+        elif scope["type"] == "http" and _path(scope) == self._path:
             await self._plain(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -327,8 +327,17 @@ def _is_host_good(scope: Scope) -> bool:
     return port is None or int(port) < 2**16
 
 
+def _path(scope: Scope) -> str:
+    """The path within the application, wherever that is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    return path[len(root) :] if path.startswith(f"{root}/") else path
+
+
 def _target(scope: Scope) -> str:
+    root = scope["path"][: len(scope["path"]) - len(_path(scope))].encode()
     path: bytes = scope.get("raw_path") or scope["path"].encode()
+    path = path[len(root) :] if path.startswith(root) else path
     query: bytes = scope.get("query_string") or b""
     # Some servers have the query in both.
     return (path.split(b"?", 1)[0] + (b"?" + query if query else b"")).decode("latin-1")

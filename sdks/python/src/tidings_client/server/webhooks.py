@@ -18,6 +18,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import (
     Any,
+    AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Dict,
@@ -156,11 +158,17 @@ class Webhooks:
 
         return register
 
-    async def answer(self, headers: Mapping[str, str], body: bytes) -> WebhookAnswer:
-        """What to answer a webhook with: the request's headers, by names in lower case, and its body as it came.
+    async def answer(self, headers: Mapping[str, str], body: Union[bytes, AsyncIterable[bytes]]) -> WebhookAnswer:
+        """What to answer a webhook with: the request's headers, by names in lower case, and its body as it came. As a
+        stream of its pieces (Starlette's `request.stream()`) it is read no further than a webhook is long.
 
         Raises what a handler has raised: answer 500 then.
         """
+        if not isinstance(body, (bytes, bytearray)):
+            whole = await _joined(body)
+            if whole is None:
+                return _problem(413, "too_large", f"a webhook has {_BODY_BYTES_MAX} bytes at most")
+            body = whole
         id, timestamp, signatures = (
             headers.get(name, "") for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
         )
@@ -201,13 +209,8 @@ class Webhooks:
         if scope["method"] != "POST":
             answer = _problem(405, "method_not_allowed", "webhooks are POST")
         else:
-            body = await _read(receive)
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            answer = (
-                _problem(413, "too_large", f"a webhook has {_BODY_BYTES_MAX} bytes at most")
-                if body is None
-                else await self.answer(headers, body)
-            )
+            answer = await self.answer(headers, _pieces(receive))
         start_headers = [
             (b"content-type", answer.media_type.encode()),
             (b"content-length", b"%d" % len(answer.content)),
@@ -269,18 +272,24 @@ class Webhooks:
         return WebhookAnswer(204, None)
 
 
-async def _read(receive: _Receive) -> Optional[bytes]:
-    """The request's body; none if it is too large."""
+async def _joined(pieces: AsyncIterable[bytes]) -> Optional[bytes]:
+    """A body; none if it is too large."""
     body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > _BODY_BYTES_MAX:
+            return None
+    return bytes(body)
+
+
+async def _pieces(receive: _Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return bytes(body)
-        body += message.get("body", b"")
-        if len(body) > _BODY_BYTES_MAX:
-            return None
+            return
+        yield message.get("body", b"")
         if not message.get("more_body", False):
-            return bytes(body)
+            return
 
 
 def _decoded(secret: str) -> bytes:
