@@ -307,6 +307,35 @@ async fn a_revocation_that_redis_has_lost_is_stored_again_though_another_came_si
     }
 }
 
+/// The two keys of the list are lost separately, by an eviction for one.
+#[tokio::test]
+async fn a_revocation_of_which_redis_has_lost_a_part_is_stored_again() {
+    for part in ["revoked", "revoked:values"] {
+        let server = RedisServer::start().await;
+        let (one, two) =
+            (node(with_tokens(open()), redis(&server)), node(with_tokens(open()), redis(&server)));
+        let (anns, bobs) = (token("ann", "1"), token("bob", "2"));
+        one.hub().revoke_user("ann").await.unwrap();
+        until("the other node has read it", EVERYWHERE_MAX, async || {
+            (told(&two, &anns).await == (401, "token_claims".into())).then_some(())
+        })
+        .await;
+        let () = server.run(&["DEL".to_owned(), format!("tidings:1:{{%control}}:{part}")]).await;
+        one.hub().revoke_user("bob").await.unwrap();
+        two_revocations_are_stored(&server).await;
+        until("their values are stored", EVERYWHERE_MAX, async || {
+            let values: Vec<Option<u64>> =
+                server.run(&["HMGET", "tidings:1:{%control}:revoked:values", "uann", "ubob"]).await;
+            values.iter().all(Option::is_some).then_some(())
+        })
+        .await;
+        let later = node(with_tokens(open()), redis(&server));
+        for revoked in [&anns, &bobs] {
+            assert_eq!(connect_with(&later, revoked).await.unwrap_err().code(), "token_claims", "{part}");
+        }
+    }
+}
+
 /// As many as may be stored take longer to read than a connection may take to be made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_come_together_read_a_hundred_thousand_revocations() {

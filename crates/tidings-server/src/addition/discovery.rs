@@ -4,7 +4,7 @@
 use crate::detect::project::Project;
 
 /// Folders at the top that are none of its packages, as its own list has them.
-const NEVER: [&str; 30] = [
+const NEVER: [&str; 31] = [
     "benchmark",
     "benchmarks",
     "bin",
@@ -35,31 +35,45 @@ const NEVER: [&str; 30] = [
     "unit_tests",
     "util",
     "utils",
+    // An environment, which it knows by what is in it.
+    "venv",
 ];
 
-/// Whether it is left to setuptools to find them, at the top.
-pub(super) fn is_at_the_top(project: &Project) -> bool {
-    let pyproject = project.get("pyproject.toml").and_then(|text| text.parse::<toml::Table>().ok());
-    let Some(pyproject) = pyproject.filter(|table| table.contains_key("project")) else { return false };
-    let of = |table: &str, key: &str| Some(pyproject.get(table)?.get(key)?.clone());
-    let backend = of("build-system", "build-backend");
-    let is_another = backend
-        .is_some_and(|backend| !backend.as_str().is_some_and(|backend| backend.starts_with("setuptools")));
-    let is_named = of("tool", "setuptools").is_some_and(|setuptools| {
-        ["packages", "py-modules", "package-dir"].iter().any(|key| setuptools.get(key).is_some())
+/// A file's tables, if it makes something that can be installed.
+fn pyproject(project: &Project) -> Option<toml::Table> {
+    let table = project.get("pyproject.toml")?.parse::<toml::Table>().ok()?;
+    table.contains_key("project").then_some(table)
+}
+
+/// Whether setuptools is told which they are.
+pub(super) fn is_named(project: &Project) -> bool {
+    let named = pyproject(project).and_then(|pyproject| {
+        let setuptools = pyproject.get("tool")?.get("setuptools")?.as_table()?;
+        Some(["packages", "py-modules", "package-dir"].iter().any(|key| setuptools.contains_key(*key)))
     });
     let is_named_beside = ["setup.py", "setup.cfg"].iter().any(|file| {
         project.get(file).is_some_and(|text| text.contains("packages") || text.contains("py_modules"))
     });
+    named.unwrap_or(false) || is_named_beside
+}
+
+/// Whether it is left to setuptools to find them, at the top.
+pub(super) fn is_at_the_top(project: &Project) -> bool {
+    let Some(pyproject) = pyproject(project) else { return false };
+    let of = |table: &str, key: &str| Some(pyproject.get(table)?.get(key)?.clone());
+    let backend = of("build-system", "build-backend");
+    let is_another = backend
+        .is_some_and(|backend| !backend.as_str().is_some_and(|backend| backend.starts_with("setuptools")));
     // Where nothing says how it is built, uv installs what it needs, and not itself.
     let is_of_uv = !pyproject.contains_key("build-system") && project.has("uv.lock");
     let is_in_src = project.files().any(|(path, _)| path.starts_with("src/"));
-    !is_another && !is_named && !is_named_beside && !is_of_uv && !is_in_src
+    !is_another && !is_named(project) && !is_of_uv && !is_in_src
 }
 
 /// The folder that it takes already.
 pub(super) fn package(project: &Project) -> Option<&str> {
-    let mut folders = project.files().filter_map(|(path, _)| Some(path.split_once('/')?.0));
+    let entered = project.files().filter_map(|(path, _)| Some(path.split_once('/')?.0));
+    let mut folders = entered.chain(project.folders_not_entered());
     let is_package = |folder: &&str| {
         folder.starts_with(|first: char| first.is_alphabetic())
             && folder.chars().all(|next| next.is_alphanumeric() || next == '_')

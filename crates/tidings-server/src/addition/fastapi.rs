@@ -52,6 +52,12 @@ pub(super) fn plan(
     addition.changed.insert(entry.source.path.to_owned(), changed);
     addition.left = vec![memberships(&format!("{folder}realtime/rooms.py"), "rooms_of")];
     addition.left.extend(middleware_behind(&entry));
+    if discovery::is_named(project) {
+        let module = format!("{}{NAME}", folder.replace('/', "."));
+        addition.left.push(format!(
+            "the packages that are installed are named: {module} and {module}.handlers have to be among them, unless it always runs in this folder"
+        ));
+    }
     if is_found && folder.is_empty() {
         addition.left.push(format!(
             "pyproject.toml leaves it to setuptools what is installed, and that is {NAME}/ now, without {}: name both there, under [tool.setuptools], unless it always runs in this folder",
@@ -221,8 +227,8 @@ fn place(entry: &Entry<'_>) -> Result<At, Unclear> {
 fn middleware_behind(entry: &Entry<'_>) -> Option<String> {
     let Ok(At::Line(call)) = place(entry) else { return None };
     let source = &entry.source;
-    let added = format!("@{}.middleware(", entry.name);
-    let at = source.all(&added).find(|at| *at > call)?;
+    let added = [format!("@{}.middleware(", entry.name), format!("{}.add_middleware(", entry.name)];
+    let at = added.iter().flat_map(|added| source.all(added)).filter(|at| *at > call).min()?;
     Some(format!(
         "{}: this middleware sees /tidings and /ws first, and has to let both pass",
         Place::of(source, at)

@@ -21,7 +21,7 @@ mod secret;
 mod shown;
 mod webhooks;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -377,7 +377,8 @@ impl Config {
     fn check_listeners(&self, failures: &mut Failures) {
         let Some(admin) = self.admin.as_ref().map(|admin| admin.listen) else { return };
         let (ours, theirs) = (self.listen.ip(), admin.ip());
-        let meet = ours == theirs || ours.is_unspecified() || theirs.is_unspecified();
+        let is_all_of = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+        let meet = ours == theirs || is_all_of(ours, theirs) || is_all_of(theirs, ours);
         if admin.port() != 0 && admin.port() == self.listen.port() && meet {
             failures.add(
                 Failure::config(format_args!("[admin] listens at {admin}, where the public listener is"))

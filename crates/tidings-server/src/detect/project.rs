@@ -52,6 +52,8 @@ const TEST_FOLDERS: [&str; 6] = ["test", "tests", "__tests__", "spec", "e2e", "c
 #[derive(Default, Debug)]
 pub(crate) struct Project {
     files: BTreeMap<String, String>,
+    /// Those at the top into which nobody looks.
+    folders_not_entered: Vec<String>,
 }
 
 impl Project {
@@ -67,7 +69,8 @@ impl Project {
 
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        Self { files: files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect() }
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        Self { files, ..Self::default() }
     }
 
     fn enter(&mut self, dir: &Path, prefix: &str, deep: usize) -> Result<(), Failure> {
@@ -85,6 +88,8 @@ impl Project {
                 let is_hidden = name.starts_with('.');
                 if deep < FOLDERS_DEEP_MAX && !is_hidden && !NOT_ENTERED.contains(&name.as_str()) {
                     self.enter(&entry.path(), &format!("{path}/"), deep + 1)?;
+                } else if deep == 0 {
+                    self.folders_not_entered.push(name);
                 }
             } else if kind.is_file() {
                 self.take(&entry, path, &name)?;
@@ -117,6 +122,11 @@ impl Project {
 
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    /// The folders at the top of others' code, and of what is made.
+    pub(crate) fn folders_not_entered(&self) -> impl Iterator<Item = &str> {
+        self.folders_not_entered.iter().map(String::as_str)
     }
 
     /// The sources of a language that are no tests.

@@ -260,8 +260,13 @@ async fn where_setuptools_finds_the_packages_nothing_new_is_beside_them() {
     beside.refused(&["--yes"], &["refuses realtime/ beside models/", "[tool.setuptools]"]).await;
     let named = format!("{}\n[tool.setuptools]\npackages = [\"models\"]\n", PYPROJECT.1);
     let named = Application::of(&[("pyproject.toml", &named), ("main.py", &main), ("models/a.py", "")]);
-    named.add(&["--yes"]).await;
+    let told = named.add(&["--yes"]).await;
     assert!(named.path().join("schemas").exists());
+    let among = "realtime and realtime.handlers have to be among them";
+    assert!(told["left"][1].as_str().unwrap().contains(among), "{told}");
+    // One that is not looked into is one of them all the same.
+    let migrated = Application::of(&[PYPROJECT, ("main.py", &main), ("migrations/env.py", "")]);
+    migrated.refused(&["--yes"], &["refuses realtime/ beside migrations/", "[tool.setuptools]"]).await;
 }
 
 #[tokio::test]
@@ -270,9 +275,16 @@ async fn a_middleware_that_stays_in_front_is_said() {
         "from fastapi import Depends, FastAPI\n{USER}{LOGIN}x = Depends(get_current_user)\napp = FastAPI()\n\
          app.mount(\"/\", StaticFiles())\n\n@app.middleware(\"http\")\nasync def only(request, next): pass\n"
     );
-    let told = Application::of(&[REQUIREMENTS, ("main.py", &main)]).add(&["--yes"]).await;
-    assert!(
-        told["left"][1].as_str().unwrap().contains("this middleware sees /tidings and /ws first"),
-        "{told}"
+    let added = main.replace(
+        "@app.middleware(\"http\")\nasync def only(request, next): pass",
+        "app.add_middleware(Only)",
     );
+    assert_ne!(added, main);
+    for main in [main, added] {
+        let told = Application::of(&[REQUIREMENTS, ("main.py", &main)]).add(&["--yes"]).await;
+        assert!(
+            told["left"][1].as_str().unwrap().contains("this middleware sees /tidings and /ws first"),
+            "{told}"
+        );
+    }
 }

@@ -22,7 +22,8 @@ for _, old in ipairs(redis.call('ZRANGE', order, '-inf', text(now - age_max_ms),
   redis.call('HDEL', values, old)
 end
 local stored = redis.call('ZSCORE', order, id)
-if stored and ARGV[6] == 'missing' then
+local has_value = value == '' or redis.call('HEXISTS', values, id) == 1
+if stored and has_value and ARGV[6] == 'missing' then
   return text(tonumber(stored))
 end
 if not stored and redis.call('ZCARD', order) >= max then
@@ -36,8 +37,8 @@ if value ~= '' then
   redis.call('HSET', values, id, text(math.max(tonumber(value), known or 0)))
 end
 redis.call('ZADD', order, text(at), id)
--- No order has this id.
-redis.call('HSETNX', values, '', ARGV[7])
+-- No order has this id. Either key may be lost without the other.
+redis.call(newest and 'HSETNX' or 'HSET', values, '', ARGV[7])
 redis.call('PEXPIRE', order, text(age_max_ms))
 redis.call('PEXPIRE', values, text(age_max_ms))
 return text(at)

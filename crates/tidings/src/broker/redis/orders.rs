@@ -215,7 +215,9 @@ fn carry_out(shared: &Shared, list: usize, page: &StoredPage) {
         let mut known = shared.orders.known.lock();
         known.now_ms = page.now_ms;
         let seen_in = known.reading;
-        known.by_id.extend(page.orders.iter().map(|Stored { id, at_ms, value }| {
+        // A user's without a value has lost it, and nobody could be kept out by what is left.
+        let whole = page.orders.iter().filter(|order| order.value.is_some() || !order.id.starts_with(USER));
+        known.by_id.extend(whole.map(|Stored { id, at_ms, value }| {
             (id.clone(), Revocation { at_ms: *at_ms, value: *value, seen_in })
         }));
     }
