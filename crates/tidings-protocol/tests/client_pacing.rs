@@ -25,14 +25,15 @@ struct World {
     unanswered: VecDeque<Value>,
     sent: Vec<Value>,
     settled: Vec<(MessageId, Outcome)>,
+    joined: Vec<RoomId>,
 }
 
 impl World {
     fn new(limits: Value) -> Self {
         let now = Instant::now();
         let client = Client::new(7, ClientQueueLimits { requests_max: 1024, ..Default::default() }, now);
-        let (unanswered, sent, settled) = (VecDeque::new(), vec![], vec![]);
-        let mut world = Self { client, now, began: now, limits, unanswered, sent, settled };
+        let (unanswered, sent, settled, joined) = (VecDeque::new(), vec![], vec![], vec![]);
+        let mut world = Self { client, now, began: now, limits, unanswered, sent, settled, joined };
         world.act();
         world.welcome("");
         world
@@ -51,6 +52,7 @@ impl World {
                     self.unanswered.push_back(message);
                 }
                 Action::Settled(id, outcome) => self.settled.push((id, outcome)),
+                Action::Joined(room) => self.joined.push(room),
                 _ => {}
             }
         }
@@ -83,6 +85,13 @@ impl World {
 
     fn request(&mut self, room: Option<&str>) -> MessageId {
         let id = self.client.request(|id| event(room, Some(id)), self.now).unwrap();
+        self.act();
+        id
+    }
+
+    fn join(&mut self, name: &str) -> MessageId {
+        let join = |id| ClientMessage::Join { room: room(name), id, from: JoinFrom::Newest { history: 0 } };
+        let id = self.client.request(join, self.now).unwrap();
         self.act();
         id
     }
@@ -341,20 +350,58 @@ fn a_rate_beyond_the_clocks_grain_still_moves_time() {
 }
 
 #[test]
-fn what_was_asked_of_a_room_before_it_is_joined_again_waits_for_that_join() {
+fn what_is_said_in_a_room_waits_for_its_join() {
     let mut world = World::of_rate(1000, 1000);
-    let join = |id| ClientMessage::Join { room: room("a"), id, from: JoinFrom::Newest { history: 0 } };
-    world.client.request(join, world.now).unwrap();
-    world.act();
-    world.ack_join("a");
-    world.client.closed(None, world.now);
+    let first = world.join("a");
     let said = world.request(Some("a"));
+    assert_eq!(world.ids_sent(), [first.as_str()]);
+    // Refused for now: whatever was sent behind it would be refused for good.
+    world.refuse_for_now(first.as_str(), 100);
+    world.next();
+    assert_eq!(world.ids_sent()[1..], [first.as_str()]);
+    world.ack_join("a");
+    assert_eq!(world.ids_sent()[2..], [said.as_str()]);
+
+    world.client.closed(None, world.now);
     let elsewhere = world.request(Some("b"));
-    let again = world.client.request(join, world.now).unwrap();
+    let again = world.join("a");
     let later = world.request(Some("a"));
     world.reconnect();
     // No resume asks for the room: the join does.
     assert_eq!(world.ids_sent(), [elsewhere.as_str(), again.as_str()]);
     world.ack_join("a");
     assert_eq!(world.ids_sent()[2..], [said.as_str(), later.as_str()]);
+}
+
+#[test]
+fn of_two_joins_the_one_that_is_given_up_takes_nothing_from_the_other() {
+    let mut world = World::of_rate(1000, 1000);
+    world.client.closed(None, world.now);
+    let first = world.join("a");
+    world.pass(60 * SECOND);
+    let second = world.join("a");
+    world.pass(GIVE_UP_AFTER - 59 * SECOND);
+    assert!(
+        world.settled.iter().any(|(id, outcome)| *id == first && matches!(outcome, Outcome::OutcomeUnknown))
+    );
+    world.reconnect();
+    assert_eq!(world.ids_sent(), [second.as_str()]);
+    world.ack_join("a");
+    assert!(world.joined.contains(&room("a")));
+}
+
+#[test]
+fn a_room_that_is_being_left_is_none_that_a_welcome_joins() {
+    let mut world = World::of_rate(1000, 1000);
+    world.join("a");
+    world.ack_join("a");
+    let leave =
+        world.client.request(|id| ClientMessage::Leave { room: room("a"), id: Some(id) }, world.now).unwrap();
+    world.act();
+    world.joined.clear();
+    world.client.closed(None, world.now);
+    world.next();
+    world.welcome("a@k3f9a1qz.3");
+    world.ack(leave.as_str());
+    assert_eq!(world.joined, []);
 }

@@ -166,10 +166,13 @@ impl Client {
                 let known: Vec<_> =
                     self.positions.iter().map(|(room, position)| (room.clone(), position)).collect();
                 self.user = Some(welcome.user.clone().into_owned());
-                self.positions.welcomed(&welcome.rooms, &welcome.last_event_id);
+                // One whose leave has no answer yet is left again.
+                let rooms: Vec<_> =
+                    welcome.rooms.iter().filter(|room| !self.pending.leaves(room)).cloned().collect();
+                self.positions.welcomed(&rooms, &welcome.last_event_id);
                 self.link.welcomed(&welcome.session, now);
                 self.pace = Pace::new(&welcome.limits, now);
-                for room in &welcome.rooms {
+                for room in &rooms {
                     if !known.iter().any(|(known, _)| known == room) {
                         self.actions.push_back(Action::JoinedByServer(room.clone()));
                         self.actions.push_back(Action::Joined(room.clone()));
@@ -244,7 +247,9 @@ impl Client {
         let mut is_stuck = false;
         while let Some(Request { id, room, purpose, .. }) = self.pending.overdue(now) {
             let (id, room, purpose) = (id.clone(), room.clone(), *purpose);
-            if let (Purpose::Join, Some(room)) = (&purpose, &room) {
+            // Unless a later join of it is waited for.
+            let is_awaited = |room: &&RoomId| self.positions.awaiting(&id).contains(room);
+            if let (Purpose::Join, Some(room)) = (&purpose, room.as_ref().filter(is_awaited)) {
                 self.positions.unfollow(room);
             }
             // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.

@@ -188,17 +188,12 @@ impl Pending {
         let unanswered = self.requests.iter().filter(|request| request.stage == Stage::Sent).count();
         let (mut held_rooms, mut moving_rooms) = (BTreeSet::new(), BTreeSet::new());
         let joins = self.requests.iter().filter(|request| request.purpose.is_join());
-        let mut waiting_rooms = BTreeSet::new();
-        let mut joined_later: BTreeSet<_> = joins.map(|request| request.room.clone()).collect();
+        let joining: BTreeSet<_> = joins.map(|request| request.room.clone()).collect();
         for request in &mut self.requests {
-            if request.purpose.is_join() {
-                joined_later.remove(&request.room);
-            }
-            // A join of a room that was joined already stands behind what was asked there before. On a new connection it is
-            // the one that lets that in; what was asked later does not overtake that.
-            let waits = joined_later.contains(&request.room) || waiting_rooms.contains(&request.room);
-            if waits && request.purpose == Purpose::Application && request.stage == Stage::Unsent {
-                waiting_rooms.insert(request.room.clone());
+            // Only the join's answer says that the room takes anything: it may be refused for now, and on a new connection
+            // one that was asked for later may be what lets in what was asked before.
+            let is_said_there = request.purpose == Purpose::Application && request.stage == Stage::Unsent;
+            if is_said_there && joining.contains(&request.room) {
                 continue;
             }
             // Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
