@@ -9,7 +9,7 @@ import pytest
 from connected import EPOCH, connected, joined
 from world import settled
 
-from tidings_client import Event, RequestError
+from tidings_client import Event, RequestError, State
 
 
 async def test_a_request_is_sent_again_with_its_id_after_a_cut_and_when_the_server_says_later() -> None:
@@ -40,6 +40,70 @@ async def test_a_request_is_sent_again_with_its_id_after_a_cut_and_when_the_serv
         with pytest.raises(RequestError) as failed:
             await third
         assert [failed.value.code, failed.value.pointer, it.client.unsettled] == ["schema", "/x", []]
+
+
+async def test_what_listeners_ask_while_a_welcome_is_handled_goes_behind_the_resume() -> None:
+    async with connected() as it:
+        room = await it.join("r")
+        it.socket.receive({"event": "session.degraded", "data": {"degraded": True}})
+        it.socket.cut()
+        requests, taken = [room.request("e", "before")], []
+
+        def ask(when: str) -> None:
+            taken.append(room.send("typing"))
+            requests.append(room.request("e", when))
+
+        def told(state: State) -> None:
+            if state == "connected":
+                ask("state")
+
+        it.client.on_state(told)
+        it.client.on_degraded(lambda _: ask("degraded"))
+        it.client.on_room(lambda _: ask("room"))
+        await it.simulation.next_socket()
+        it.socket.welcome(rooms=["u"], last_event_id=f"u@{EPOCH}.0")
+        resume = it.sent()
+        assert [resume["event"], it.sent(), taken] == ["session.resume", {}, [False] * 3]
+        it.socket.ack(resume["id"], {"rooms": {"r": joined("r", 0, "complete")}})
+        assert [it.sent()["data"] for _ in range(4)] == ["before", "state", "degraded", "room"]
+        for request in requests:
+            it.socket.ack(request.id)
+            await request
+
+
+async def test_what_is_asked_of_a_room_waits_for_a_join_that_the_server_refuses_for_now() -> None:
+    async with connected() as it:
+        joining = asyncio.ensure_future(it.client.join("r"))
+        await settled()
+        join, first = it.sent(), it.client.room("r").request("e", 1)
+        it.socket.refuse(join["id"], "unavailable", retry_after_ms=100)
+        assert it.sent() == {}
+        await it.clock.advance(0.1)
+        assert [it.sent()["id"], it.sent()] == [join["id"], {}]
+        it.socket.ack(join["id"], joined("r", 0))
+        await it.clock.advance(0.001)
+        room = await joining
+        assert it.sent()["id"] == first.id
+        it.socket.ack(first.id)
+        # The client's own join, when a room did not come back.
+        await it.reconnected()
+        it.socket.ack(it.sent()["id"], {"rooms": {"r": {"error": "unavailable"}}})
+        rejoin, second = it.sent(), room.request("e", 2)
+        assert [rejoin["event"], it.sent()] == ["room.join", {}]
+        it.socket.ack(rejoin["id"], joined("r", 0, "complete"))
+        assert it.sent()["id"] == second.id
+        it.socket.ack(second.id)
+
+
+async def test_what_is_asked_of_a_room_that_the_server_has_let_go_for_now_waits_too() -> None:
+    async with connected() as it:
+        room = await it.join("r")
+        it.socket.receive({"event": "room.left", "room": "r", "data": {"reason": "unavailable"}})
+        rejoin, request = it.sent(), room.request("e", 1)
+        assert [rejoin["event"], it.sent(), room.is_joined] == ["room.join", {}, False]
+        it.socket.ack(rejoin["id"], joined("r", 0, "complete"))
+        assert [it.sent()["id"], room.is_joined] == [request.id, True]
+        it.socket.ack(request.id)
 
 
 async def test_its_own_event_answers_a_request_whose_ack_was_lost() -> None:

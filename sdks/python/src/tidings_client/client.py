@@ -113,6 +113,8 @@ class Client:
         self._is_degraded = False
         self._is_closed_by_us = False
         self._welcome: Optional[Welcome] = None
+        self._is_ready = False
+        """Whether there is a connection whose welcome has been handled: what is asked meanwhile goes behind the resume."""
         self._held: Optional[List[ServerMessage]] = None
         """What came after a join's ack, until the application had its chance to listen."""
         self._outbox = Outbox()
@@ -288,7 +290,7 @@ class Client:
     def _send(self, event: str, room: Optional[str], data: Any) -> bool:
         frame = encode(event, room, data)
         # Before the rooms are joined again nothing can be sent to them.
-        if not self._connection.is_open or self._outbox.is_resuming or self._connection.waiting >= SENDS_MAX:
+        if not self._is_ready or self._outbox.is_resuming or self._connection.waiting >= SENDS_MAX:
             return False
         self._outbox.pace.take(self._world.clock.now())
         self._connection.send(frame)
@@ -319,8 +321,8 @@ class Client:
 
     def _flush(self) -> None:
         """Sends what can be sent now."""
-        while self._connection.is_open:
-            entry = self._outbox.next_to_send(self._world.clock.now())
+        while self._is_ready:
+            entry = self._outbox.next_to_send(self._world.clock.now(), self._is_joined)
             if entry is None:
                 break
             self._connection.send(entry.frame)
@@ -361,7 +363,12 @@ class Client:
             finally:
                 self._untold_states.popleft()
 
+    def _is_joined(self, name: str) -> bool:
+        room = self._used_rooms.get(name)
+        return room is not None and room.is_joined
+
     def _lost(self) -> None:
+        self._is_ready = False
         while self._held is not None:
             self._deliver_held()
         for room in self._followed():
@@ -428,6 +435,7 @@ class Client:
                 self._server_rooms.tell(room)
         if not self._is_closed_by_us:
             self._resume(known)
+            self._is_ready = True
 
     def _moved(self, room: Room, message: Union[RoomJoined, RoomLeft]) -> None:
         """The application has joined this connection to a room, or taken it out of one."""
@@ -442,6 +450,7 @@ class Client:
             if not self._is_closed_by_us:
                 self._server_rooms.tell(room)
         elif room.is_followed and is_retryable(message.reason):
+            room.disconnected()
             room.await_join(self._rejoin(room, room.position))
         elif room.is_followed:
             room.forget(message.reason)

@@ -197,10 +197,6 @@ class Connection:
             self._wait_until(self._now())
 
     @property
-    def is_open(self) -> bool:
-        return self._phase == "open"
-
-    @property
     def waiting(self) -> int:
         """How many frames the network has not taken yet."""
         return 0 if self._socket is None else self._socket.waiting

@@ -186,22 +186,17 @@ class Outbox:
         entry.stage = "waits"
         entry.retry_at = now + min(wait_s, GIVE_UP_AFTER_S)
 
-    def next_to_send(self, now: float) -> Optional[Entry]:
-        """The next request to send, which counts as sent from here on."""
+    def next_to_send(self, now: float, is_joined: Callable[[str], bool]) -> Optional[Entry]:
+        """The next request to send, which counts as sent from here on. `is_joined` says which rooms the client is in."""
         self._come_due(now)
         self._token_at = math.inf
         held_rooms: Set[Optional[str]] = set()
         moving_rooms: Set[Optional[str]] = set()
-        waiting_rooms: Set[Optional[str]] = set()
-        joined_later = {entry.room for entry in self._entries if entry.joins}
+        joining_rooms = {entry.room for entry in self._entries if entry.joins and not is_joined(entry.room or "")}
         for entry in self._entries:
-            if entry.joins:
-                joined_later.discard(entry.room)
-            # A join of a room that was joined already stands behind what was asked there before. On a new connection it is
-            # the one that lets that in; what was asked later does not overtake that.
-            is_said_there = entry.purpose == "application" and not entry.moves and entry.stage == "unsent"
-            if is_said_there and (entry.room in joined_later or entry.room in waiting_rooms):
-                waiting_rooms.add(entry.room)
+            # What is asked of a room waits for the join that lets it in, also for one that was asked later: a room that was
+            # joined on an earlier connection.
+            if entry.stage == "unsent" and not entry.moves and entry.room in joining_rooms:
                 continue
             # Joins and leaves of a room go one at a time: one that is refused for now and tried again would take effect
             # after what was asked later.

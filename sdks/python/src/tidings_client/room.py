@@ -274,7 +274,7 @@ class Room:
             stream.wake()
 
     def disconnected(self) -> None:
-        """The connection is gone. A join that has no answer is sent again and still awaited."""
+        """The connection is gone, or out of the room. A join that has no answer is sent again and still awaited."""
         self._is_joined = False
         self._catches_up = None
         self.presence.detached()
