@@ -16,6 +16,7 @@ class Person {
     this.address = address;
     this.name = name;
     this.heard = [];
+    this.seen = new Set();
     this.memory = new Map();
   }
 
@@ -62,6 +63,9 @@ class Person {
     });
     for (const name of rooms) {
       this.client.room(name).on("message", ({ data }) => {
+        // As the page: what Tidings forgets with its process may be published again.
+        if (this.seen.has(data.seq)) return;
+        this.seen.add(data.seq);
         this.heard.push(`${data.user}: ${data.content}`);
         this.changed?.();
       });
