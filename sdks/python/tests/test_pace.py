@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -42,6 +43,18 @@ def test_half_of_the_burst_at_once_and_then_what_a_second_brings() -> None:
     assert not pace.has_token(1000.0), "a long silence brings no more than that"
     pace.welcomed({"messages_per_second": 1, "messages_burst": 1}, 1000.0)
     assert [pace.share, pace.has_token(1000.0)] == [1, True]
+
+
+def test_a_part_of_a_token_that_comes_in_less_time_than_a_number_can_say_comes_later_all_the_same() -> None:
+    began = 1_800_000_000.0
+    pace = Pace()
+    pace.welcomed({"messages_per_second": 1000, "messages_burst": 2}, began)
+    pace.take(began)
+    now = began
+    while 1 - (now - began) * 1000 > 0.0003:
+        now = math.nextafter(now, math.inf)
+    assert not pace.has_token(now)
+    assert pace.next_token_at() > now
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,27 @@ async def test_a_join_without_an_answer_keeps_where_the_room_was_and_ends_its_lo
         assert (await (await joining).__aiter__().__anext__()).data == 8
 
 
+async def test_a_join_that_is_given_up_leaves_the_room_to_a_later_one() -> None:
+    async with connected() as it:
+        it.socket.cut()
+        it.simulation.failures.extend(ConnectionRefusedError("nobody listens") for _ in range(100))
+        failure = Failure(it.client.join("r"))
+        await it.clock.advance(60)
+        joining = asyncio.ensure_future(it.client.join("r"))
+        await it.clock.advance(65)
+        assert (await failure.task).code == "outcome_unknown"
+        it.simulation.failures.clear()
+        await it.simulation.next_socket()
+        it.socket.welcome()
+        it.socket.ack(it.sent()["id"], joined("r", 5))
+        await it.clock.advance(0.001)
+        room = await joining
+        seen: List[Any] = []
+        room.on_event(lambda event: seen.append(event.data))
+        it.event(6)
+        assert [room.is_joined, seen] == [True, [6]]
+
+
 async def test_a_room_that_nobody_follows_or_listens_to_is_not_kept() -> None:
     async with connected() as it:
         heard: List[Any] = []
@@ -220,6 +241,29 @@ async def test_joins_and_leaves_of_a_room_go_one_at_a_time() -> None:
         await it.clock.advance(0)
         await asyncio.gather(leaving, joining)
         assert room.last_event_id == f"r@{EPOCH}.5"
+
+
+async def test_a_room_that_is_being_left_is_none_that_a_welcome_joins() -> None:
+    welcome = {"rooms": ["u"], "last_event_id": f"u@{EPOCH}.1"}
+    async with connected(welcome=welcome) as it:
+        room = it.client.room("u")
+        told: List[Room] = []
+        leaving = asyncio.ensure_future(room.leave())
+        await settled()
+        leave = it.sent()
+        it.client.on_room(told.append)
+        it.socket.cut()
+        await it.simulation.next_socket()
+        it.socket.welcome(**welcome)
+        assert [it.sent()["id"], room.is_followed] == [leave["id"], False]
+        it.socket.ack(leave["id"])
+        await leaving
+        assert [room.is_joined, told] == [False, []]
+        # On the next connection nothing stands in the way.
+        it.socket.cut()
+        await it.simulation.next_socket()
+        it.socket.welcome(**welcome)
+        assert [room.is_joined, told] == [True, [room]]
 
 
 async def test_leaving_a_room_that_the_server_does_not_know_is_what_was_wanted() -> None:

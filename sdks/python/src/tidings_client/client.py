@@ -332,7 +332,9 @@ class Client:
         is_stuck = False
         for entry in self._outbox.overdue(self._world.clock.now()):
             if entry.purpose == "join":
-                self.room(entry.room or "").unfollow(RoomLost(entry.room or "", "outcome_unknown"))
+                # A room that a later join is for awaits that one.
+                for room in self._awaiting(entry.id):
+                    room.unfollow(RoomLost(room.name, "outcome_unknown"))
             # A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
             is_stuck = is_stuck or entry.purpose in ("rejoin", "resume")
             self._outbox.take(entry.id)
@@ -428,6 +430,9 @@ class Client:
             # A listener may close the client, here and below: nothing is told or asked then.
             if self._is_closed_by_us:
                 return
+            # A leave that has no answer yet ends what the server has just begun.
+            if self._outbox.leaves(name):
+                continue
             room = self.room(name)
             room.follow(cursor.get(name))
             if room not in known:

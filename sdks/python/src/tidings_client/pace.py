@@ -48,7 +48,9 @@ class Pace:
 
     def next_token_at(self) -> float:
         """When there will be one, after `has_token` said that there is none."""
-        return self._counted_at + (1 - self._tokens) / self._per_second
+        # A part of a token may be less time than a clock's number can say: later it has to be.
+        least = math.nextafter(self._counted_at, math.inf)
+        return max(self._counted_at + (1 - self._tokens) / self._per_second, least)
 
     def _refill(self, now: float) -> None:
         if self._share < math.inf:
