@@ -3,12 +3,19 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { describe, test } from "node:test";
+import { afterEach, describe, test } from "node:test";
 
 import { Client, RequestError } from "tidings-client";
 import { WebSocket } from "ws";
 
 import { start } from "./processes.js";
+
+const people = [];
+
+// Also those of a test that has failed: they would come back for ever.
+afterEach(() => {
+  for (const person of people.splice(0)) person.client?.close();
+});
 
 /** Somebody with a browser: he is logged in, asks the application, and hears what is said. */
 class Person {
@@ -18,6 +25,7 @@ class Person {
     this.heard = [];
     this.seen = new Set();
     this.memory = new Map();
+    people.push(this);
   }
 
   async logIn(password = "canary-bird password") {
