@@ -15,7 +15,6 @@ import {
   type World,
 } from "./connection.ts";
 import { Cursor } from "./cursor.ts";
-import { RETRY_AFTER_MS } from "./limits.ts";
 import { Listeners, type Unsubscribe } from "./listeners.ts";
 import { Outbox, RequestError, isTheApplications, type Entry, type Purpose, type Request } from "./outbox.ts";
 import {
@@ -81,6 +80,8 @@ export class Client<Events = unknown> {
   #idsGiven = 0;
   #welcome: Welcome | null = null;
   #isDegraded = false;
+  /** Connected, and the rooms that were known before are asked for: before that nothing else is sent. */
+  #isReady = false;
   readonly #closing = new AbortController();
   /** What came after a join's ack, until the application had its chance to listen. */
   #held: ServerMessage[] | null = null;
@@ -157,7 +158,7 @@ export class Client<Events = unknown> {
   }
 
   /** Joins a room, with so many of its last events. */
-  join(name: string, options: { history?: number } = {}): Promise<Room<Events>> {
+  join(name: string, options?: { history?: number }): Promise<Room<Events>> {
     return this.room(name).join(options);
   }
 
@@ -171,7 +172,8 @@ export class Client<Events = unknown> {
   /** Calls `listener` with the state, now and after each change. */
   onState(listener: (state: State) => void): Unsubscribe {
     const unsubscribe = this.#connection.states.add(listener);
-    listener(this.state);
+    // While others are told of a change, what is still to be told comes to this one too.
+    listener(this.#connection.told);
     return unsubscribe;
   }
 
@@ -206,7 +208,7 @@ export class Client<Events = unknown> {
   send(event: string, data: unknown, room: string): boolean;
   send(event: string, data?: unknown, room?: string): boolean {
     // Before the rooms are joined again nothing can be sent to them.
-    if (!this.#connection.isFlowing || this.#outbox.isResuming) return false;
+    if (!this.#isReady || !this.#connection.isFlowing || this.#outbox.isResuming) return false;
     this.#connection.send(encode({ event, room, data }));
     return true;
   }
@@ -270,8 +272,9 @@ export class Client<Events = unknown> {
   }
 
   /** @internal */
-  later(call: () => void): void {
-    this.#world.clock.setTimeout(call, RETRY_AFTER_MS);
+  withdraw(id: string): void {
+    const entry = this.#outbox.get(id);
+    if (entry) this.#outbox.take(entry);
   }
 
   /** With an id, since only its ack shows a browser that the server is still there. @internal */
@@ -284,7 +287,7 @@ export class Client<Events = unknown> {
     const now = this.#world.now();
     const isJoined = (name: string) => this.#known(name)?.isJoined;
     let readyAt = Infinity;
-    while (this.#connection.isOpen) {
+    while (this.#isReady) {
       const entry = this.#outbox.nextToSend(now, isJoined);
       readyAt = entry ? this.#connection.pace.readyAt(this.#outbox.unanswered) : Infinity;
       // The rooms are joined again first, whatever the rate.
@@ -299,10 +302,12 @@ export class Client<Events = unknown> {
   #tick(now = this.#world.now()): void {
     let isStuck = false;
     for (const entry of this.#outbox.overdue(now)) {
-      if (entry.purpose === "join") this.#known(entry.message.room!)?.unfollow();
+      const room = this.#known(entry.message.room!);
+      // A later join of the room is still awaited.
+      if (entry.purpose === "join" && room?.awaits === entry.message.id) room.unfollow();
       // A server that leaves the client's own joins unanswered for two minutes is not going to answer them.
-      isStuck ||= entry.purpose === "resume" || entry.purpose === "rejoin";
-      this.#outbox.take(entry).reject(new RequestError("outcome_unknown", "it may have been served or not"));
+      isStuck ||= !isTheApplications(entry);
+      this.#outbox.take(entry).reject(new RequestError("outcome_unknown", "no answer came"));
     }
     if (isStuck) this.#connection.restart();
     this.#flush();
@@ -310,6 +315,7 @@ export class Client<Events = unknown> {
 
   /** @internal */
   lost(wasLast: boolean): void {
+    this.#isReady = false;
     while (this.#held) this.#deliverHeld();
     for (const room of this.#roomsUsed) room.disconnected();
     for (const entry of this.#outbox.disconnected()) this.#outbox.take(entry).resolve({ event_id: entry.publishedAs });
@@ -374,7 +380,8 @@ export class Client<Events = unknown> {
     const positions = parseCursor(welcome.last_event_id, Infinity);
     for (const name of welcome.rooms) {
       const room = this.room(name);
-      if (known.includes(room) || this.#isClosed) continue;
+      // One that the application is leaving, or joins itself, is as it wishes.
+      if (room.isFollowed || this.#outbox.isMoving(name) || this.#isClosed) continue;
       room.autoJoined(positions?.get(name));
       this.#serverRooms.tell(room);
     }
@@ -392,6 +399,7 @@ export class Client<Events = unknown> {
     }
     if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
     for (const room of asked) if (room.awaits !== id) this.#rejoin(room);
+    this.#isReady = true;
   }
 
   /** The application has joined this connection to a room, or taken it out of one. */
@@ -416,7 +424,9 @@ export class Client<Events = unknown> {
   #answered(id: string | null, data: unknown, refusal?: Refusal): void {
     const entry = this.#outbox.get(id);
     if (!entry) return;
-    if (refusal && isRetryable(refusal.code)) return this.#outbox.retryLater(entry, refusal.retry_after_ms, this.#world.now());
+    // A question is asked until it is taken back.
+    if (refusal && (isRetryable(refusal.code) || entry.purpose === "question"))
+      return this.#outbox.retryLater(entry, refusal.retry_after_ms, this.#world.now());
     this.#outbox.take(entry);
     const isResume = entry.purpose === "resume";
     for (const room of [...this.#roomsUsed]) {

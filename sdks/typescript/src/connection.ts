@@ -92,6 +92,8 @@ export class Connection {
   state: State = "connecting";
   fault: ConnectionFault | null = null;
   readonly states = new Listeners<State>();
+  /** The last state that was told, or is being told: listeners may hear of `state` only later. */
+  told: State = "connecting";
   /** What the server lets us send; nothing has to wait before it has said so. */
   pace = new Pace({});
 
@@ -121,18 +123,19 @@ export class Connection {
     this.#world = world;
     this.#owner = owner;
     this.#backoff = new Backoff(world.random);
+    this.states.add((state) => (this.told = state));
     this.#alarm = new Alarm(world, () => this.#tick());
     this.#until = this.#world.now();
     this.#arm();
   }
 
-  get isOpen(): boolean {
+  get #isOpen(): boolean {
     return this.#phase === "open";
   }
 
-  /** Whether the network takes what is sent. */
+  /** Whether the network takes what is sent; there must be a connection. */
   get isFlowing(): boolean {
-    return this.isOpen && (this.#socket?.bufferedAmount ?? 0) <= BUFFERED_BYTES_MAX;
+    return (this.#socket?.bufferedAmount ?? 0) <= BUFFERED_BYTES_MAX;
   }
 
   /** Sends a frame over the connection; there must be one. */
@@ -154,12 +157,12 @@ export class Connection {
 
   /** Ends it for good. */
   close(): void {
-    this.#end(Infinity, "closed");
+    this.#end(Infinity, "closed", NORMAL);
   }
 
-  /** Gives the connection up, or the attempt at one, and makes another. */
+  /** Gives a server up that says nothing, or not what it has to, and makes another connection. */
   restart(): void {
-    this.#wait(0, HEARTBEAT_TIMEOUT);
+    this.#fail(0, "no answer came");
   }
 
   #arm(): void {
@@ -176,7 +179,7 @@ export class Connection {
       this.#hasTriedOnce = false;
     }
     if (this.#until <= now && this.#phase === "waiting") void this.#open();
-    else if (this.#until <= now && this.isOpen) this.#end(now, "reconnecting", DRAINING);
+    else if (this.#until <= now && this.#isOpen) this.#end(now, undefined, DRAINING);
     else if (Math.min(this.#until, this.#heardAt + SILENCE_MAX_MS) <= now) this.restart();
     else if (this.#sentAt + HEARTBEAT_AFTER_MS <= now) this.send(this.#owner.heartbeat());
     this.#arm();
@@ -218,7 +221,7 @@ export class Connection {
       if (!isCurrent()) return;
       // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
       const told = code === 1005 || code === 1006 ? null : code;
-      if (told === null && !this.isOpen) void this.#askWhy(isCurrent, token, fresh);
+      if (told === null && !this.#isOpen) void this.#askWhy(isCurrent, token, fresh);
       else this.#closed(told, reason);
     };
     this.#socket = socket;
@@ -227,7 +230,7 @@ export class Connection {
   #received(frame: unknown): void {
     const message = typeof frame === "string" ? decodeText(frame) : decodeBinary(new Uint8Array(frame as ArrayBuffer));
     const now = (this.#heardAt = this.#world.now());
-    if (message.kind === "welcome" && !this.isOpen) {
+    if (message.kind === "welcome" && !this.#isOpen) {
       this.#phase = "open";
       this.#until = Infinity;
       this.#stableAt = now + STABLE_AFTER_MS;
@@ -236,7 +239,7 @@ export class Connection {
       this.fault = null;
       this.#change("connected");
       // A listener may have closed the client.
-      if (!this.isOpen) return;
+      if (!this.#isOpen) return;
     } else if (message.kind === "reconnect") {
       // The moment is drawn now, and holds also if the close comes earlier.
       const after = Math.min(message.after_ms, TOLD_WAIT_MAX_MS);
@@ -253,8 +256,8 @@ export class Connection {
     const isLast = todo === "stop" || (todo === "try_once" && this.#hasTriedOnce);
     this.#needsFreshToken ||= todo === "refresh_token";
     this.#hasTriedOnce ||= todo === "try_once";
-    if (isLast) this.#end(Infinity, "closed");
-    else if (todo === "reconnect_in_window" && this.isOpen && this.#until < Infinity) this.#end(this.#until);
+    if (isLast) this.close();
+    else if (todo === "reconnect_in_window" && this.#isOpen && this.#until < Infinity) this.#end(this.#until);
     else this.#wait(todo === "back_off_at_least_a_second" ? PRESSURE_WAIT_MIN_MS : 0);
   }
 
@@ -284,17 +287,20 @@ export class Connection {
   /** There was no connection: for so long at least, or until somebody says that it is worth while. */
   #fail(leastMs: number, message: string, status: number | null = null, code: string | null = null): void {
     this.fault = { status, code, message };
-    if (leastMs < Infinity) this.#wait(leastMs);
-    else this.#end(Infinity, "refused");
+    this.#wait(leastMs);
   }
 
   /** Backs off, for `leastMs` at least: the draw comes on top, so that nobody comes back in step. */
-  #wait(leastMs: number, code?: number): void {
-    this.#end(this.#world.now() + leastMs + this.#backoff.next(), undefined, code);
+  #wait(leastMs: number): void {
+    this.#end(this.#world.now() + leastMs + this.#backoff.next());
   }
 
   /** Lets go of the connection, as far as there is one, hears nothing of it any more, and waits until then. */
-  #end(until: number, state: State = this.state === "connecting" ? this.state : "reconnecting", code = NORMAL): void {
+  #end(
+    until: number,
+    state: State = until === Infinity ? "refused" : this.state === "connecting" ? this.state : "reconnecting",
+    code = HEARTBEAT_TIMEOUT,
+  ): void {
     const attempt = ++this.#attempt;
     this.#phase = until < Infinity ? "waiting" : "over";
     this.#until = until;

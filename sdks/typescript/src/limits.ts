@@ -21,8 +21,10 @@ export const EARLY_MAX_MS = 1_000;
 // Requests.
 /** How long a request may stay without an answer before it settles as unknown. */
 export const GIVE_UP_AFTER_MS = 120_000;
-/** The wait before what failed is asked again, when the server named none; for a request it grows with every refusal. */
+/** The wait before what was refused for now is asked again, when the server named none; it grows with every refusal. */
 export const RETRY_AFTER_MS = 1_000;
+/** The longest of these waits: who asks who is in a room asks for as long as he listens. */
+export const RETRY_AFTER_MAX_MS = 30_000;
 /** So many requests of the application may wait, with so many bytes (4 MiB). */
 export const REQUESTS_MAX = 256;
 export const REQUEST_BYTES_MAX = 4_194_304;

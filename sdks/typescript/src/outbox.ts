@@ -5,7 +5,7 @@
  * a page that is reloaded sends it again, under the id that makes it count once.
  */
 
-import { GIVE_UP_AFTER_MS, REQUESTS_MAX, REQUEST_BYTES_MAX, RETRY_AFTER_MS } from "./limits.ts";
+import { GIVE_UP_AFTER_MS, REQUESTS_MAX, REQUEST_BYTES_MAX, RETRY_AFTER_MAX_MS, RETRY_AFTER_MS } from "./limits.ts";
 import { encode, fromBase64, isReserved, type ClientMessage } from "./protocol.ts";
 import { load, save, type StorageSlot } from "./storage.ts";
 
@@ -36,7 +36,8 @@ export interface Entry {
   readonly purpose: Purpose;
   readonly message: ClientMessage & { readonly id: string };
   readonly frame: string | Uint8Array<ArrayBuffer>;
-  readonly askedAt: number;
+  /** When it is given up. */
+  readonly overdueAt: number;
   /** From the storage: it waits until its room is joined, since nothing else has asked for that before. */
   readonly isRestored: boolean;
   /** It was sent on this connection, and is not answered. */
@@ -65,7 +66,7 @@ export class Outbox {
     try {
       for (const { at, payload, ...message } of JSON.parse(load(slot) || "[]") as Stored[]) {
         const data = payload === undefined ? message.data : fromBase64(payload);
-        if (now < at + GIVE_UP_AFTER_MS) this.#entries.push(entry({ ...message, data }, "application", at, true));
+        if (now < at) this.#entries.push(entry({ ...message, data }, "application", at, true));
       }
     } catch {
       // A storage that holds something else has nothing to send again.
@@ -79,7 +80,8 @@ export class Outbox {
 
   /** Puts a request in; throws if the application has too many in it. */
   push(message: ClientMessage & { id: string }, purpose: Purpose, now: number): Entry {
-    const made = entry(message, purpose, now, false);
+    // Who asks who is in a room wants to know for as long as he does not take the question back.
+    const made = entry(message, purpose, purpose === "question" ? Infinity : now + GIVE_UP_AFTER_MS, false);
     const own = this.#entries.filter(isTheApplications);
     if (isTheApplications(made)) {
       const bytes = own.reduce((sum, { frame }) => sum + frame.length, made.frame.length);
@@ -119,7 +121,8 @@ export class Outbox {
   retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
     found.isSent = false;
     found.refusals += 1;
-    found.retryAt = now + Math.min(retryAfterMs ?? RETRY_AFTER_MS * found.refusals, GIVE_UP_AFTER_MS);
+    retryAfterMs ??= Math.min(RETRY_AFTER_MS * found.refusals, RETRY_AFTER_MAX_MS);
+    found.retryAt = now + Math.min(retryAfterMs, GIVE_UP_AFTER_MS);
   }
 
   /** So many requests are on their way. */
@@ -143,8 +146,9 @@ export class Outbox {
       const isHeld = (isAway && entry.isRestored) || (entry.purpose === "application" && heldRooms.has(room));
       if (!entry.isSent && entry.retryAt === Infinity && !isHeld) return entry;
       if (entry.purpose === "resume") return undefined;
-      // What was refused for now holds its room until it is answered: nothing that was asked later goes before it.
-      if (isHeld || entry.refusals > 0) heldRooms.add(room);
+      // What was refused for now holds its room until it is answered: nothing that was asked later goes before it. The
+      // client's own question is in nobody's way.
+      if (isHeld || (entry.refusals > 0 && entry.purpose !== "question")) heldRooms.add(room);
     }
     return undefined;
   }
@@ -164,17 +168,17 @@ export class Outbox {
 
   /** The requests that have been without an answer for too long. */
   overdue(now: number): Entry[] {
-    return this.#entries.filter(({ askedAt }) => now >= askedAt + GIVE_UP_AFTER_MS);
+    return this.#entries.filter(({ overdueAt }) => overdueAt <= now);
   }
 
   /** When something of it is due next. */
   nextDeadline(): number {
-    return Math.min(...this.#entries.map(({ askedAt, retryAt }) => Math.min(askedAt + GIVE_UP_AFTER_MS, retryAt)));
+    return Math.min(...this.#entries.map(({ overdueAt, retryAt }) => Math.min(overdueAt, retryAt)));
   }
 
   #save(): void {
     if (!this.#slot) return;
-    const stored = this.unsettled.map(({ message, askedAt: at }) => {
+    const stored = this.unsettled.map(({ message, overdueAt: at }) => {
       const { data } = message;
       return data instanceof Uint8Array ? { ...message, data: undefined, payload: toBase64(data), at } : { ...message, at };
     });
@@ -188,13 +192,13 @@ interface Stored extends ClientMessage {
   readonly payload?: string;
 }
 
-function entry(message: ClientMessage & { id: string }, purpose: Purpose, askedAt: number, isRestored: boolean): Entry {
+function entry(message: ClientMessage & { id: string }, purpose: Purpose, overdueAt: number, isRestored: boolean): Entry {
   let settle!: Pick<Entry, "resolve" | "reject">;
   const answer = new Promise<unknown>((resolve, reject) => (settle = { resolve, reject }));
   // Nobody waits for the client's own, or for what an earlier page asked.
   if (isRestored || !isTheApplications({ purpose })) answer.catch(() => {});
   const frame = encode(message);
-  return { purpose, message, frame, askedAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
+  return { purpose, message, frame, overdueAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
 }
 
 function toBase64(bytes: Uint8Array): string {

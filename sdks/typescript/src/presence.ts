@@ -5,14 +5,14 @@ import { Listeners, type Unsubscribe } from "./listeners.ts";
 import type { Purpose, Request } from "./outbox.ts";
 import type { Member, MembersPage, ServerMessage } from "./protocol.ts";
 
-/** What the server tells of who is in a room: one change, several of a large room, or only how many they are. */
-type Told = Extract<ServerMessage, { kind: "presence" | "presence_changes" | "presence_count" }>;
+/** What the server tells of who is in a room: what has changed, or only how many they are. */
+type Told = Extract<ServerMessage, { kind: "presence_changes" | "presence_count" }>;
 
 /** What presence needs of its room's client. */
 export interface PresenceOwner {
   request<T>(event: string, data: unknown, room: string, purpose?: Purpose): Request<T>;
-  /** Calls after a moment. */
-  later(call: () => void): void;
+  /** Takes a request back: it is not sent any more, and its answer is for nobody. */
+  withdraw(id: string): void;
 }
 
 /** User id to what the user shows (`presence.update`), null if nothing. Users, not sockets: two tabs are one. */
@@ -29,8 +29,8 @@ export class Presence {
   #waiting: Told[] = [];
   /** How many are here, where that is all that is told. */
   #count: number | undefined;
-  /** A list that was asked for before this one does not count. */
-  #question = 0;
+  /** The id of the question whose answer counts; none if there is no such question. */
+  #asked = "";
 
   /** @internal */
   constructor(room: { readonly name: string; readonly isJoined: boolean }, owner: PresenceOwner, counted: (by: number) => void) {
@@ -73,7 +73,8 @@ export class Presence {
 
   /** @internal */
   detached(): void {
-    this.#question += 1;
+    this.#owner.withdraw(this.#asked);
+    this.#asked = "";
     this.#rev = null;
     this.#waiting = [];
   }
@@ -92,15 +93,13 @@ export class Presence {
     if (told.rev <= this.#rev) return false;
     if (told.kind === "presence_count") this.#count = told.members;
     else {
-      const isOne = told.kind === "presence";
-      if ((isOne ? told.rev : told.from) > this.#rev + 1) {
+      if (told.from > this.#rev + 1) {
         void this.#ask();
         return false;
       }
-      const isLeave = isOne && told.change === "leave";
       this.#members = new Map(this.#members);
-      put(this.#members, isOne ? (isLeave ? [] : [told]) : [...told.joins, ...told.updates]);
-      for (const user of isOne ? (isLeave ? [told.user] : []) : told.leaves) this.#members.delete(user);
+      put(this.#members, told.here);
+      for (const user of told.gone) this.#members.delete(user);
     }
     this.#rev = told.rev;
     return true;
@@ -108,21 +107,22 @@ export class Presence {
 
   async #ask(): Promise<void> {
     this.detached();
-    const question = this.#question;
     const members = new Map<string, unknown>();
     let first: MembersPage | undefined;
     let page: MembersPage | undefined;
     do {
+      const data = { limit: PAGE_MEMBERS, after: page?.next };
+      const asked = this.#owner.request<MembersPage>("room.members", data, this.#room.name, "question");
+      this.#asked = asked.id;
       try {
-        const asked = { limit: PAGE_MEMBERS, after: page?.next };
-        page = await this.#owner.request<MembersPage>("room.members", asked, this.#room.name, "question");
+        page = await asked;
+        if (asked.id !== this.#asked) return;
+        first ??= page;
+        put(members, page.members);
       } catch {
-        // Who listens still wants to know; a room that was left, or lost, is asked about when it is joined.
-        return this.#owner.later(() => question === this.#question && this.attached());
+        // An answer without a list: the next join asks again.
+        return;
       }
-      if (question !== this.#question) return;
-      first ??= page;
-      put(members, page.members);
     } while (page.next);
     this.#members = members;
     this.#count = members.size > 0 ? undefined : first.count;

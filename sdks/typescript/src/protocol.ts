@@ -102,18 +102,12 @@ export type ServerMessage =
   | { readonly kind: "ack"; readonly id: string; readonly data: unknown }
   | ({ readonly kind: "error"; readonly id: string | null } & Refusal)
   | ({ readonly kind: "welcome" } & Welcome)
-  | ({
-      readonly kind: "presence";
-      readonly change: "join" | "update" | "leave";
-      readonly room: string;
-      readonly rev: number;
-    } & Member)
   | {
+      /** One change (`presence.join` …) or several of a large room: who is here now, and who is not any more. */
       readonly kind: "presence_changes";
       readonly room: string;
-      readonly joins: readonly Member[];
-      readonly updates: readonly Member[];
-      readonly leaves: readonly string[];
+      readonly here: readonly Member[];
+      readonly gone: readonly string[];
       readonly from: number;
       readonly rev: number;
     }
@@ -286,19 +280,18 @@ function read(envelope: Fields): Unchecked<ServerMessage> {
       return { kind: "degraded", degraded: typeof body.degraded === "boolean" ? body.degraded : undefined };
     case "presence.join":
     case "presence.update":
+      return { kind: "presence_changes", room, here: members([body]), gone: [], from: rev, rev };
     case "presence.leave":
+      return { kind: "presence_changes", room, here: [], gone: members([body])?.map(({ user }) => user), from: rev, rev };
+    case "presence.changes":
       return {
-        kind: "presence",
-        change: event.slice("presence.".length) as "join" | "update" | "leave",
+        kind: "presence_changes",
         room,
-        user: text(body.user),
-        info: body.info ?? null,
+        here: members([...list(body.joins), ...list(body.updates)]),
+        gone: strings(body.leaves),
+        from,
         rev,
       };
-    case "presence.changes": {
-      const joins = members(body.joins);
-      return { kind: "presence_changes", room, joins, updates: members(body.updates), leaves: strings(body.leaves), from, rev };
-    }
     case "presence.count":
       return { kind: "presence_count", room, members: number(body.members), rev };
     case "room.skip":
@@ -340,8 +333,8 @@ export function asJoined(value: unknown): Joined | undefined {
   return text(joined?.recovery) && text(joined?.top) ? (joined as unknown as Joined) : undefined;
 }
 
-function members(value: unknown): Member[] | undefined {
-  const members = list(value).map((item) => {
+function members(items: unknown[]): Member[] | undefined {
+  const members = items.map((item) => {
     const { user, info = null } = fields(item) ?? {};
     return { user, info } as Member;
   });

@@ -105,6 +105,63 @@ test("what was asked of a room while away, before it is joined again, goes behin
   await new Promise((resolve) => setTimeout(resolve, 0));
 });
 
+test("what a listener asks while a welcome is handled goes behind the resume, and so does all that waited", async () => {
+  const { simulation, client, sent, next, ack, join, joined } = await connected();
+  const room = await join("r");
+  simulation.socket.receive({ event: "session.degraded", data: { degraded: true } });
+  simulation.socket.cut();
+  const said = [room.request("say")];
+  const typed: boolean[] = [];
+  const ask = () => {
+    typed.push(room.send("typing"));
+    said.push(room.request("say"));
+  };
+  client.onState((state) => state === "connected" && ask());
+  client.onDegraded(ask);
+  client.onRoom(ask);
+  await next();
+  simulation.socket.welcome({ rooms: ["auto"], last_event_id: "auto@k3f9a1qz.0" });
+  const resume = sent();
+  assert.deepEqual([resume?.event, sent(), typed], ["session.resume", undefined, [false, false, false]]);
+  ack(resume?.id, { rooms: { r: { ...joined("r", 0), recovery: "complete" } } });
+  assert.deepEqual(said.map(() => sent()?.id), said.map(({ id }) => id));
+  for (const { id } of said) ack(id);
+  await Promise.all(said);
+});
+
+test("of two joins of a room the first is overdue: the second still joins it", async () => {
+  const { simulation, client, clock, sent, next, ack, joined } = await connected();
+  const away = async (ms: number) => {
+    for (const end = clock.now() + ms; clock.now() < end; await clock.advance(500)) simulation.socket.cut();
+  };
+  const first = assert.rejects(client.join("r"), { code: "outcome_unknown" });
+  await away(60_000);
+  const second = client.join("r");
+  await away(62_000);
+  await first;
+  if (simulation.socket.isCut) await next();
+  simulation.socket.welcome();
+  ack(sent()?.id, joined("r", 5));
+  assert.equal((await second).isJoined, true);
+});
+
+test("a room whose leave has no answer yet is left, also where the next connection joins it by itself", async () => {
+  const auto = { rooms: ["auto"], last_event_id: "auto@k3f9a1qz.1" };
+  const { simulation, client, sent, next, ack } = await connected({}, auto);
+  const room = client.room("auto");
+  const left = room.leave();
+  simulation.socket.cut();
+  const told: string[] = [];
+  client.onRoom(({ name }) => told.push(name));
+  await next();
+  simulation.socket.welcome(auto);
+  const leave = sent();
+  assert.deepEqual([leave?.event, room.isJoined], ["room.leave", false]);
+  ack(leave?.id);
+  await left;
+  assert.deepEqual([room.isJoined, told, sent()], [false, [], undefined]);
+});
+
 test("presence: the list, then deltas; a hole asks again; a reconnect too", async () => {
   const { simulation, sent, ack, join, next } = await connected();
   const room = await join("r");
@@ -190,6 +247,63 @@ test("presence asks again, after a moment, when its question fails; not in a roo
   const others = [];
   for (let message = sent(); message; message = sent()) if (message.event !== "presence.heartbeat") others.push(message);
   assert.deepEqual(others, []);
+});
+
+test("presence that is refused asks again after 1 s, 2 s, 3 s … 30 s, and is in nobody's way", async () => {
+  const { simulation, clock, sent, ack, join } = await connected();
+  const room = await join("r");
+  const seen: number[] = [];
+  room.presence.onChange((members) => seen.push(members.size));
+  const waits: number[] = [];
+  let question = sent();
+  for (let asked = clock.now(); waits.length < 32; asked = clock.now()) {
+    simulation.socket.receive({ event: "error", id: question?.id, data: { code: "forbidden", message: "" } });
+    for (question = undefined; question?.event !== "room.members"; question = sent()) {
+      if (question?.event === "presence.heartbeat") ack(question.id);
+      if (!question) await clock.advance(100);
+    }
+    waits.push((clock.now() - asked) / 1000);
+  }
+  assert.deepEqual(waits, Array.from({ length: 32 }, (_, refusals) => Math.min(refusals + 1, 30)));
+  simulation.socket.receive({ event: "error", id: question?.id, data: { code: "unavailable", message: "" } });
+  const said = room.request("say");
+  assert.equal(sent()?.id, said.id);
+  ack(said.id);
+  await said;
+  while ((question = sent())?.event !== "room.members") await clock.advance(1_000);
+  ack(question?.id, { members: [{ user: "ann", info: null }], rev: 1 });
+  await clock.advance(1);
+  assert.deepEqual(seen, [1]);
+});
+
+test("presence that is answered without a list is not known, and nothing is thrown", async () => {
+  const { simulation, clock, sent, ack, join, joined, next } = await connected();
+  const room = await join("r");
+  const seen: number[] = [];
+  room.presence.onChange((members) => seen.push(members.size));
+  ack(sent()?.id, null);
+  await clock.advance(1);
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome();
+  ack(sent()?.id, { rooms: { r: { ...joined("r", 0), recovery: "complete" } } });
+  ack(sent()?.id, { members: [{ user: "ann", info: null }], rev: 1 });
+  await clock.advance(1);
+  assert.deepEqual(seen, [1]);
+});
+
+test("a question that nobody wants answered any more is taken back", async () => {
+  const limits = { messages_per_second: 20, messages_burst: 40 };
+  const { clock, sent, join } = await connected({}, { limits });
+  const room = await join("r");
+  for (let times = 0; times < 300; times += 1) room.presence.onChange(() => {})();
+  const said = room.request("say");
+  said.catch(() => {});
+  const began = clock.now();
+  for (let message = sent(); message?.id !== said.id; message = sent()) {
+    assert.ok(clock.now() - began <= 1_000, `not within ${clock.now() - began} ms`);
+    if (!message) await clock.advance(50);
+  }
 });
 
 test("presence keeps no more than 4,096 changes for a list that does not come: it asks anew", async () => {

@@ -233,6 +233,30 @@ test("a close in a listener is the last word, and nothing more is heard or throw
   assert.deepEqual([simulation.socket.closedWith, simulation.socket.sent, clock.timers], [1000, [], 0]);
 });
 
+test("who listens to the state while others are told of an earlier one hears each state once, and in order", async () => {
+  const { simulation, client } = await connected();
+  const states: string[] = [];
+  client.onState((state) => {
+    if (state !== "reconnecting") return;
+    client.close();
+    client.onState((state) => states.push(state));
+  });
+  simulation.socket.cut();
+  assert.deepEqual(states, ["reconnecting", "closed"]);
+});
+
+test("a server that says nothing is a fault: on a connection, and where the welcome does not come", async () => {
+  const { client, clock } = await connected();
+  const fault = { status: null, code: null, message: "no answer came" };
+  const faults: unknown[] = [];
+  client.onState((state) => faults.push([state, client.fault]));
+  await clock.advance(80_000);
+  assert.deepEqual(faults, [["connected", null], ["reconnecting", fault]]);
+  const other = new Client(URL_OF_SERVER, { world: simulatedWorld(1, clock).world });
+  await clock.advance(20_000);
+  assert.deepEqual([other.state, other.fault], ["connecting", fault]);
+});
+
 test("a close in the listener of a room that the server joins: no other room is told, and nothing is asked for", async () => {
   const { simulation, client, clock, next, join } = await connected();
   await join("r");

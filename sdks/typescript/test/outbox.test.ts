@@ -74,3 +74,12 @@ test("what was refused for now holds its room also when it is sent again, until 
   outbox.disconnected();
   assert.deepEqual(sendable(outbox, 1_000), ["second", "one", "other"], "nor on the next connection");
 });
+
+test("the client's own question, refused for now, is in nobody's way", () => {
+  const outbox = new Outbox(undefined, 0);
+  outbox.push({ event: "room.members", room: "a", data: {}, id: "who" }, "question", 0);
+  assert.deepEqual(sendable(outbox, 0), ["who"]);
+  outbox.retryLater(outbox.get("who")!, 1_000, 0);
+  outbox.push({ event: "say", room: "a", data: 1, id: "say" }, "application", 0);
+  assert.deepEqual(sendable(outbox, 0), ["say"]);
+});
