@@ -292,14 +292,8 @@ async fn each_check_fails_where_its_promise_is_broken() {
     }
 }
 
-/// As `tidings add` writes it: the application is asked what a message and a heartbeat lead to.
+/// As `tidings add` writes it, behind the rooms: the application is asked what a message and a heartbeat lead to.
 const ASKED: &str = "
-[[rooms]]
-pattern = 'chat:*'
-publish = 'members'
-any_event = true
-[[rooms]]
-pattern = 'closed'
 [[events]]
 name = 'message.send'
 webhook = true
@@ -312,7 +306,8 @@ webhook = true
 async fn an_application_that_is_asked_hears_one_heartbeat_and_one_that_does_not_answer_is_told() {
     let backend = Backend::start(|_| Reply::Json(json!({}))).await;
     let outbox = tempfile::tempdir().unwrap();
-    let config = backend::config(&backend.url, outbox.path(), "events = [\"event\"]", ASKED);
+    let config =
+        backend::config(&backend.url, outbox.path(), "events = [\"event\"]", &format!("{CHAT}{ASKED}"));
     let node = Node::start(&config, &[]).await;
     let url = format!("ws://{}/ws", node.address);
     let smoke = async |more: &[&str]| {
