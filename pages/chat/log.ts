@@ -59,7 +59,10 @@ export class Log {
       let row = this.#rows.get(item.key);
       if (!row || row.item !== item || row.before?.key !== before?.key) {
         const element = this.#row(item, before);
+        const hadFocus = row?.element.contains(document.activeElement);
         row?.element.replaceWith(element);
+        // Who was about to press a row's button still is.
+        if (hadFocus) element.querySelector("button")?.focus();
         row = { item, before, element };
         this.#rows.set(item.key, row);
       }

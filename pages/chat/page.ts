@@ -32,6 +32,8 @@ interface Chat {
   readonly room: Room;
   readonly timeline: Timeline;
   readonly typing: Map<string, ReturnType<typeof setTimeout>>;
+  /** Shows it. One for good: an element made anew would lose the focus. */
+  readonly button: HTMLButtonElement;
   members: Members;
   /** What was said before the page was there is not unread. */
   isLive: boolean;
@@ -90,8 +92,14 @@ export class ChatPage {
   #open(id: string, name: string): Chat {
     const room = this.#backend.client.room(id);
     const timeline = new Timeline(this.#backend.user);
-    const chat: Chat = { id, name, room, timeline, typing: new Map(), members: new Map(), isLive: false, unread: 0 };
+    const button = h("button", { type: "button" });
+    const chat: Chat = { id, name, room, timeline, typing: new Map(), button, members: new Map(), isLive: false, unread: 0 };
     this.#chats.set(id, chat);
+    this.#rooms.append(h("li", {}, button));
+    button.addEventListener("click", () => {
+      this.#show(chat);
+      this.#composer.focus();
+    });
     room.on<{ content: string }>("message.send", (event) => {
       this.#received(chat, event, { content: String(event.data?.content) });
     });
@@ -225,18 +233,13 @@ export class ChatPage {
   }
 
   #drawRooms(): void {
-    this.#rooms.replaceChildren(
-      ...[...this.#chats.values()].map((chat) => {
-        const unread = chat.unread > 0 && h("span", { className: "unread", aria: { label: `${chat.unread} unread` } }, `${chat.unread}`);
-        const isShown = chat === this.#shown;
-        const button = h("button", { type: "button", aria: isShown ? { current: "true" } : {} }, chat.name, unread);
-        button.addEventListener("click", () => {
-          this.#show(chat);
-          this.#composer.focus();
-        });
-        return h("li", {}, button);
-      }),
-    );
+    for (const chat of this.#chats.values()) {
+      const { button, name, unread } = chat;
+      if (chat === this.#shown) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+      button.replaceChildren(name);
+      if (unread > 0) button.append(h("span", { className: "unread", aria: { label: `${unread} unread` } }, `${unread}`));
+    }
   }
 
   #drawPeople(chat: Chat): void {

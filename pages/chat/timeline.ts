@@ -74,7 +74,7 @@ export class Timeline {
 
   /** The server has it. */
   stored(id: string): void {
-    this.#change(keyOf(this.#me, id), (message) => ({ ...message, delivery: "stored" }));
+    this.#change(keyOf(this.#me, id), (message) => (message.delivery === "stored" ? message : { ...message, delivery: "stored" }));
   }
 
   /** It will not be sent again by itself. */

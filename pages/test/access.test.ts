@@ -84,13 +84,12 @@ for (const [name, start] of [
     test("signing in, writing, editing, changing the room and back: with a keyboard alone", async () => {
       const window = await Window.open(browser, server);
       const { page } = window;
-      const focused = () => page.evaluate(() => document.activeElement?.id || document.activeElement?.textContent);
+      const focused = () => window.focused();
       const tabTo = async (wanted: string | null) => {
         for (let tabs = 0; tabs < 30 && (await focused()) !== wanted; tabs += 1) await page.keyboard.press("Tab");
         assert.equal(await focused(), wanted);
       };
-      await page.waitForSelector("#name", { visible: true });
-      assert.equal(await focused(), "name", "the first field has the focus");
+      await window.until("the first field to have the focus", async () => (await focused()) === "name");
       await page.keyboard.down("Control");
       await page.keyboard.press("a");
       await page.keyboard.up("Control");
@@ -134,6 +133,37 @@ for (const [name, start] of [
       await page.waitForSelector("#name", { visible: true });
       assert.deepEqual(window.faults, []);
       await window.close();
+    });
+
+    test("what comes in takes nobody's focus away", async () => {
+      const [ann, bob] = [await Window.open(browser, server), await Window.open(browser, server)];
+      await ann.signIn("ann");
+      await bob.signIn("bob");
+      await ann.say("a row that is drawn anew");
+      await ann.allStored();
+      const tab = await ann.newTab();
+      if (name === "tidings dev") await tab.signIn("ann");
+      await tab.seesText("a row that is drawn anew");
+      await ann.page.focus(".message:last-child button");
+      await tab.page.focus("#text");
+      await tab.page.keyboard.press("ArrowUp");
+      await tab.say(", and again");
+      await ann.seesText("a row that is drawn anew, and again");
+      assert.equal(await ann.focused(), "Edit");
+
+      const [here, other] = name === "tidings dev" ? (["chat:lobby", "chat:other"] as const) : (["General", "Random"] as const);
+      for (const window of [ann, bob]) {
+        await window.page.bringToFront();
+        if (name === "tidings dev") {
+          await window.page.type("#room-name", other);
+          await window.page.keyboard.press("Enter");
+        } else await window.openRoom(other);
+      }
+      await ann.openRoom(here);
+      await ann.page.$eval("#rooms li:last-child button", (button) => button.focus());
+      await bob.say("unread");
+      await ann.until("one unread", async () => (await ann.focused()) === `${other}1`);
+      await Promise.all([ann.close(), bob.close()]);
     });
   });
 }

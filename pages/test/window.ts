@@ -91,6 +91,18 @@ export class Window {
     await this.page.waitForSelector('#state[data-state="reconnecting"]');
   }
 
+  /** The id of what has the focus, or what stands on it. */
+  focused(): Promise<string | null | undefined> {
+    return this.page.evaluate(() => document.activeElement?.id || document.activeElement?.textContent);
+  }
+
+  /** Presses the button of a room, which is then the one that is shown. */
+  async openRoom(room: string): Promise<void> {
+    await this.page.bringToFront();
+    await this.page.click(`#rooms button ::-p-text(${room})`);
+    await this.seesIn("#room-title", room);
+  }
+
   async write(text: string): Promise<void> {
     await this.page.bringToFront();
     await this.page.type("#text", text);
