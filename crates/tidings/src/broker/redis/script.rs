@@ -19,10 +19,10 @@ use super::keys::RoomKeys;
 use super::presence::PresenceScripts;
 use super::user_scripts::UserScripts;
 
-/// Without `no-writes`, so that a replica refuses it.
+/// A script of these files of `lua/`. Without `no-writes`, so that a replica refuses it.
 macro_rules! script {
     ($flags:literal, $($file:literal),*) => {
-        concat!("#!lua", $flags, "\n", $(include_str!($file)),*)
+        concat!("#!lua", $flags, "\n", $(include_str!(concat!("lua/", $file))),*)
     };
 }
 

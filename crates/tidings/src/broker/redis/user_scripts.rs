@@ -7,21 +7,16 @@ use redis::aio::ConnectionLike;
 
 use super::answer::texts;
 use super::error::CallError;
-use super::script::Script;
+use super::script::{Script, script};
 use super::user_keys::Pair;
 use crate::broker::{NodeInfo, Wanted};
 use crate::session_id::SessionId;
 use tidings_protocol::limits::ConnectionLimitPolicy;
 
-/// Without `no-writes`, so that a replica refuses it; and also where there is no memory left for events.
-macro_rules! script {
+/// Also where there is no memory left for events.
+macro_rules! user_script {
     ($file:literal) => {
-        concat!(
-            "#!lua flags=allow-oom\n",
-            include_str!("head.lua"),
-            include_str!("clock.lua"),
-            include_str!($file)
-        )
+        Script::new(script!(" flags=allow-oom", "head.lua", "clock.lua", $file))
     };
 }
 
@@ -93,11 +88,11 @@ fn ms(duration: Duration) -> u64 {
 impl UserScripts {
     pub(super) fn new(lineage: &'static str) -> Self {
         Self {
-            take: Script::new(script!("take.lua")),
-            renew: Script::new(script!("renew.lua")),
-            order: Script::new(script!("order.lua")),
-            orders: Script::new(script!("orders.lua")),
-            nodes: Script::new(script!("nodes.lua")),
+            take: user_script!("take.lua"),
+            renew: user_script!("renew.lua"),
+            order: user_script!("order.lua"),
+            orders: user_script!("orders.lua"),
+            nodes: user_script!("nodes.lua"),
             lineage,
         }
     }
