@@ -228,7 +228,7 @@ impl Client {
     /// one: 256 may wait.
     ///
     /// # Errors
-    /// [`RequestError::Invalid`].
+    /// [`RequestError::Invalid`], or `too_large`.
     pub fn send(&self, event: &str, data: &impl Serialize) -> Result<bool, RequestError> {
         self.handle.send(None, event, data)
     }
@@ -269,7 +269,7 @@ impl Handle {
     ) -> Result<bool, RequestError> {
         let data = json(data)?;
         let event = event_message(room, event, Data::Json(&data))?;
-        Ok(self.shared.send(&ClientMessage::Event(event)))
+        self.shared.send(&ClientMessage::Event(event))
     }
 }
 

@@ -88,6 +88,9 @@ impl From<NotAccepted> for RequestError {
     fn from(why: NotAccepted) -> Self {
         match why {
             NotAccepted::Closed => Self::Closed,
+            NotAccepted::TooLarge => {
+                Self::Refused { code: ErrorCode::TooLarge, message: why.to_string(), pointer: None }
+            }
             NotAccepted::Full | NotAccepted::NotConnected => Self::QueueFull,
             NotAccepted::Reserved => Self::Invalid("the event's name is reserved".to_owned()),
         }

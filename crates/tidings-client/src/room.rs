@@ -130,7 +130,7 @@ impl Room {
     /// where it is a slow one: 256 may wait.
     ///
     /// # Errors
-    /// [`RequestError::Invalid`].
+    /// [`RequestError::Invalid`], or `too_large`.
     pub fn send(&self, event: &str, data: &impl Serialize) -> Result<bool, RequestError> {
         self.handle.send(Some(&self.name), event, data)
     }

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_protocol::client::{Action, Client as Machine, ConnectUrl, Decision, HandshakeRefusal, State};
+use tidings_protocol::client::{
+    Action, Client as Machine, ConnectUrl, Decision, HandshakeRefusal, NotAccepted, State,
+};
 use tidings_protocol::close::CloseCode;
 use tidings_protocol::codec::Encoding;
 use tidings_protocol::event_id::RoomId;
@@ -179,8 +181,12 @@ impl Shared {
         self.request(|id| ClientMessage::Join { room: room.clone(), id, from })
     }
 
-    pub(crate) fn send(&self, message: &ClientMessage<'_>) -> bool {
-        self.with(|core| core.machine.send(message).is_ok())
+    /// Whether it was sent: there may be no connection, or one that takes nothing.
+    pub(crate) fn send(&self, message: &ClientMessage<'_>) -> Result<bool, RequestError> {
+        match self.with(|core| core.machine.send(message)) {
+            Err(why @ NotAccepted::TooLarge) => Err(why.into()),
+            sent => Ok(sent.is_ok()),
+        }
     }
 
     /// Asks for what had no place before.

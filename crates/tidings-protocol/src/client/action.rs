@@ -90,6 +90,8 @@ pub enum Outcome {
 pub enum NotAccepted {
     /// As much as may wait does wait.
     Full,
+    /// It is larger than the server takes: see [`ClientLimits`](crate::message::ClientLimits).
+    TooLarge,
     /// It asks for no answer and so can't wait for a connection, and there is none.
     NotConnected,
     /// The client was closed, or has given up for good.
@@ -102,6 +104,7 @@ impl fmt::Display for NotAccepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "too many messages wait for the connection",
+            Self::TooLarge => "the message is larger than the server takes",
             Self::NotConnected => "there is no connection",
             Self::Closed => "the client is closed",
             Self::Reserved => "the client resumes by itself",

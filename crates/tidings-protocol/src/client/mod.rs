@@ -10,6 +10,7 @@
 mod action;
 mod backoff;
 mod link;
+mod message_sizes;
 mod pace;
 mod pending;
 mod positions;
@@ -27,6 +28,7 @@ pub use self::pending::GIVE_UP_AFTER;
 pub use self::positions::{CaughtUp, Decision, Positions};
 
 use self::link::Link;
+use self::message_sizes::MessageSizes;
 use self::pace::Pace;
 use self::pending::{Pending, Purpose, Request};
 use crate::close::CloseCode;
@@ -45,6 +47,7 @@ pub struct Client {
     positions: Positions,
     pending: Pending,
     pace: Pace,
+    sizes: MessageSizes,
     limits: ClientQueueLimits,
     /// Who the server says we are: the `from` of our own events.
     user: Option<String>,
@@ -62,6 +65,7 @@ impl Client {
             positions: Positions::default(),
             pending: Pending::default(),
             pace: Pace::default(),
+            sizes: MessageSizes::default(),
             limits,
             user: None,
             id_prefix: String::new(),
@@ -103,6 +107,9 @@ impl Client {
         let message = message(id.clone());
         let (mut frame, (waiting, waiting_bytes)) = (Vec::new(), self.pending.load());
         let encoding = encode_client(&message, &mut frame);
+        if !self.sizes.take(encoding, frame.len()) {
+            return Err(NotAccepted::TooLarge);
+        }
         let bytes = waiting_bytes.saturating_add(frame.len());
         if waiting >= self.limits.requests_max || bytes > self.limits.request_bytes_max {
             return Err(NotAccepted::Full);
@@ -153,6 +160,9 @@ impl Client {
         }
         let mut frame = Vec::new();
         let encoding = encode_client(message, &mut frame);
+        if !self.sizes.take(encoding, frame.len()) {
+            return Err(NotAccepted::TooLarge);
+        }
         self.sends.push_back((encoding, frame.into()));
         Ok(())
     }
@@ -172,6 +182,12 @@ impl Client {
                 self.positions.welcomed(&rooms, &welcome.last_event_id);
                 self.link.welcomed(&welcome.session, now);
                 self.pace = Pace::new(&welcome.limits, now);
+                self.sizes = MessageSizes::new(&welcome.limits);
+                // What was asked for before anybody could know.
+                for id in self.pending.larger_than(&self.sizes) {
+                    let refusal = Refusal::new(ErrorCode::TooLarge, NotAccepted::TooLarge.to_string());
+                    self.refused_request(&id, &refusal, now);
+                }
                 for room in &rooms {
                     if !known.iter().any(|(known, _)| known == room) {
                         self.actions.push_back(Action::JoinedByServer(room.clone()));
@@ -326,6 +342,7 @@ impl Client {
     fn lost(&mut self) {
         self.sends.clear();
         self.pace = Pace::default();
+        self.sizes = MessageSizes::default();
         for (id, outcome) in self.pending.disconnected() {
             self.settle(&id, outcome);
         }

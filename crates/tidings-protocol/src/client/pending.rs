@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::action::Outcome;
+use super::message_sizes::MessageSizes;
 use crate::codec::Encoding;
 use crate::event_id::{EventId, RoomId};
 use crate::message::MessageId;
@@ -148,6 +149,12 @@ impl Pending {
         let Some(request) = self.requests.iter_mut().find(|request| request.id == *id) else { return false };
         request.published = Some(event_id);
         request.stage != Stage::Sent
+    }
+
+    /// Those that the server does not take.
+    pub(super) fn larger_than(&self, sizes: &MessageSizes) -> Vec<MessageId> {
+        let is_taken = |request: &&Request| sizes.take(request.encoding, request.frame.len());
+        self.requests.iter().filter(|request| !is_taken(request)).map(|request| request.id.clone()).collect()
     }
 
     /// Whether a `session.resume` has no answer yet.
