@@ -34,6 +34,8 @@ const HOP_BY_HOP = new Set([
   "upgrade",
 ]);
 
+/** What a Connection header says of an offer, with the comma that parts it from what follows. */
+const OFFERS = /\b(upgrade|http2-settings)\b\s*,?/gi;
 /** What belongs to a body. No request of the path has one for Tidings, and Node would write that of a GET unframed. */
 const OF_A_BODY = new Set(["content-length", "expect"]);
 
@@ -57,27 +59,27 @@ export function attach(
   { path = "/ws", url = "http://127.0.0.1:7777" }: AttachOptions = {},
 ): Attached {
   const relay = new Relay(new URL(url));
-  const isOurs = (request: IncomingMessage) => request.url?.split("?", 1)[0] === path;
-  const application = server.listeners("request");
-  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+  const isOurs = (request: IncomingMessage) => relay.isTaking && request.url?.split("?", 1)[0] === path;
+  // Those of upgrades too: a server of WebSockets refuses what is not for its own path.
+  const [onRequests, onUpgrades] = [server.listeners("request"), server.listeners("upgrade")];
+  server.removeAllListeners("request").removeAllListeners("upgrade");
+  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     if (isOurs(request)) return relay.request(request, response);
-    for (const listener of application) listener.call(server, request, response);
-  };
-  const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    for (const listener of onRequests) listener.call(server, request, response);
+  });
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (isOurs(request)) return relay.upgrade(request, socket, head);
+    for (const listener of onUpgrades) listener.call(server, request, socket, head);
     // As Node does without anybody who upgrades; a listener of another path has it otherwise.
-    if (server.listenerCount("upgrade") === 1) server.emit("request", request, plainly(request, socket));
-  };
-  server.removeAllListeners("request");
-  server.on("request", onRequest);
-  server.on("upgrade", onUpgrade);
+    if (onUpgrades.length === 0 && server.listenerCount("upgrade") === 1) withoutOffer(server, request, socket, head);
+  });
   return {
     get connections() {
       return relay.open.size;
     },
     close() {
-      server.off("upgrade", onUpgrade).off("request", onRequest);
-      for (const listener of application) server.on("request", listener as () => void);
+      // The listeners stay, and pass all on: what has come in their place since, as that of socket.io, still calls them.
+      relay.isTaking = false;
       for (const end of relay.open) end();
     },
   };
@@ -86,6 +88,7 @@ export function attach(
 class Relay {
   /** What ends each of the WebSockets that are open. */
   readonly open = new Set<() => void>();
+  isTaking = true;
   readonly #url: URL;
 
   constructor(url: URL) {
@@ -113,6 +116,8 @@ class Relay {
     client.once("close", gone);
     outgoing.on("upgrade", (answer, tidings, first) => {
       client.off("close", gone);
+      // Closed while Tidings was asked.
+      if (!this.isTaking) return void [client, tidings].forEach((socket) => socket.destroy());
       client.write(headOf(answer));
       if (first.length) client.write(first);
       if (early.length) tidings.write(early);
@@ -199,15 +204,12 @@ function headersOf(request: IncomingMessage): Record<string, string[] | string> 
   return headers;
 }
 
-function kept({ rawHeaders }: IncomingMessage, isUpgrade: boolean): [string, string][] {
-  const pairs = rawHeaders.flatMap((name, index) =>
-    index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]],
-  );
-  return isUpgrade ? pairs : pairs.filter(([name]) => !HOP_BY_HOP.has(name.toLowerCase()));
+function pairs({ rawHeaders }: IncomingMessage): [string, string][] {
+  return rawHeaders.flatMap((name, index) => (index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]]));
 }
 
 function headOf(answer: IncomingMessage): string {
-  const lines = kept(answer, true).map(([name, value]) => `${name}: ${value}\r\n`);
+  const lines = pairs(answer).map(([name, value]) => `${name}: ${value}\r\n`);
   return `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n${lines.join("")}\r\n`;
 }
 
@@ -215,11 +217,25 @@ function answered(answer: IncomingMessage, response: ServerResponse): void {
   // Before anything that this server would add: what Tidings says is all that is said.
   response.sendDate = false;
   const headers = new Map<string, string[]>();
-  for (const [name, value] of kept(answer, false)) headers.set(name, [...(headers.get(name) ?? []), value]);
+  for (const [name, value] of pairs(answer))
+    if (!HOP_BY_HOP.has(name.toLowerCase())) headers.set(name, [...(headers.get(name) ?? []), value]);
   for (const [name, values] of headers) response.setHeader(name, values.length === 1 ? values[0]! : values);
   response.writeHead(answer.statusCode!, answer.statusMessage);
   answer.on("error", () => response.destroy());
   answer.pipe(response);
+}
+
+/**
+ * Gives a connection that was handed over for an upgrade back to the server, with the same request that offers none: its body
+ * has not been read, and nobody else would.
+ */
+function withoutOffer(server: Server | TlsServer, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const lines = pairs(request)
+    .filter(([name]) => !/^(upgrade|http2-settings)$/i.test(name))
+    .map(([name, value]) => `${name}: ${/^connection$/i.test(name) ? value.replace(OFFERS, "") : value}\r\n`);
+  const start = `${request.method} ${request.url} HTTP/${request.httpVersion}\r\n${lines.join("")}\r\n`;
+  socket.unshift(Buffer.concat([Buffer.from(start, "latin1"), head]));
+  server.emit("encrypted" in socket ? "secureConnection" : "connection", socket);
 }
 
 /** A response to a request whose socket was handed over for an upgrade. It ends the connection. */
