@@ -314,7 +314,6 @@ export class Connection {
   }
 
   #change(state: State): void {
-    if (state === this.state) return;
     this.state = state;
     this.states.tell(state);
   }

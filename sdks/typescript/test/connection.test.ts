@@ -10,7 +10,7 @@ import { FakeSocket, simulatedWorld } from "./world.ts";
 /** What a page has and Node does not: a window whose network comes back, and that is looked at or not. */
 function inAPage(context: TestContext) {
   const page = new EventTarget();
-  const document = { visibilityState: "visible" };
+  const document = { hidden: false };
   const { addEventListener, removeEventListener } = globalThis;
   Object.assign(globalThis, {
     addEventListener: page.addEventListener.bind(page),
@@ -24,8 +24,8 @@ function inAPage(context: TestContext) {
   const tell = (event: string) => page.dispatchEvent(new Event(event));
   return {
     online: () => tell("online"),
-    turn: (visibilityState: "visible" | "hidden") => {
-      document.visibilityState = visibilityState;
+    turn: (to: "visible" | "hidden") => {
+      document.hidden = to === "hidden";
       tell("visibilitychange");
     },
   };

@@ -335,6 +335,35 @@ test("the connection and the people, as they change", async (context) => {
   assert.equal((shown as unknown[])[0], "closed");
 });
 
+test("why there is no connection is shown also while it goes on trying; who listens to the state hears that once", async (context) => {
+  const { simulation, client, show } = await page(context);
+  const states: string[] = [];
+  client.onState((state) => states.push(state));
+  let shown: unknown;
+  function Status() {
+    const { state, fault } = useConnection();
+    shown = [state, fault?.status, fault?.code];
+    return null;
+  }
+  await show(createElement(Status));
+  const attempt = async () => {
+    const before = simulation.sockets.length;
+    while (simulation.sockets.length === before) await act(() => simulation.clock.advance(500));
+    await act(async () => simulation.socket.cut());
+  };
+  await act(async () => simulation.socket.cut(1012));
+  assert.deepEqual(shown, ["reconnecting", 1012, null]);
+  for (const [status, code] of [
+    [429, "connection_limit"],
+    [503, "draining"],
+  ] as const) {
+    simulation.answers.push({ status, body: { code } });
+    await attempt();
+    assert.deepEqual(shown, ["reconnecting", status, code]);
+  }
+  assert.deepEqual(states, ["connected", "reconnecting"]);
+});
+
 test("no two components of one commit show different lists, also if an event comes while React renders", async (context) => {
   const { simulation, show, receive, answerJoin } = await page(context);
   context.mock.method(console, "error", () => {});
