@@ -49,13 +49,13 @@ before(async () => {
 
 beforeEach((context) => (context as TestContext).diagnostic(`React ${version}`));
 
-/** A page with a client whose connection is open, and how many listen to it. */
-async function page(context: TestContext) {
+/** A page with a client whose connection is open, and how many listen to it; without a welcome it is still to be opened. */
+async function page(context: TestContext, welcome: object | null = {}) {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const simulation = simulatedWorld();
   const client = new Client("ws://server/ws", { world: simulation.world });
   await simulation.clock.advance(0);
-  simulation.socket.welcome();
+  if (welcome) simulation.socket.welcome(welcome);
   const root = createRoot(document.createElement("div"));
   context.after(() =>
     act(async () => {
@@ -253,6 +253,40 @@ test("a room that the application has joined itself is not left for it", async (
   await show(null);
   await pass(10 * GRACE_MS);
   assert.deepEqual(allSent(), []);
+});
+
+test("a room that the server joins by itself is not left, also where it is mounted before there is a connection", async (context) => {
+  const { simulation, client, show, allSent, receive, pass } = await page(context, null);
+  const told: string[] = [];
+  client.onRoom(({ name }) => told.push(name));
+  const { Watcher, seen, data } = watcher();
+  await show(createElement(Watcher));
+  await act(async () => simulation.socket.welcome({ rooms: ["r"], last_event_id: "r@k3f9a1qz.3" }));
+  await receive(event(4));
+  assert.deepEqual([told, seen.view?.isLive, data()], [["r"], true, [4]]);
+  await show(null);
+  await pass(GRACE_MS);
+  assert.deepEqual([allSent(), client.room("r").isJoined], [[], true]);
+});
+
+test("a room that is mounted before there is a connection is joined with it, and left", async (context) => {
+  const { simulation, show, sent, allSent, answerJoin, pass } = await page(context, null);
+  const { Watcher, seen } = watcher({ history: 5 });
+  await show(createElement(Watcher));
+  await act(async () => simulation.socket.welcome());
+  assert.deepEqual((await answerJoin())?.data, { history: 5 });
+  assert.equal(seen.view?.isLive, true);
+  await show(null);
+  await pass(GRACE_MS);
+  assert.deepEqual([sent()?.event, allSent()], ["room.leave", []]);
+});
+
+test("a client that is closed before there is a connection is an error of the view", async (context) => {
+  const { client, show } = await page(context, null);
+  const { Watcher, seen } = watcher();
+  await show(createElement(Watcher));
+  await act(async () => client.close());
+  assert.equal(seen.view?.error?.code, "closed");
 });
 
 test("a reset begins the list anew, and a page that was asked for before it is not shown", async (context) => {
