@@ -42,7 +42,7 @@ const OF_A_BODY = new Set(["content-length", "expect"]);
 export interface AttachOptions {
   /** The path that clients connect to; `/ws`, if unset. */
   readonly path?: string;
-  /** Where Tidings listens; `http://127.0.0.1:7777`, if unset. */
+  /** Where Tidings listens; `http://127.0.0.1:7777`, if unset. Its WebSocket is at `/ws` there, or at the path of this URL. */
   readonly url?: string;
 }
 
@@ -58,7 +58,7 @@ export function attach(
   server: Server | TlsServer,
   { path = "/ws", url = "http://127.0.0.1:7777" }: AttachOptions = {},
 ): Attached {
-  const relay = new Relay(new URL(url));
+  const relay = new Relay(new URL(url), path);
   const isOurs = (request: IncomingMessage) => relay.isTaking && request.url?.split("?", 1)[0] === path;
   // Those of upgrades too: a server of WebSockets refuses what is not for its own path.
   const [onRequests, onUpgrades] = [server.listeners("request"), server.listeners("upgrade")];
@@ -90,10 +90,12 @@ class Relay {
   readonly open = new Set<() => void>();
   isTaking = true;
   readonly #url: URL;
+  readonly #path: string;
 
-  constructor(url: URL) {
+  constructor(url: URL, path: string) {
     if (!["http:", "https:"].includes(url.protocol)) throw new TypeError(`${url} is not http:// or https://`);
     this.#url = url;
+    this.#path = path;
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
@@ -131,12 +133,13 @@ class Relay {
 
   #forwarded(request: IncomingMessage, headers: Record<string, string[] | string>): ClientRequest {
     const send = this.#url.protocol === "https:" ? tlsRequest : plainRequest;
+    const own = this.#url.pathname === "/" ? "/ws" : this.#url.pathname;
     const outgoing = send({
       agent: false,
       method: request.method,
       hostname: this.#url.hostname.replace(/^\[|\]$/g, ""),
       port: this.#url.port,
-      path: request.url,
+      path: own + request.url!.slice(this.#path.length),
       setHost: false,
       headers,
     });

@@ -230,6 +230,21 @@ test("a server of WebSockets that was there before, and refuses every path but i
   );
 });
 
+test("clients have a path of the application's; Tidings is asked at its own", async (context) => {
+  const upstream = new Upstream(await listening(context));
+  const url = `http://127.0.0.1:${portOf(upstream.server)}`;
+  for (const [at, asked] of [
+    [url, "/ws?token=a"],
+    [`${url}/own`, "/own?token=a"],
+  ]) {
+    const server = await listening(context);
+    const relay = attach(server, { path: "/realtime", url: at! });
+    context.after(() => relay.close());
+    await reads(client(context, server, `GET /realtime?token=a HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`), "X-Said: by Tidings");
+    assert.equal(upstream.asked.pop()?.url, asked);
+  }
+});
+
 test("without Tidings the answer is 502 with what to do, for both kinds of requests", async (context) => {
   const { upstream, server } = await attached(context);
   upstream.server.close();
