@@ -207,7 +207,7 @@ export class Room<Events = unknown> {
     const from = start ?? top;
     if (joined.recovery === "complete") this.position ??= start;
     // Older events that were asked for are not applied a second time.
-    else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
+    else if (joined.recovery === "fresh" && from && (last?.epoch !== from.epoch || last.offset < from.offset))
       this.position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
     this.autoJoined();

@@ -66,6 +66,19 @@ test("a refusal is learnt from the plain request: one fresh token, then refused 
   assert.deepEqual(asks, [false, false, true, true]);
 });
 
+test("a handshake that failed is asked about once, whether a close follows its error or, as in Node 22, none", async () => {
+  for (const closes of [true, false]) {
+    const simulation = simulatedWorld();
+    const client = new Client(URL_OF_SERVER, { token: () => "t", world: simulation.world });
+    await simulation.clock.advance(0);
+    simulation.answers.push({ status: 403, body: { code: "forbidden" } });
+    simulation.socket.onerror?.({});
+    if (closes) simulation.socket.cut();
+    await simulation.clock.advance(0);
+    assert.deepEqual([client.state, client.fault?.code, simulation.asked.length], ["refused", "forbidden", 1]);
+  }
+});
+
 test("nobody logged in is a refusal, and a provider that fails is a lost network", async () => {
   const simulation = simulatedWorld();
   const tokens: (string | null | Error)[] = [new Error("offline"), null];
@@ -430,7 +443,7 @@ test("where there is no WebSocket it says what to do, and takes the one that it 
   const own = globalThis.WebSocket;
   Object.assign(globalThis, { WebSocket: undefined });
   context.after(() => Object.assign(globalThis, { WebSocket: own }));
-  assert.throws(() => new Client(URL_OF_SERVER), /no WebSocket here: npm install ws.*new Client\(url, \{ WebSocket \}\)/);
+  assert.throws(() => new Client(URL_OF_SERVER), /no WebSocket: npm install ws.*new Client\(url, \{ WebSocket \}\)/);
   const { world, clock } = simulatedWorld();
   const opened: FakeSocket[] = [];
   class Given extends FakeSocket {
