@@ -125,8 +125,11 @@ class Relay {
       if (early.length) tidings.write(early);
       this.#join(client, tidings);
     });
-    outgoing.on("response", (answer) => answered(answer, plainly(request, client)));
-    outgoing.on("error", (error) => this.#unreachable(error, plainly(request, client)));
+    // One, since an answer that has begun may still break off.
+    let response: ServerResponse | undefined;
+    const refusal = () => (response ??= plainly(request, client));
+    outgoing.on("response", (answer) => answered(answer, refusal()));
+    outgoing.on("error", (error) => this.#unreachable(error, refusal()));
     outgoing.end();
     client.on("error", () => client.destroy());
   }

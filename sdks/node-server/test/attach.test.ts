@@ -262,6 +262,27 @@ test("without Tidings the answer is 502 with what to do, for both kinds of reque
   assert.equal(await (await fetch(url)).text(), "the application");
 });
 
+test("an answer that breaks off is the end of that client's connection, and of nothing else", async (context) => {
+  const upstream = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.write("HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nhalf"));
+    cut.push(() => socket.resetAndDestroy());
+  }).listen(0, "127.0.0.1");
+  const cut: (() => void)[] = [];
+  await once(upstream, "listening");
+  context.after(() => upstream.close());
+  const server = await listening(context, (_, response) => void response.end("the application"));
+  const relay = attach(server, { url: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` });
+  context.after(() => relay.close());
+  for (const kind of [UPGRADE, ""]) {
+    const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${kind}\r\n`);
+    await reads(socket, "half");
+    cut.pop()!();
+    await once(socket, "close");
+  }
+  assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}`)).text(), "the application");
+});
+
 async function joined(context: TestContext) {
   const { upstream, server, relay } = await attached(context);
   const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
