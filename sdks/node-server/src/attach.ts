@@ -63,16 +63,26 @@ export function attach(
   // Those of upgrades too: a server of WebSockets refuses what is not for its own path.
   const [onRequests, onUpgrades] = [server.listeners("request"), server.listeners("upgrade")];
   server.removeAllListeners("request").removeAllListeners("upgrade");
+  // The last response of each connection, which has that for itself until it is through.
+  const responses = new WeakMap<Duplex, ServerResponse>();
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+    responses.set(request.socket, response);
     if (isOurs(request)) return relay.request(request, response);
     for (const listener of onRequests) listener.call(server, request, response);
   });
-  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  const onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
+    const before = responses.get(socket);
+    if (before && !before.closed)
+      return void before.once("close", () => {
+        // The time that a connection may wait for its next request is not meant for this one.
+        if (!socket.destroyed) onUpgrade(request, socket.setTimeout(0), head);
+      });
     if (isOurs(request)) return relay.upgrade(request, socket, head);
     for (const listener of onUpgrades) listener.call(server, request, socket, head);
     // As Node does without anybody who upgrades; a listener of another path has it otherwise.
     if (onUpgrades.length === 0 && server.listenerCount("upgrade") === 1) withoutOffer(server, request, socket, head);
-  });
+  };
+  server.on("upgrade", onUpgrade);
   return {
     get connections() {
       return relay.open.size;

@@ -215,6 +215,27 @@ test("a request with a body that offers an upgrade nobody takes comes with its b
   assert.equal(upstream.asked.length, 0);
 });
 
+test("what offers an upgrade behind a request that is still being answered waits for that answer", async (context) => {
+  const answer: (() => void)[] = [];
+  const { server } = await attached(context, (request, response) => {
+    if (request.url === "/slow") answer.push(() => response.end("slow"));
+    else response.end(`application ${request.url}`);
+  });
+  const refusing = await listening(context, (_, response) => void response.writeHead(401).end("refused"));
+  const refused = await listening(context, server.listeners("request")[0] as RequestListener);
+  context.after(attach(refused, { url: `http://127.0.0.1:${portOf(refusing)}` }).close);
+  for (const [to, offer, words] of [
+    [server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`, "X-Said: by Tidings"],
+    [refused, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`, "refused"],
+    [server, "GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "application /page"],
+  ] as const) {
+    const socket = client(context, to, `GET /slow HTTP/1.1\r\nHost: a\r\n\r\n${offer}`);
+    while (!answer.length) await new Promise((resolve) => setImmediate(resolve));
+    answer.pop()!();
+    assert.match(await reads(socket, words), /^HTTP\/1\.1 200 OK\r\n.*slow.*HTTP\/1\.1 /s);
+  }
+});
+
 test("a server of WebSockets that was there before, and refuses every path but its own, keeps that and no more", async (context) => {
   const upstream = new Upstream(await listening(context));
   const server = await listening(context);
