@@ -72,11 +72,14 @@ export function attach(
   });
   const onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
     const before = responses.get(socket);
-    if (before && !before.closed)
+    if (before && !before.closed) {
+      // Nobody else hears of its errors meanwhile, and an error that nobody hears ends the process.
+      socket.on("error", () => socket.destroy());
       return void before.once("close", () => {
         // The time that a connection may wait for its next request is not meant for this one.
         if (!socket.destroyed) onUpgrade(request, socket.setTimeout(0), head);
       });
+    }
     if (isOurs(request)) return relay.upgrade(request, socket, head);
     for (const listener of onUpgrades) listener.call(server, request, socket, head);
     // As Node does without anybody who upgrades; a listener of another path has it otherwise.

@@ -236,6 +236,17 @@ test("what offers an upgrade behind a request that is still being answered waits
   }
 });
 
+test("a client that is gone before the answer in front of its upgrade leaves nothing behind", async (context) => {
+  const { server, upstream } = await attached(context, (_, response) => void response.write("slow"));
+  const socket = client(context, server, `GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  const [{ socket: accepted }] = (await once(server, "request")) as [IncomingMessage];
+  await reads(socket, "slow");
+  const closed = new Promise((resolve) => accepted.once("close", resolve));
+  socket.resetAndDestroy();
+  await closed;
+  assert.equal(upstream.asked.length, 0);
+});
+
 test("a server of WebSockets that was there before, and refuses every path but its own, keeps that and no more", async (context) => {
   const upstream = new Upstream(await listening(context));
   const server = await listening(context);
