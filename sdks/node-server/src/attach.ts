@@ -13,7 +13,7 @@ import {
   type Server,
 } from "node:http";
 import { request as tlsRequest, type Server as TlsServer } from "node:https";
-import { Socket } from "node:net";
+import { isIP, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 /** How long Tidings has for its answer. */
@@ -150,10 +150,13 @@ class Relay {
   #forwarded(request: IncomingMessage, headers: Record<string, string[] | string>): ClientRequest {
     const send = this.#url.protocol === "https:" ? tlsRequest : plainRequest;
     const own = this.#url.pathname === "/" ? "/ws" : this.#url.pathname;
+    const hostname = this.#url.hostname.replace(/^\[|\]$/g, "");
     const outgoing = send({
       agent: false,
       method: request.method,
-      hostname: this.#url.hostname.replace(/^\[|\]$/g, ""),
+      hostname,
+      // Node takes it from Host, which is the client's.
+      servername: isIP(hostname) ? "" : hostname,
       port: this.#url.port,
       path: own + request.url!.slice(this.#path.length),
       setHost: false,

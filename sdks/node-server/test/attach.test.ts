@@ -277,6 +277,27 @@ test("clients have a path of the application's; Tidings is asked at its own", as
   }
 });
 
+test("over TLS it is Tidings' own name that is asked for and checked, whatever name the client used", async (context) => {
+  for (const host of ["localhost", "127.0.0.1"]) {
+    // The name that is asked for stands in the first bytes, which nobody has encrypted yet.
+    let hello = "";
+    const upstream = createTcpServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", (bytes) => {
+        hello = bytes.toString("latin1");
+        socket.destroy();
+      });
+    }).listen(0, "127.0.0.1");
+    await once(upstream, "listening");
+    context.after(() => upstream.close());
+    const server = await listening(context);
+    context.after(attach(server, { url: `https://${host}:${(upstream.address() as AddressInfo).port}` }).close);
+    const answer = await all(client(context, server, "GET /ws HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"));
+    assert.match(answer, /^HTTP\/1\.1 502 /);
+    assert.deepEqual([hello.includes("app.example.com"), hello.includes("localhost")], [false, host === "localhost"]);
+  }
+});
+
 test("without Tidings the answer is 502 with what to do, for both kinds of requests", async (context) => {
   const { upstream, server } = await attached(context);
   upstream.server.close();
