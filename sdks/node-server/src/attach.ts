@@ -264,8 +264,13 @@ function withoutOffer(server: Server | TlsServer, request: IncomingMessage, sock
 function plainly(request: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
-  // A socket that Node has made for HTTP, or TLS over one.
-  response.assignSocket(socket as Socket);
+  try {
+    // A socket that Node has made for HTTP, or TLS over one.
+    response.assignSocket(socket as Socket);
+  } catch {
+    // It has a response that never came by here, of somebody who has put himself before these listeners.
+    socket.destroy();
+  }
   response.once("finish", () => {
     response.detachSocket(socket as Socket);
     socket.end();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
 import { test, type TestContext } from "node:test";
@@ -234,6 +234,21 @@ test("what offers an upgrade behind a request that is still being answered waits
     answer.pop()!();
     assert.match(await reads(socket, words), /^HTTP\/1\.1 200 OK\r\n.*slow.*HTTP\/1\.1 /s);
   }
+});
+
+test("an upgrade behind an answer of somebody who has wrapped the listener since ends its own connection alone", async (context) => {
+  const refusing = await listening(context, (_, response) => void response.writeHead(401).end("refused"));
+  const server = await listening(context);
+  context.after(attach(server, { url: `http://127.0.0.1:${portOf(refusing)}` }).close);
+  // As socket.io does with a request that waits for news.
+  server.removeAllListeners("request");
+  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+    if (request.url === "/") response.end("the application");
+    else response.write("slow");
+  });
+  const socket = client(context, server, `GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  await all(socket);
+  assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}`)).text(), "the application");
 });
 
 test("a client that is gone before the answer in front of its upgrade leaves nothing behind", async (context) => {
