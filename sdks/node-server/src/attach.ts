@@ -60,38 +60,43 @@ export function attach(
 ): Attached {
   const relay = new Relay(new URL(url), path);
   const isOurs = (request: IncomingMessage) => relay.isTaking && request.url?.split("?", 1)[0] === path;
-  // Those of upgrades too: a server of WebSockets refuses what is not for its own path.
-  const [onRequests, onUpgrades] = [server.listeners("request"), server.listeners("upgrade")];
-  server.removeAllListeners("request").removeAllListeners("upgrade");
   // The last response of each connection, which has that for itself until it is through.
   const responses = new WeakMap<Duplex, ServerResponse>();
-  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+  const takeRequest = (request: IncomingMessage, response: ServerResponse): boolean => {
     responses.set(request.socket, response);
-    if (isOurs(request)) return relay.request(request, response);
-    for (const listener of onRequests) listener.call(server, request, response);
-  });
-  const onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
+    if (isOurs(request)) relay.request(request, response);
+    return isOurs(request);
+  };
+  const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): boolean => {
     const before = responses.get(socket);
     if (before && !before.closed) {
       // Nobody else hears of its errors meanwhile, and an error that nobody hears ends the process.
       socket.on("error", () => socket.destroy());
-      return void before.once("close", () => {
+      before.once("close", () => {
         // The time that a connection may wait for its next request is not meant for this one.
-        if (!socket.destroyed) onUpgrade(request, socket.setTimeout(0), head);
+        if (!socket.destroyed) server.emit("upgrade", request, socket.setTimeout(0), head);
       });
+      return true;
     }
-    if (isOurs(request)) return relay.upgrade(request, socket, head);
-    for (const listener of onUpgrades) listener.call(server, request, socket, head);
-    // As Node does without anybody who upgrades; a listener of another path has it otherwise.
-    if (onUpgrades.length === 0 && server.listenerCount("upgrade") === 1) withoutOffer(server, request, socket, head);
+    if (isOurs(request)) relay.upgrade(request, socket, head);
+    return isOurs(request);
   };
-  server.on("upgrade", onUpgrade);
+  // Before all listeners, those that come later too: a server of WebSockets, for one, refuses all paths but its own.
+  const emit: (name: string, ...args: any[]) => boolean = server.emit;
+  server.emit = (name: string, ...args: any[]) => {
+    const [request, of, head] = args;
+    const isTaken = name === "request" ? takeRequest(request, of) : name === "upgrade" && takeUpgrade(request, of, head);
+    return isTaken || emit.call(server, name, ...args);
+  };
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // As Node does without anybody who upgrades; a listener of another path has it otherwise.
+    if (server.listenerCount("upgrade") === 1) withoutOffer(server, request, socket, head);
+  });
   return {
     get connections() {
       return relay.open.size;
     },
     close() {
-      // The listeners stay, and pass all on: what has come in their place since, as that of socket.io, still calls them.
       relay.isTaking = false;
       for (const end of relay.open) end();
     },
@@ -264,13 +269,8 @@ function withoutOffer(server: Server | TlsServer, request: IncomingMessage, sock
 function plainly(request: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
-  try {
-    // A socket that Node has made for HTTP, or TLS over one.
-    response.assignSocket(socket as Socket);
-  } catch {
-    // It has a response that never came by here, of somebody who has put himself before these listeners.
-    socket.destroy();
-  }
+  // A socket that Node has made for HTTP, or TLS over one.
+  response.assignSocket(socket as Socket);
   response.once("finish", () => {
     response.detachSocket(socket as Socket);
     socket.end();
