@@ -13,7 +13,7 @@ import {
   type Server,
 } from "node:http";
 import { request as tlsRequest, type Server as TlsServer } from "node:https";
-import { Socket } from "node:net";
+import { isIP, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 /** How long Tidings has for its answer. */
@@ -34,13 +34,15 @@ const HOP_BY_HOP = new Set([
   "upgrade",
 ]);
 
+/** What a Connection header says of an offer, with the comma that parts it from what follows. */
+const OFFERS = /\b(upgrade|http2-settings)\b\s*,?/gi;
 /** What belongs to a body. No request of the path has one for Tidings, and Node would write that of a GET unframed. */
 const OF_A_BODY = new Set(["content-length", "expect"]);
 
 export interface AttachOptions {
   /** The path that clients connect to; `/ws`, if unset. */
   readonly path?: string;
-  /** Where Tidings listens; `http://127.0.0.1:7777`, if unset. */
+  /** Where Tidings listens; `http://127.0.0.1:7777`, if unset. Its WebSocket is at `/ws` there, or at the path of this URL. */
   readonly url?: string;
 }
 
@@ -56,28 +58,46 @@ export function attach(
   server: Server | TlsServer,
   { path = "/ws", url = "http://127.0.0.1:7777" }: AttachOptions = {},
 ): Attached {
-  const relay = new Relay(new URL(url));
-  const isOurs = (request: IncomingMessage) => request.url?.split("?", 1)[0] === path;
-  const application = server.listeners("request");
-  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-    if (isOurs(request)) return relay.request(request, response);
-    for (const listener of application) listener.call(server, request, response);
+  const relay = new Relay(new URL(url), path);
+  const isOurs = (request: IncomingMessage) => relay.isTaking && request.url?.split("?", 1)[0] === path;
+  // The last response of each connection, which has that for itself until it is through.
+  const responses = new WeakMap<Duplex, ServerResponse>();
+  const takeRequest = (request: IncomingMessage, response: ServerResponse): boolean => {
+    responses.set(request.socket, response);
+    if (isOurs(request)) relay.request(request, response);
+    return isOurs(request);
   };
-  const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    if (isOurs(request)) return relay.upgrade(request, socket, head);
+  const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): boolean => {
+    const before = responses.get(socket);
+    if (before && !before.closed) {
+      // Nobody else hears of its errors meanwhile, and an error that nobody hears ends the process.
+      socket.on("error", () => socket.destroy());
+      before.once("close", () => {
+        // The time that a connection may wait for its next request is not meant for this one.
+        if (!socket.destroyed) server.emit("upgrade", request, socket.setTimeout(0), head);
+      });
+      return true;
+    }
+    if (isOurs(request)) relay.upgrade(request, socket, head);
+    return isOurs(request);
+  };
+  // Before all listeners, those that come later too: a server of WebSockets, for one, refuses all paths but its own.
+  const emit: (name: string, ...args: any[]) => boolean = server.emit;
+  server.emit = (name: string, ...args: any[]) => {
+    const [request, of, head] = args;
+    const isTaken = name === "request" ? takeRequest(request, of) : name === "upgrade" && takeUpgrade(request, of, head);
+    return isTaken || emit.call(server, name, ...args);
+  };
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // As Node does without anybody who upgrades; a listener of another path has it otherwise.
-    if (server.listenerCount("upgrade") === 1) server.emit("request", request, plainly(request, socket));
-  };
-  server.removeAllListeners("request");
-  server.on("request", onRequest);
-  server.on("upgrade", onUpgrade);
+    if (server.listenerCount("upgrade") === 1) withoutOffer(server, request, socket, head);
+  });
   return {
     get connections() {
       return relay.open.size;
     },
     close() {
-      server.off("upgrade", onUpgrade).off("request", onRequest);
-      for (const listener of application) server.on("request", listener as () => void);
+      relay.isTaking = false;
       for (const end of relay.open) end();
     },
   };
@@ -86,11 +106,14 @@ export function attach(
 class Relay {
   /** What ends each of the WebSockets that are open. */
   readonly open = new Set<() => void>();
+  isTaking = true;
   readonly #url: URL;
+  readonly #path: string;
 
-  constructor(url: URL) {
+  constructor(url: URL, path: string) {
     if (!["http:", "https:"].includes(url.protocol)) throw new TypeError(`${url} is not http:// or https://`);
     this.#url = url;
+    this.#path = path;
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
@@ -113,25 +136,34 @@ class Relay {
     client.once("close", gone);
     outgoing.on("upgrade", (answer, tidings, first) => {
       client.off("close", gone);
+      // Closed while Tidings was asked.
+      if (!this.isTaking) return void [client, tidings].forEach((socket) => socket.destroy());
       client.write(headOf(answer));
       if (first.length) client.write(first);
       if (early.length) tidings.write(early);
       this.#join(client, tidings);
     });
-    outgoing.on("response", (answer) => answered(answer, plainly(request, client)));
-    outgoing.on("error", (error) => this.#unreachable(error, plainly(request, client)));
+    // One, since an answer that has begun may still break off.
+    let response: ServerResponse | undefined;
+    const refusal = () => (response ??= plainly(request, client));
+    outgoing.on("response", (answer) => answered(answer, refusal()));
+    outgoing.on("error", (error) => this.#unreachable(error, refusal()));
     outgoing.end();
     client.on("error", () => client.destroy());
   }
 
   #forwarded(request: IncomingMessage, headers: Record<string, string[] | string>): ClientRequest {
     const send = this.#url.protocol === "https:" ? tlsRequest : plainRequest;
+    const own = this.#url.pathname === "/" ? "/ws" : this.#url.pathname;
+    const hostname = this.#url.hostname.replace(/^\[|\]$/g, "");
     const outgoing = send({
       agent: false,
       method: request.method,
-      hostname: this.#url.hostname.replace(/^\[|\]$/g, ""),
+      hostname,
+      // Node takes it from Host, which is the client's.
+      servername: isIP(hostname) ? "" : hostname,
       port: this.#url.port,
-      path: request.url,
+      path: own + request.url!.slice(this.#path.length),
       setHost: false,
       headers,
     });
@@ -199,15 +231,12 @@ function headersOf(request: IncomingMessage): Record<string, string[] | string> 
   return headers;
 }
 
-function kept({ rawHeaders }: IncomingMessage, isUpgrade: boolean): [string, string][] {
-  const pairs = rawHeaders.flatMap((name, index) =>
-    index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]],
-  );
-  return isUpgrade ? pairs : pairs.filter(([name]) => !HOP_BY_HOP.has(name.toLowerCase()));
+function pairs({ rawHeaders }: IncomingMessage): [string, string][] {
+  return rawHeaders.flatMap((name, index) => (index % 2 ? [] : [[name, rawHeaders[index + 1]!] as [string, string]]));
 }
 
 function headOf(answer: IncomingMessage): string {
-  const lines = kept(answer, true).map(([name, value]) => `${name}: ${value}\r\n`);
+  const lines = pairs(answer).map(([name, value]) => `${name}: ${value}\r\n`);
   return `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n${lines.join("")}\r\n`;
 }
 
@@ -215,11 +244,25 @@ function answered(answer: IncomingMessage, response: ServerResponse): void {
   // Before anything that this server would add: what Tidings says is all that is said.
   response.sendDate = false;
   const headers = new Map<string, string[]>();
-  for (const [name, value] of kept(answer, false)) headers.set(name, [...(headers.get(name) ?? []), value]);
+  for (const [name, value] of pairs(answer))
+    if (!HOP_BY_HOP.has(name.toLowerCase())) headers.set(name, [...(headers.get(name) ?? []), value]);
   for (const [name, values] of headers) response.setHeader(name, values.length === 1 ? values[0]! : values);
   response.writeHead(answer.statusCode!, answer.statusMessage);
   answer.on("error", () => response.destroy());
   answer.pipe(response);
+}
+
+/**
+ * Gives a connection that was handed over for an upgrade back to the server, with the same request that offers none: its body
+ * has not been read, and nobody else would.
+ */
+function withoutOffer(server: Server | TlsServer, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const lines = pairs(request)
+    .filter(([name]) => !/^(upgrade|http2-settings)$/i.test(name))
+    .map(([name, value]) => `${name}: ${/^connection$/i.test(name) ? value.replace(OFFERS, "") : value}\r\n`);
+  const start = `${request.method} ${request.url} HTTP/${request.httpVersion}\r\n${lines.join("")}\r\n`;
+  socket.unshift(Buffer.concat([Buffer.from(start, "latin1"), head]));
+  server.emit("encrypted" in socket ? "secureConnection" : "connection", socket);
 }
 
 /** A response to a request whose socket was handed over for an upgrade. It ends the connection. */

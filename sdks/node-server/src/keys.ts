@@ -48,7 +48,8 @@ export class Secret {
   mint({ user, rooms, claims, expiresIn = EXPIRES_IN_S }: TokenOptions): string {
     if (typeof user !== "string" || user === "")
       throw new TypeError('a token is for a user: mintToken({ user: "ann" })');
-    if (!(expiresIn > 0)) throw new TypeError(`a token that expires in ${expiresIn} seconds is none`);
+    // A token without an end is none to the server, and JSON has no Infinity.
+    if (!(expiresIn > 0 && expiresIn < Infinity)) throw new TypeError(`a token that expires in ${expiresIn} seconds is none`);
     const iat = Math.floor(Date.now() / 1000);
     const defaults = { aud: "tidings", jti: randomUUID() };
     const own = { sub: user, iat, exp: iat + Math.ceil(expiresIn), ...(rooms && { rooms }) };

@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from "node:net";
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import { test, type TestContext } from "node:test";
 
 import { attach, type Attached } from "tidings-server-sdk";
+import { WebSocketServer } from "ws";
 
 const portOf = (server: Server) => (server.address() as AddressInfo).port;
 
@@ -79,7 +80,7 @@ async function reads(socket: Duplex, words: string): Promise<string> {
 }
 
 /** Reads to the end. */
-async function all(socket: Duplex): Promise<string> {
+async function all(socket: Readable): Promise<string> {
   let text = "";
   for await (const chunk of socket) text += String(chunk);
   return text;
@@ -183,8 +184,11 @@ test("other paths are the application's, and so are upgrades that nobody else ta
   const url = `http://127.0.0.1:${portOf(server)}`;
   assert.equal(await (await fetch(`${url}/wsx`)).text(), "application /wsx");
   assert.match(
-    await all(client(context, server, `GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`)),
-    /^HTTP\/1\.1 200 OK\r\n.*application \/page/s,
+    await reads(
+      client(context, server, `GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`),
+      "application /page",
+    ),
+    /^HTTP\/1\.1 200 OK\r\n/,
   );
   server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
     if (request.url === "/other") socket.end("HTTP/1.1 101 Other\r\n\r\nother");
@@ -194,6 +198,112 @@ test("other paths are the application's, and so are upgrades that nobody else ta
     "HTTP/1.1 101 Other\r\n\r\nother",
   );
   assert.equal(upstream.asked.length, 0);
+});
+
+test("a request with a body that offers an upgrade nobody takes comes with its body, and so does the next of its connection", async (context) => {
+  const { upstream, server } = await attached(context, async (request, response) => {
+    const { upgrade, connection, "http2-settings": settings } = request.headers;
+    response.end(JSON.stringify([request.method, request.url, await all(request), upgrade, settings, connection]));
+  });
+  // As curl --http2 and Java's client ask.
+  const offer = "Connection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+  const socket = client(context, server, `POST /a HTTP/1.1\r\nHost: a\r\n${offer}Content-Length: 9\r\n\r\nhalf`);
+  socket.write("-half");
+  assert.match(await reads(socket, "]"), /\["POST","\/a","half-half",null,null,"keep-alive,\s*"\]/);
+  socket.write(`PUT /b HTTP/1.1\r\nHost: a\r\n${offer}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n`);
+  assert.match(await reads(socket, "]"), /\["PUT","\/b","abc",null,null/);
+  assert.equal(upstream.asked.length, 0);
+});
+
+test("what offers an upgrade behind a request that is still being answered waits for that answer, whoever gives it", async (context) => {
+  const answer: (() => void)[] = [];
+  const { server } = await attached(context, (request, response) => {
+    if (request.url === "/slow") answer.push(() => response.end("slow"));
+    else response.end(`application ${request.url}`);
+  });
+  const refusing = await listening(context, (_, response) => void response.writeHead(401).end("refused"));
+  const refused = await listening(context, server.listeners("request")[0] as RequestListener);
+  context.after(attach(refused, { url: `http://127.0.0.1:${portOf(refusing)}` }).close);
+  // As socket.io puts itself before the listeners that it finds.
+  const [application] = refused.listeners("request") as RequestListener[];
+  refused.removeAllListeners("request");
+  refused.on("request", application!);
+  for (const [to, offer, words] of [
+    [server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`, "X-Said: by Tidings"],
+    [refused, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`, "refused"],
+    [server, "GET /page HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "application /page"],
+  ] as const) {
+    const socket = client(context, to, `GET /slow HTTP/1.1\r\nHost: a\r\n\r\n${offer}`);
+    while (!answer.length) await new Promise((resolve) => setImmediate(resolve));
+    answer.pop()!();
+    assert.match(await reads(socket, words), /^HTTP\/1\.1 200 OK\r\n.*slow.*HTTP\/1\.1 /s);
+  }
+});
+
+test("a client that is gone before the answer in front of its upgrade leaves nothing behind", async (context) => {
+  const { server, upstream } = await attached(context, (_, response) => void response.write("slow"));
+  const socket = client(context, server, `GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  const [{ socket: accepted }] = (await once(server, "request")) as [IncomingMessage];
+  await reads(socket, "slow");
+  const closed = new Promise((resolve) => accepted.once("close", resolve));
+  socket.resetAndDestroy();
+  await closed;
+  assert.equal(upstream.asked.length, 0);
+});
+
+test("a server of WebSockets beside it, which refuses every path but its own, keeps that and no more", async (context) => {
+  for (const isFirst of [true, false]) {
+    const upstream = new Upstream(await listening(context));
+    const server = await listening(context);
+    const beside = () => new WebSocketServer({ server, path: "/other" });
+    const first = isFirst && beside();
+    const relay = attach(server, { url: `http://127.0.0.1:${portOf(upstream.server)}` });
+    const others = first || beside();
+    others.on("connection", (socket) => socket.send("hello"));
+    context.after(() => (relay.close(), others.clients.forEach((socket) => socket.terminate())));
+    await reads(client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`), "X-Said: by Tidings");
+    await reads(client(context, server, `GET /other HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`), "hello");
+    assert.match(
+      await all(client(context, server, `GET /nobody HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`)),
+      /^HTTP\/1\.1 400 /,
+    );
+  }
+});
+
+test("clients have a path of the application's; Tidings is asked at its own", async (context) => {
+  const upstream = new Upstream(await listening(context));
+  const url = `http://127.0.0.1:${portOf(upstream.server)}`;
+  for (const [at, asked] of [
+    [url, "/ws?token=a"],
+    [`${url}/own`, "/own?token=a"],
+  ]) {
+    const server = await listening(context);
+    const relay = attach(server, { path: "/realtime", url: at! });
+    context.after(() => relay.close());
+    await reads(client(context, server, `GET /realtime?token=a HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`), "X-Said: by Tidings");
+    assert.equal(upstream.asked.pop()?.url, asked);
+  }
+});
+
+test("over TLS it is Tidings' own name that is asked for and checked, whatever name the client used", async (context) => {
+  for (const host of ["localhost", "127.0.0.1"]) {
+    // The name that is asked for stands in the first bytes, which nobody has encrypted yet.
+    let hello = "";
+    const upstream = createTcpServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", (bytes) => {
+        hello = bytes.toString("latin1");
+        socket.destroy();
+      });
+    }).listen(0, "127.0.0.1");
+    await once(upstream, "listening");
+    context.after(() => upstream.close());
+    const server = await listening(context);
+    context.after(attach(server, { url: `https://${host}:${(upstream.address() as AddressInfo).port}` }).close);
+    const answer = await all(client(context, server, "GET /ws HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"));
+    assert.match(answer, /^HTTP\/1\.1 502 /);
+    assert.deepEqual([hello.includes("app.example.com"), hello.includes("localhost")], [false, host === "localhost"]);
+  }
 });
 
 test("without Tidings the answer is 502 with what to do, for both kinds of requests", async (context) => {
@@ -211,6 +321,27 @@ test("without Tidings the answer is 502 with what to do, for both kinds of reque
     /^HTTP\/1\.1 502 Bad Gateway\r\ncontent-type: application\/problem\+json\r\n.*upstream_unreachable/is,
   );
   assert.equal(await (await fetch(url)).text(), "the application");
+});
+
+test("an answer that breaks off is the end of that client's connection, and of nothing else", async (context) => {
+  const upstream = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.write("HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nhalf"));
+    cut.push(() => socket.resetAndDestroy());
+  }).listen(0, "127.0.0.1");
+  const cut: (() => void)[] = [];
+  await once(upstream, "listening");
+  context.after(() => upstream.close());
+  const server = await listening(context, (_, response) => void response.end("the application"));
+  const relay = attach(server, { url: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` });
+  context.after(() => relay.close());
+  for (const kind of [UPGRADE, ""]) {
+    const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${kind}\r\n`);
+    await reads(socket, "half");
+    cut.pop()!();
+    await once(socket, "close");
+  }
+  assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}`)).text(), "the application");
 });
 
 async function joined(context: TestContext) {
@@ -304,4 +435,35 @@ test("close() gives the server back, and ends what is open", async (context) => 
   assert.equal(await all(socket), "");
   assert.equal(await all(tidings), "");
   assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}/ws`)).text(), "the application");
+});
+
+test("close() gives a request to the application once, also where others have wrapped its listener since", async (context) => {
+  let served = 0;
+  const { server, relay } = await attached(context, (_, response) => void response.end(`served ${(served += 1)}`));
+  // As socket.io does.
+  const wrapped = server.listeners("request");
+  server.removeAllListeners("request");
+  server.on("request", (...args) => wrapped.forEach((listener) => listener.call(server, ...args)));
+  relay.close();
+  for (const [path, text] of [
+    ["/", "served 1"],
+    ["/ws", "served 2"],
+  ])
+    assert.equal(await (await fetch(`http://127.0.0.1:${portOf(server)}${path}`)).text(), text);
+});
+
+test("an upgrade that Tidings answers after close() stays with nobody", async (context) => {
+  const upstream = await listening(context);
+  const server = await listening(context);
+  const relay = attach(server, { url: `http://127.0.0.1:${portOf(upstream)}` });
+  const socket = client(context, server, `GET /ws HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
+  const [, tidings] = (await once(upstream, "upgrade")) as [IncomingMessage, Duplex];
+  tidings.on("error", () => {});
+  relay.close();
+  const closed = new Promise((resolve) => server.close(resolve));
+  tidings.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst");
+  assert.equal(await all(socket), "");
+  assert.equal(await all(tidings), "");
+  await closed;
+  assert.equal(relay.connections, 0);
 });

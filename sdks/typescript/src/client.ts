@@ -76,6 +76,7 @@ export class Client<Events = unknown> {
   readonly #degradations = new Listeners<boolean>();
   readonly #serverRooms = new Listeners<AnyRoom>();
   readonly #alarm: Alarm;
+  /** Ids of two pages, tabs or clients must never be the same: 64 random bits. */
   readonly #idPrefix: string;
   #idsGiven = 0;
   #welcome: Welcome | null = null;
@@ -101,8 +102,9 @@ export class Client<Events = unknown> {
       ...options.world,
     };
     if (!this.#world.WebSocket)
-      throw new Error("no WebSocket here: npm install ws, and new Client(url, { WebSocket })");
-    this.#idPrefix = randomPrefix(this.#world.random);
+      throw new Error("no WebSocket: npm install ws, and new Client(url, { WebSocket })");
+    const digits = () => this.#world.random().toString(36).slice(2);
+    this.#idPrefix = digits() + digits();
     this.#alarm = new Alarm(this.#world, () => this.#tick());
     this.#outbox = new Outbox(options.outbox, this.#world.now());
     this.#cursor = new Cursor(options.cursor);
@@ -110,8 +112,7 @@ export class Client<Events = unknown> {
     this.#tick();
     // Who has his network back, or looks at the page again, need not wait for the end of a backoff.
     const awake = ({ type }: { type: string }) => {
-      const isSeen = type === "online" || document.visibilityState === "visible";
-      if (isSeen && this.state !== "refused") this.reconnect();
+      if (this.state !== "refused" && (type === "online" || !document.hidden)) this.reconnect();
     };
     for (const type of ["online", "visibilitychange"])
       globalThis.addEventListener?.(type, awake, { signal: this.#closing.signal });
@@ -171,6 +172,12 @@ export class Client<Events = unknown> {
 
   /** Calls `listener` with the state, now and after each change. */
   onState(listener: (state: State) => void): Unsubscribe {
+    let last: State;
+    return this.onConnection((state) => state !== last && listener((last = state)));
+  }
+
+  /** The same, and also with the same state again when there is another `fault`. @internal */
+  onConnection(listener: (state: State) => void): Unsubscribe {
     const unsubscribe = this.#connection.states.add(listener);
     // While others are told of a change, what is still to be told comes to this one too.
     listener(this.#connection.told);
@@ -202,14 +209,21 @@ export class Client<Events = unknown> {
     return Object.assign(answer, { id });
   }
 
-  /** Sends an event that nobody waits for; false if there is no connection to send it over, or one that takes nothing. */
+  /** Sends an event that nobody waits for; false if there is no connection to send it over, or one that takes nothing, or nothing so large. */
   send(event: string, data?: unknown): boolean;
   /** @internal */
   send(event: string, data: unknown, room: string): boolean;
   send(event: string, data?: unknown, room?: string): boolean {
     // Before the rooms are joined again nothing can be sent to them.
-    if (!this.#isReady || !this.#connection.isFlowing || this.#outbox.isResuming) return false;
-    this.#connection.send(encode({ event, room, data }));
+    const canSend = this.#isReady && this.#connection.isFlowing && !this.#outbox.isResuming;
+    return canSend && this.#send(encode({ event, room, data }));
+  }
+
+  /** False for what is larger than the server takes: that would be the end of the connection, and of the next one too. */
+  #send(frame: string | Uint8Array<ArrayBuffer>): boolean {
+    const kind = typeof frame === "string" ? "text" : "binary";
+    if (new Blob([frame]).size > this.limits[`${kind}_message_bytes`]!) return false;
+    this.#connection.send(frame);
     return true;
   }
 
@@ -239,15 +253,11 @@ export class Client<Events = unknown> {
     // For the rooms that the server joins by itself after a reload; the others go on from their join.
     else if (cursor) query.set("last_event_id", cursor);
     // No room attaches before our resume, so that a live event can't overtake it.
-    if (this.#followed().some((room) => room.position)) query.set("resume", "wait");
+    if ([...this.#roomsUsed].some((room) => room.isFollowed && room.position)) query.set("resume", "wait");
   }
 
-  #known(name: string): AnyRoom | undefined {
-    return this.#rooms.get(name)?.deref();
-  }
-
-  #followed(): AnyRoom[] {
-    return [...this.#roomsUsed].filter((room) => room.isFollowed);
+  #known(name: string | undefined): AnyRoom | undefined {
+    return this.#rooms.get(name!)?.deref();
   }
 
   #push(message: ClientMessage & { id: string }, purpose: Purpose): Entry {
@@ -273,8 +283,7 @@ export class Client<Events = unknown> {
 
   /** @internal */
   withdraw(id: string): void {
-    const entry = this.#outbox.get(id);
-    if (entry) this.#outbox.take(entry);
+    this.#outbox.take(this.#outbox.get(id));
   }
 
   /** With an id, since only its ack shows a browser that the server is still there. @internal */
@@ -292,8 +301,9 @@ export class Client<Events = unknown> {
       readyAt = entry ? this.#connection.pace.readyAt(this.#outbox.unanswered) : Infinity;
       // The rooms are joined again first, whatever the rate.
       if (!entry || (readyAt > now && entry.purpose !== "resume")) break;
-      entry.isSent = true;
-      this.#connection.send(entry.frame);
+      entry.isSent = this.#send(entry.frame);
+      // As the server would say, if it went on behind that.
+      if (!entry.isSent) this.#answered(entry.message.id, 0, { code: "too_large", message: "over client.limits" });
     }
     this.#alarm.set(Math.min(this.#outbox.nextDeadline(), readyAt));
   }
@@ -338,7 +348,7 @@ export class Client<Events = unknown> {
         break;
       case "event":
         if (message.room === null) this.#listeners.tell(message);
-        else this.#receivedInRoom(message.room, message);
+        else this.#receivedInRoom(message);
         this.#settleByOwnEvent(message);
         break;
       case "joined":
@@ -348,22 +358,19 @@ export class Client<Events = unknown> {
       case "degraded":
         this.#setDegraded(message.degraded);
         break;
-      case "skip":
-      case "epoch":
-      case "reset":
-        this.#receivedInRoom(parseEventId(message.id)!.room, message);
-        break;
       default:
-        if ("room" in message) this.#receivedInRoom(message.room, message);
+        this.#receivedInRoom(message);
     }
     // A listener may have closed the client: then what was begun since is over too.
     if (this.#isClosed) this.lost(true);
     else this.#flush();
   }
 
-  #receivedInRoom(name: string, message: RoomMessage): void {
-    const room = this.#known(name);
-    if (room?.receive(message) === "hole") this.#rejoin(room);
+  /** What names no room, by itself or by its place in one's log, is for none. */
+  #receivedInRoom(message: ServerMessage): void {
+    const { room: name, id } = message as { room?: string; id?: string };
+    const room = this.#known(name ?? parseEventId(id)?.room);
+    if (room?.receive(message as RoomMessage) === "hole") this.#rejoin(room);
   }
 
   #setDegraded(isDegraded: boolean): void {
@@ -376,8 +383,8 @@ export class Client<Events = unknown> {
     this.#welcome = welcome;
     // The server tells a new connection behind its welcome.
     this.#setDegraded(false);
-    const known = this.#followed();
-    const positions = parseCursor(welcome.last_event_id, Infinity);
+    const known = [...this.#roomsUsed].filter((room) => room.isFollowed);
+    const positions = parseCursor(welcome.last_event_id);
     for (const name of welcome.rooms) {
       const room = this.room(name);
       // One that the application is leaving, or joins itself, is as it wishes.
@@ -397,7 +404,7 @@ export class Client<Events = unknown> {
       ids.push(lastEventId);
       room.awaitJoin(id);
     }
-    if (ids.length > 0) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
+    if (ids.length) this.#push({ event: "session.resume", data: { last_event_id: ids.join() }, id }, "resume");
     for (const room of asked) if (room.awaits !== id) this.#rejoin(room);
     this.#isReady = true;
   }
@@ -421,7 +428,7 @@ export class Client<Events = unknown> {
   }
 
   /** The answer to a request: what its ack says, or why it is refused. */
-  #answered(id: string | null, data: unknown, refusal?: Refusal): void {
+  #answered(id: string | null, data: unknown, refusal?: Pick<Refusal, "code" | "message"> & Partial<Refusal>): void {
     const entry = this.#outbox.get(id);
     if (!entry) return;
     // A question is asked until it is taken back.
@@ -470,12 +477,6 @@ export class Client<Events = unknown> {
     this.#held = null;
     for (const message of messages) this.received(message);
   }
-}
-
-/** Ids of two pages, tabs or clients must never be the same: 64 random bits. */
-function randomPrefix(random: () => number): string {
-  const digits = () => random().toString(36).slice(2);
-  return digits() + digits();
 }
 
 function socketUrl(url: string | URL): URL {

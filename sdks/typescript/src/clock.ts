@@ -24,7 +24,8 @@ export interface Time {
 
 /** The time of a clock, which goes on where it was when that is set back: nothing waits for the same time again. */
 export function steady(clock: Clock): Time["now"] {
-  let [last, ahead] = [0, 0];
+  let last = 0;
+  let ahead = 0;
   return (least = last) => {
     const told = clock.now();
     ahead = Math.max(ahead, last - told, least - told);

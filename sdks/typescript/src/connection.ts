@@ -142,7 +142,7 @@ export class Connection {
   send(frame: string | Uint8Array<ArrayBuffer>): void {
     this.#sentAt = this.#world.now();
     this.pace.sent(this.#sentAt);
-    this.#socket?.send(frame);
+    this.#socket!.send(frame);
   }
 
   /** Tries again now: after a refusal, or because the network is back. */
@@ -186,8 +186,7 @@ export class Connection {
   }
 
   async #open(): Promise<void> {
-    const attempt = ++this.#attempt;
-    const isCurrent = () => attempt === this.#attempt;
+    const isCurrent = this.#nextAttempt();
     const fresh = this.#needsFreshToken;
     this.#needsFreshToken = false;
     this.#phase = "opening";
@@ -215,14 +214,16 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (isCurrent()) this.#received(data);
     };
-    // What goes wrong is told again by the close that follows.
-    socket.onerror = () => {};
+    // Of a handshake that failed, the WebSocket of Node 22 tells no close behind it; otherwise one follows.
+    socket.onerror = () => {
+      if (isCurrent() && !this.#isOpen) void this.#askWhy(token, fresh);
+    };
     socket.onclose = ({ code, reason }) => {
       if (!isCurrent()) return;
       // 1005 and 1006 are what a browser says when there was no close frame, or one without a code.
       const told = code === 1005 || code === 1006 ? null : code;
-      if (told === null && !this.#isOpen) void this.#askWhy(isCurrent, token, fresh);
-      else this.#closed(told, reason);
+      if (this.#isOpen || told) this.#closed(told, reason);
+      else void this.#askWhy(token, fresh);
     };
     this.#socket = socket;
   }
@@ -262,7 +263,8 @@ export class Connection {
   }
 
   /** A browser can't tell why a handshake failed: the same URL as a plain request can. */
-  async #askWhy(isCurrent: () => boolean, token: string | undefined, tokenWasFresh: boolean): Promise<void> {
+  async #askWhy(token: string | undefined, tokenWasFresh: boolean): Promise<void> {
+    const isCurrent = this.#nextAttempt();
     const url = new URL(this.#url);
     url.protocol = url.protocol.replace("ws", "http");
     if (token !== undefined) url.searchParams.set("token", token);
@@ -301,7 +303,7 @@ export class Connection {
     state: State = until === Infinity ? "refused" : this.state === "connecting" ? this.state : "reconnecting",
     code = HEARTBEAT_TIMEOUT,
   ): void {
-    const attempt = ++this.#attempt;
+    const isCurrent = this.#nextAttempt();
     this.#phase = until < Infinity ? "waiting" : "over";
     this.#until = until;
     this.#stableAt = this.#heardAt = this.#sentAt = Infinity;
@@ -310,11 +312,16 @@ export class Connection {
     this.#socket = null;
     this.#owner.lost(state === "closed");
     // Unless a listener has closed the client meanwhile.
-    if (attempt === this.#attempt) this.#change(state);
+    if (isCurrent()) this.#change(state);
+  }
+
+  /** Whether it is still that one, is what it gives. */
+  #nextAttempt(): () => boolean {
+    const attempt = ++this.#attempt;
+    return () => attempt === this.#attempt;
   }
 
   #change(state: State): void {
-    if (state === this.state) return;
     this.state = state;
     this.states.tell(state);
   }

@@ -1,6 +1,6 @@
 /** Where the client stands in its rooms, kept over a reload of the page. PROTOCOL.md §3 and §7. */
 
-import { CURSOR_BYTES_MAX, formatEventId, parseCursor, type EventId } from "./protocol.ts";
+import { CURSOR_BYTES_MAX, parseCursor, type EventId } from "./protocol.ts";
 import { load, save, type StorageSlot } from "./storage.ts";
 
 export class Cursor {
@@ -9,7 +9,7 @@ export class Cursor {
 
   constructor(slot: StorageSlot | undefined) {
     this.#slot = slot;
-    this.#positions = parseCursor(load(slot), Infinity) ?? new Map();
+    this.#positions = parseCursor(load(slot)) ?? new Map();
   }
 
   /** Where a room was, as far as it is kept. */
@@ -26,7 +26,7 @@ export class Cursor {
   }
 
   toString(): string {
-    return Array.from(this.#positions.values(), formatEventId).join();
+    return Array.from(this.#positions.values(), ({ text }) => text).join();
   }
 
   /** As much of it as a handshake takes. */

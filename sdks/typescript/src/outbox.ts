@@ -84,7 +84,7 @@ export class Outbox {
     const made = entry(message, purpose, purpose === "question" ? Infinity : now + GIVE_UP_AFTER_MS, false);
     const own = this.#entries.filter(isTheApplications);
     if (isTheApplications(made)) {
-      const bytes = own.reduce((sum, { frame }) => sum + frame.length, made.frame.length);
+      const bytes = [made, ...own].reduce((sum, { frame }) => sum + frame.length, 0);
       if (own.length >= REQUESTS_MAX || bytes > REQUEST_BYTES_MAX)
         throw new RequestError("queue_full", "too many requests wait");
       this.#entries.push(made);
@@ -101,9 +101,9 @@ export class Outbox {
   }
 
   /** Takes a request out: whoever calls it settles it. */
-  take(taken: Entry): Entry {
+  take<Taken extends Entry | undefined>(taken: Taken): Taken {
     this.#entries = this.#entries.filter((entry) => entry !== taken);
-    if (taken.purpose === "application") this.#save();
+    if (taken?.purpose === "application") this.#save();
     return taken;
   }
 
@@ -118,7 +118,7 @@ export class Outbox {
   }
 
   /** The server refused it for now: the same goes again after a while, and nothing later to its room first. */
-  retryLater(found: Entry, retryAfterMs: number | null, now: number): void {
+  retryLater(found: Entry, retryAfterMs: number | null | undefined, now: number): void {
     found.isSent = false;
     found.refusals += 1;
     retryAfterMs ??= Math.min(RETRY_AFTER_MS * found.refusals, RETRY_AFTER_MAX_MS);
@@ -182,7 +182,7 @@ export class Outbox {
       const { data } = message;
       return data instanceof Uint8Array ? { ...message, data: undefined, payload: toBase64(data), at } : { ...message, at };
     });
-    save(this.#slot, stored.length > 0 ? JSON.stringify(stored) : "");
+    save(this.#slot, stored.length ? JSON.stringify(stored) : "");
   }
 }
 
@@ -198,7 +198,19 @@ function entry(message: ClientMessage & { id: string }, purpose: Purpose, overdu
   // Nobody waits for the client's own, or for what an earlier page asked.
   if (isRestored || !isTheApplications({ purpose })) answer.catch(() => {});
   const frame = encode(message);
-  return { purpose, message, frame, overdueAt, isRestored, isSent: false, refusals: 0, retryAt: Infinity, answer, ...settle };
+  return {
+    purpose,
+    // As it stands on the wire: what the application does with its data afterwards is not what was asked.
+    message: typeof frame === "string" ? JSON.parse(frame) : message,
+    frame,
+    overdueAt,
+    isRestored,
+    isSent: false,
+    refusals: 0,
+    retryAt: Infinity,
+    answer,
+    ...settle,
+  };
 }
 
 function toBase64(bytes: Uint8Array): string {

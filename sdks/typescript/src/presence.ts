@@ -68,7 +68,7 @@ export class Presence {
 
   /** The room was joined, or joined again: what was known may be old. @internal */
   attached(): void {
-    if (this.#changes.size > 0 && this.#room.isJoined) void this.#ask();
+    if (this.#changes.size && this.#room.isJoined) void this.#ask();
   }
 
   /** @internal */
@@ -81,7 +81,7 @@ export class Presence {
 
   /** @internal */
   receive(told: Told): void {
-    if (this.#changes.size > 0 && this.#take(told)) this.#changes.tell(this.#members);
+    if (this.#changes.size && this.#take(told)) this.#changes.tell(this.#members);
   }
 
   /** Takes what is newer than the list; asks again if something is missing before it. Whether it changed something. */

@@ -6,6 +6,7 @@
 
 /** An event id, `room@epoch.offset`: a place in a room's log. */
 export interface EventId {
+  readonly text: string;
   readonly room: string;
   readonly epoch: string;
   readonly offset: number;
@@ -138,18 +139,12 @@ export const CURSOR_BYTES_MAX = 4096;
 export function parseEventId(text: string | null | undefined): EventId | undefined {
   const [, room, epoch, digits] = EVENT_ID.exec(text ?? "") ?? [];
   const offset = Number(digits);
-  return Number.isSafeInteger(offset) ? { room: room!, epoch: epoch!, offset } : undefined;
+  return Number.isSafeInteger(offset) ? { text: text!, room: room!, epoch: epoch!, offset } : undefined;
 }
 
-/** Writes an event id. */
-export function formatEventId({ room, epoch, offset }: EventId): string {
-  return `${room}@${epoch}.${offset}`;
-}
-
-/** Reads a cursor: the newest position per room; undefined if it is none, or longer than it may be. */
-export function parseCursor(text: string, bytesMax = CURSOR_BYTES_MAX): Map<string, EventId> | undefined {
+/** Reads a cursor: the newest position per room; undefined if it is none. */
+export function parseCursor(text: string): Map<string, EventId> | undefined {
   const cursor = new Map<string, EventId>();
-  if (text.length > bytesMax) return undefined;
   for (const part of text ? text.split(",") : []) {
     const id = parseEventId(part);
     if (!id) return undefined;
@@ -227,7 +222,7 @@ function parse(text: string): Fields {
 }
 
 const fields = (value: unknown) =>
-  value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Fields) : undefined;
+  value instanceof Object && !Array.isArray(value) ? (value as Fields) : undefined;
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 const text = (value: unknown) => (typeof value === "string" ? value : undefined);
 const number = (value: unknown) => (typeof value === "number" ? value : undefined);

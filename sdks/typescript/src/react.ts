@@ -59,7 +59,7 @@ export function useConnection(): ConnectionView {
   const client = useClient();
   const subscribe = useCallback(
     (changed: () => void) => {
-      const ends = [client.onState(changed), client.onDegraded(changed)];
+      const ends = [client.onConnection(changed), client.onDegraded(changed)];
       return () => ends.forEach((end) => end());
     },
     [client],

@@ -9,7 +9,6 @@ import type { Purpose, Request, RequestError } from "./outbox.ts";
 import { Presence, type PresenceOwner } from "./presence.ts";
 import {
   decodeEvents,
-  formatEventId,
   parseEventId,
   type Event,
   type EventId,
@@ -89,7 +88,7 @@ export class Room<Events = unknown> {
 
   /** The id of the newest event that was applied, before a reload too if the client keeps its cursor; else null. */
   get lastEventId(): string | null {
-    return this.position ? formatEventId(this.position) : null;
+    return this.position?.text ?? null;
   }
 
   /** Joins the room, with so many of its last events; one that is joined already goes on where it is. */
@@ -102,12 +101,10 @@ export class Room<Events = unknown> {
   async leave(): Promise<void> {
     if (!this.isFollowed) return;
     this.forget();
-    try {
-      await this.request("room.leave");
-    } catch (error) {
+    await this.request("room.leave").catch((error: RequestError) => {
       // After a reconnect the server knows nothing of a room that was not joined again: that is what was wanted.
-      if ((error as RequestError).code !== "not_joined") throw error;
-    }
+      if (error.code !== "not_joined") throw error;
+    });
   }
 
   /** Calls `listener` with each event of this name, once and in order. */
@@ -145,7 +142,10 @@ export class Room<Events = unknown> {
     return this.#owner.request<T>(event, data, this.name);
   }
 
-  /** Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over, or one that takes nothing. */
+  /**
+   * Sends an event that nobody waits for (typing, cursors); false if there is no connection to send it over, or one that takes
+   * nothing, or nothing so large.
+   */
   send(event: string, data?: unknown): boolean {
     return this.#owner.send(event, data, this.name);
   }
@@ -207,7 +207,7 @@ export class Room<Events = unknown> {
     const from = start ?? top;
     if (joined.recovery === "complete") this.position ??= start;
     // Older events that were asked for are not applied a second time.
-    else if (joined.recovery === "fresh" && from && !(last?.epoch === from.epoch && last.offset >= from.offset))
+    else if (joined.recovery === "fresh" && from && (last?.epoch !== from.epoch || last.offset < from.offset))
       this.position = from;
     if (top) this.#replay = { until: top, events: 0, recovery: joined.recovery };
     this.autoJoined();

@@ -67,23 +67,29 @@ export class RoomStore {
 
   #begin(): void {
     const [client, room] = [this.#client, this.#room];
-    // One that the application has joined, or the server, is not this store's to leave.
-    const isOurs = !room.isFollowed;
-    this.#ends = [
+    let isOurs = false;
+    const join = () => {
+      if (this.#ends !== ends || this.#isBegun) return;
+      this.#isBegun = true;
+      // One that the application has joined, or the server, is not this store's to leave.
+      isOurs = !room.isFollowed;
+      if (isOurs) return this.#join();
+      this.#set({ isLive: room.isJoined });
+      if (this.#history > 0) this.#readHistory();
+    };
+    const ends: Unsubscribe[] = (this.#ends = [
       room.onEvent((event) => this.#add([event])),
       room.onReset((reset) => this.#set({ events: [], reset, error: null })),
       room.onCaughtUp(() => this.#set({ isLive: true, error: null })),
       room.onLost((code) => this.#fail(new RequestError(code, "no longer in the room, and not joined again"))),
-      client.onState((state) => state !== "connected" && this.#set({ isLive: false })),
+      client.onState((state) => {
+        if (state !== "connected") this.#set({ isLive: false });
+        // Behind the commit, when all components that it mounts have said how much of the room they want; and behind the first
+        // welcome, which says what rooms the server joins by itself.
+        if (client.user !== null || state === "connected" || state === "closed") queueMicrotask(join);
+      }),
       () => isOurs && void room.leave().catch(() => {}),
-    ];
-    // Behind the commit, when all components that it mounts have said how much of the room they want.
-    queueMicrotask(() => {
-      this.#isBegun = true;
-      if (isOurs) return this.#join();
-      this.#set({ isLive: room.isJoined });
-      if (this.#history > 0) this.#readHistory();
-    });
+    ]);
   }
 
   #end(): void {

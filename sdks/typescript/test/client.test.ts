@@ -447,6 +447,37 @@ test("a network that takes nothing: what nobody waits for is not sent, and not k
   assert.equal(room.send("typing"), true);
 });
 
+test("what is larger than the server takes is refused here: sent, it would end this connection and the next", async () => {
+  const { simulation, client, join, joined, sent, next, ack } = await connected({}, { limits: { text_message_bytes: 120, binary_message_bytes: 120 } });
+  const room = await join("r");
+  for (const data of ["€".repeat(40), new Uint8Array(120)]) {
+    assert.equal(room.send("say", data), false);
+    await assert.rejects(room.request("say", data), { code: "too_large" });
+  }
+  const small = room.request("say", "€".repeat(10));
+  assert.equal(sent()?.id, small.id, "and nothing else was sent");
+  ack(small.id, 7);
+  assert.equal(await small, 7);
+  // Nor is what was asked for while there was no connection to know it by.
+  simulation.socket.cut();
+  const answer = assert.rejects(client.request("order", "x".repeat(120)), { code: "too_large" });
+  await next();
+  simulation.socket.welcome({ limits: { text_message_bytes: 120 } });
+  ack(sent()?.id, { rooms: { r: joined("r", 0) } });
+  await answer;
+  assert.equal(sent(), undefined);
+});
+
+test("rooms whose resume is larger than the server takes are joined again one by one", async () => {
+  const { simulation, join, sent, next } = await connected();
+  for (const name of ["a", "b", "c", "d"]) await join(name.repeat(40));
+  simulation.socket.cut();
+  await next();
+  simulation.socket.welcome({ limits: { text_message_bytes: 240 } });
+  const asked = Array.from({ length: 5 }, () => sent()?.event);
+  assert.deepEqual(asked, ["room.join", "room.join", "room.join", "room.join", undefined]);
+});
+
 test("a room that was left, and that nobody holds or listens to, is gone; others are the same as before", async () => {
   const { client, clock, sent, ack, joined } = await connected();
   const names = ["gone", "listened", "held", "followed"];

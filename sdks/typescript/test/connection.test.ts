@@ -10,7 +10,7 @@ import { FakeSocket, simulatedWorld } from "./world.ts";
 /** What a page has and Node does not: a window whose network comes back, and that is looked at or not. */
 function inAPage(context: TestContext) {
   const page = new EventTarget();
-  const document = { visibilityState: "visible" };
+  const document = { hidden: false };
   const { addEventListener, removeEventListener } = globalThis;
   Object.assign(globalThis, {
     addEventListener: page.addEventListener.bind(page),
@@ -24,8 +24,8 @@ function inAPage(context: TestContext) {
   const tell = (event: string) => page.dispatchEvent(new Event(event));
   return {
     online: () => tell("online"),
-    turn: (visibilityState: "visible" | "hidden") => {
-      document.visibilityState = visibilityState;
+    turn: (to: "visible" | "hidden") => {
+      document.hidden = to === "hidden";
       tell("visibilitychange");
     },
   };
@@ -64,6 +64,19 @@ test("a refusal is learnt from the plain request: one fresh token, then refused 
   await clock.advance(0);
   assert.equal(simulation.sockets.length, before + 1);
   assert.deepEqual(asks, [false, false, true, true]);
+});
+
+test("a handshake that failed is asked about once, whether a close follows its error or, as in Node 22, none", async () => {
+  for (const closes of [true, false]) {
+    const simulation = simulatedWorld();
+    const client = new Client(URL_OF_SERVER, { token: () => "t", world: simulation.world });
+    await simulation.clock.advance(0);
+    simulation.answers.push({ status: 403, body: { code: "forbidden" } });
+    simulation.socket.onerror?.({});
+    if (closes) simulation.socket.cut();
+    await simulation.clock.advance(0);
+    assert.deepEqual([client.state, client.fault?.code, simulation.asked.length], ["refused", "forbidden", 1]);
+  }
 });
 
 test("nobody logged in is a refusal, and a provider that fails is a lost network", async () => {
@@ -430,7 +443,7 @@ test("where there is no WebSocket it says what to do, and takes the one that it 
   const own = globalThis.WebSocket;
   Object.assign(globalThis, { WebSocket: undefined });
   context.after(() => Object.assign(globalThis, { WebSocket: own }));
-  assert.throws(() => new Client(URL_OF_SERVER), /no WebSocket here: npm install ws.*new Client\(url, \{ WebSocket \}\)/);
+  assert.throws(() => new Client(URL_OF_SERVER), /no WebSocket: npm install ws.*new Client\(url, \{ WebSocket \}\)/);
   const { world, clock } = simulatedWorld();
   const opened: FakeSocket[] = [];
   class Given extends FakeSocket {

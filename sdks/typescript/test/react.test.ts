@@ -49,13 +49,13 @@ before(async () => {
 
 beforeEach((context) => (context as TestContext).diagnostic(`React ${version}`));
 
-/** A page with a client whose connection is open, and how many listen to it. */
-async function page(context: TestContext) {
+/** A page with a client whose connection is open, and how many listen to it; without a welcome it is still to be opened. */
+async function page(context: TestContext, welcome: object | null = {}) {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const simulation = simulatedWorld();
   const client = new Client("ws://server/ws", { world: simulation.world });
   await simulation.clock.advance(0);
-  simulation.socket.welcome();
+  if (welcome) simulation.socket.welcome(welcome);
   const root = createRoot(document.createElement("div"));
   context.after(() =>
     act(async () => {
@@ -255,6 +255,40 @@ test("a room that the application has joined itself is not left for it", async (
   assert.deepEqual(allSent(), []);
 });
 
+test("a room that the server joins by itself is not left, also where it is mounted before there is a connection", async (context) => {
+  const { simulation, client, show, allSent, receive, pass } = await page(context, null);
+  const told: string[] = [];
+  client.onRoom(({ name }) => told.push(name));
+  const { Watcher, seen, data } = watcher();
+  await show(createElement(Watcher));
+  await act(async () => simulation.socket.welcome({ rooms: ["r"], last_event_id: "r@k3f9a1qz.3" }));
+  await receive(event(4));
+  assert.deepEqual([told, seen.view?.isLive, data()], [["r"], true, [4]]);
+  await show(null);
+  await pass(GRACE_MS);
+  assert.deepEqual([allSent(), client.room("r").isJoined], [[], true]);
+});
+
+test("a room that is mounted before there is a connection is joined with it, and left", async (context) => {
+  const { simulation, show, sent, allSent, answerJoin, pass } = await page(context, null);
+  const { Watcher, seen } = watcher({ history: 5 });
+  await show(createElement(Watcher));
+  await act(async () => simulation.socket.welcome());
+  assert.deepEqual((await answerJoin())?.data, { history: 5 });
+  assert.equal(seen.view?.isLive, true);
+  await show(null);
+  await pass(GRACE_MS);
+  assert.deepEqual([sent()?.event, allSent()], ["room.leave", []]);
+});
+
+test("a client that is closed before there is a connection is an error of the view", async (context) => {
+  const { client, show } = await page(context, null);
+  const { Watcher, seen } = watcher();
+  await show(createElement(Watcher));
+  await act(async () => client.close());
+  assert.equal(seen.view?.error?.code, "closed");
+});
+
 test("a reset begins the list anew, and a page that was asked for before it is not shown", async (context) => {
   const { show, sent, receive, ack, answerJoin } = await page(context);
   const [plain, late] = [watcher(), watcher({ history: 9 })];
@@ -333,6 +367,35 @@ test("the connection and the people, as they change", async (context) => {
   assert.deepEqual((shown as unknown[]).slice(0, 3), ["connected", undefined, false]);
   await act(async () => client.close());
   assert.equal((shown as unknown[])[0], "closed");
+});
+
+test("why there is no connection is shown also while it goes on trying; who listens to the state hears that once", async (context) => {
+  const { simulation, client, show } = await page(context);
+  const states: string[] = [];
+  client.onState((state) => states.push(state));
+  let shown: unknown;
+  function Status() {
+    const { state, fault } = useConnection();
+    shown = [state, fault?.status, fault?.code];
+    return null;
+  }
+  await show(createElement(Status));
+  const attempt = async () => {
+    const before = simulation.sockets.length;
+    while (simulation.sockets.length === before) await act(() => simulation.clock.advance(500));
+    await act(async () => simulation.socket.cut());
+  };
+  await act(async () => simulation.socket.cut(1012));
+  assert.deepEqual(shown, ["reconnecting", 1012, null]);
+  for (const [status, code] of [
+    [429, "connection_limit"],
+    [503, "draining"],
+  ] as const) {
+    simulation.answers.push({ status, body: { code } });
+    await attempt();
+    assert.deepEqual(shown, ["reconnecting", status, code]);
+  }
+  assert.deepEqual(states, ["connected", "reconnecting"]);
 });
 
 test("no two components of one commit show different lists, also if an event comes while React renders", async (context) => {

@@ -45,6 +45,20 @@ test("what was under way is sent again after a reload, under its id, when the ro
   assert.equal(storage.items.size, 0);
 });
 
+test("what is kept is what was asked, whatever becomes of the application's data since", async () => {
+  const outbox = { storage: memoryStorage(), key: "outbox:me" };
+  const page = await connected({ outbox });
+  const room = await page.join("r");
+  const form = { content: "hi" };
+  const asked = room.request("say", form);
+  form.content = "";
+  room.request("say", form);
+  assert.deepEqual(page.client.unsettled[0]?.data, { content: "hi" });
+  const reloaded = await connected({ outbox });
+  const [first] = reloaded.client.unsettled;
+  assert.deepEqual([first?.id, first?.data], [asked.id, { content: "hi" }]);
+});
+
 test("a position is stored when the application has handled the event, and a reloaded page goes on there", async () => {
   const storage = memoryStorage();
   const cursor = { storage, key: "cursor:me" };
