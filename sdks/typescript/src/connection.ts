@@ -231,16 +231,15 @@ export class Connection {
   #received(frame: unknown): void {
     const message = typeof frame === "string" ? decodeText(frame) : decodeBinary(new Uint8Array(frame as ArrayBuffer));
     const now = (this.#heardAt = this.#world.now());
-    if (message.kind === "welcome" && !this.#isOpen) {
+    const begins = message.kind === "welcome" && !this.#isOpen;
+    if (begins) {
       this.#phase = "open";
       this.#until = Infinity;
       this.#stableAt = now + STABLE_AFTER_MS;
       this.#sentAt = now;
       this.pace = new Pace(message.limits);
       this.fault = null;
-      this.#change("connected");
-      // A listener may have closed the client.
-      if (!this.#isOpen) return;
+      this.state = "connected";
     } else if (message.kind === "reconnect") {
       // The moment is drawn now, and holds also if the close comes earlier.
       const after = Math.min(message.after_ms, TOLD_WAIT_MAX_MS);
@@ -249,6 +248,8 @@ export class Connection {
     }
     this.#arm();
     this.#owner.received(message);
+    // Whoever hears of it knows who he is, and may send. A listener may have closed the client.
+    if (begins && this.#isOpen) this.#change("connected");
   }
 
   #closed(status: number | null, message: string): void {
