@@ -128,6 +128,31 @@ async def test_nobody_logged_in_is_a_refusal_and_a_provider_that_fails_a_lost_ne
     await client.close()
 
 
+async def test_what_is_no_text_is_no_token() -> None:
+    simulation = Simulation()
+    given: Any = b"t.o.k"
+    with pytest.raises(TypeError, match="token is a str or a function, and not bytes"):
+        Client("ws://server/ws", token=given, world=simulation.world)
+    client = Client("ws://server/ws", token=lambda fresh: given, world=simulation.world)
+    client.connect()
+    await simulation.clock.advance(0)
+    assert client.fault == ConnectionFault(None, None, "the token provider gave bytes, and a token is a str")
+    assert [client.state, simulation.dialled] == ["refused", 0]
+    await client.close()
+
+
+async def test_an_attempt_that_ends_in_a_way_that_nobody_foresaw_is_made_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with connected() as it:
+        it.simulation.failures.append(RuntimeError("a bug of the library"))
+        it.socket.cut()
+        await it.clock.advance(1)
+        assert it.client.fault == ConnectionFault(None, None, "a bug of the library")
+        await it.simulation.next_socket()
+        assert "a bug of the library" in caplog.text
+
+
 async def test_a_url_or_a_token_that_can_not_be_is_refused() -> None:
     simulation = Simulation()
     simulation.failures.append(ValueError("the token has characters that no token has"))

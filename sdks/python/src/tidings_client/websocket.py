@@ -136,6 +136,9 @@ async def dial(url: str, token: Optional[str], owner: SocketOwner, *, ssl: Optio
         raise ValueError(str(error)) from None
     except InvalidHandshake:
         raise HandshakeFailed(None) from None
+    except ImportError as error:
+        # The environment names a SOCKS proxy, and the library that speaks it is not there.
+        raise ValueError(str(error)) from None
     if isinstance(connection, _Heard):
         connection.heard = owner.heard
     return WebSocket(connection, owner)
@@ -168,7 +171,7 @@ def _authorization(token: Optional[str]) -> dict[str, str]:
     if token is None:
         return {}
     if _TOKEN.fullmatch(token) is None:
-        raise ValueError("the token has characters that no token has")
+        raise ValueError("the token has characters that no token has" if token else "the token is empty")
     return {"Authorization": f"Bearer {token}"}
 
 
