@@ -16,7 +16,7 @@ from server import BIN, NO_RATES, WAIT_S, Server, token
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
 from tidings_client.connection import Socket, SocketOwner, World
-from tidings_client.protocol import Frame
+from tidings_client.protocol import Frame, encode
 from tidings_client.websocket import ask, dial
 
 pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
@@ -142,6 +142,19 @@ async def test_presence_is_current_after_nobody_listened_for_a_while(server: Ser
         await soon(ann.join("chat:lobby"))
         theirs.presence.on_change(lambda members: seen.put_nowait(sorted(members)))
         assert await soon(seen.get()) == ["ann", "bob"]
+
+
+async def test_the_largest_message_arrives_and_a_larger_one_costs_nobody_the_connection(server: Server) -> None:
+    async with client_of("ann", server.url) as ann:
+        room = await soon(ann.join("chat:lobby"))
+        empty = room.request("say", "")
+        await soon(empty)
+        for data, name in (("é" * 40_000, "text_message_bytes"), (bytes(70_000), "binary_message_bytes")):
+            with pytest.raises(RequestError, match=name):
+                await soon(room.request("say", data))
+        rest = ann.limits["text_message_bytes"] - len(encode("say", "chat:lobby", "", empty.id))
+        await soon(room.request("say", "a" * rest))
+        assert ann.state == "connected"
 
 
 async def test_refusals_of_rooms_and_events(server: Server) -> None:
