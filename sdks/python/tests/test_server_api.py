@@ -178,3 +178,25 @@ async def test_connections_are_kept_and_bounded_and_so_are_the_requests_that_wai
     api.gate.set()
     await asyncio.gather(*waiting)
     assert api.open_max == 16
+
+
+async def test_each_loop_in_any_thread_has_its_own_connections_which_end_with_it(
+    tidings: Tidings, api: StandIn
+) -> None:
+    def call(number: int) -> None:
+        asyncio.run(tidings.publish("chat:1", "news", number))
+
+    def calls(first: int) -> None:
+        for number in range(first, first + 5):
+            call(number)
+
+    # As code that is not async does: a new loop for each call, in the threads of a server.
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, calls, first) for first in range(0, 20, 5)))
+    assert sorted(body["data"] for _, body in api.events) == list(range(20)), "each once"
+    while api.open:
+        await asyncio.sleep(0)
+    await tidings.user_rooms("ann")
+    await tidings.close()
+    with pytest.raises(TidingsError, match="closed"):
+        await loop.run_in_executor(None, call, 20)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from ssl import SSLContext
+from typing import Any, AsyncGenerator, Dict, Mapping, Optional, Sequence, Union
 from urllib.parse import quote, urlsplit
 
 try:
@@ -23,7 +24,7 @@ _FIRST_BACKOFF_S = 0.1
 _RETRY_AFTER_MAX_S = 10.0
 """A server that wants a longer pause than this is not waited for: the error says how long."""
 _REQUESTS_MAX = 1024
-"""Requests that wait for a connection or an answer."""
+"""Requests that wait for a connection or an answer, in one event loop."""
 _IDLE_S = 4.0
 """Connections that nobody uses are closed before a server, or a proxy, usually does."""
 
@@ -60,28 +61,78 @@ class TidingsError(Exception):
         return self.code == "unreachable" or self.status in (429, 502, 503, 504)
 
 
+class _Pool:
+    """The connections of one event loop, which are of no use in another one."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+        self.under_way = 0
+        self._life = _life(http)
+
+    async def begin(self) -> None:
+        await self._life.__anext__()
+
+    async def end(self) -> None:
+        await self._life.aclose()
+
+
+async def _life(http: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """A loop that ends, as that of `asyncio.run` does, ends its generators before: the one chance to close what it has open."""
+    try:
+        yield
+    finally:
+        await http.aclose()
+
+
 class Requests:
-    def __init__(self, url: str, key: str, timeout_s: float, connections_max: int) -> None:
+    def __init__(
+        self, url: str, key: str, timeout_s: float, connections_max: int, tls: Optional[SSLContext] = None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url} is not http:// or https://")
+        if tls is not None and parts.scheme != "https":
+            raise ValueError(f"{url} is not encrypted, so ssl means nothing: write https://")
         self._base = url.rstrip("/")
-        self._under_way = 0
+        self._key = key
+        self._timeout_s = timeout_s
+        self._connections_max = connections_max
+        # Once, since it reads all authorities; of the environment as little as of its proxy.
+        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if parts.scheme == "https" else None)
         self._is_closed = False
-        self._http = httpx.AsyncClient(
-            # A backend talks to its own Tidings, and not through the proxy of its environment.
-            trust_env=False,
-            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
-            # Who waits for a connection is bounded by their number.
-            timeout=httpx.Timeout(timeout_s, pool=None),
-            limits=httpx.Limits(
-                max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=_IDLE_S
-            ),
-        )
+        self._pools: Dict[asyncio.AbstractEventLoop, _Pool] = {}
+        """Of each loop that has asked something: code that is not async has a new one for each call, in any thread."""
 
     async def close(self) -> None:
+        """Closes the connections of this loop; those of others end with their loops."""
         self._is_closed = True
-        await self._http.aclose()
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.end()
+
+    async def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            for other in list(self._pools):
+                if other.is_closed():
+                    self._pools.pop(other, None)
+            pool = self._pools[loop] = _Pool(self._connections())
+            await pool.begin()
+        return pool
+
+    def _connections(self) -> httpx.AsyncClient:
+        most = self._connections_max
+        return httpx.AsyncClient(
+            # A backend talks to its own Tidings, and not through the proxy of its environment.
+            trust_env=False,
+            # Where nothing is encrypted there is nobody to verify.
+            verify=self._tls or False,
+            headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
+            # Who waits for a connection is bounded by their number.
+            timeout=httpx.Timeout(self._timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_IDLE_S),
+        )
 
     async def send(
         self,
@@ -93,7 +144,10 @@ class Requests:
         idempotency_key: Optional[str] = None,
     ) -> Any:
         """The answer's JSON. `path` are the parts behind `/v1`, not encoded."""
-        if self._under_way >= _REQUESTS_MAX:
+        if self._is_closed:
+            raise TidingsError("closed", "this client was closed")
+        pool = await self._pool()
+        if pool.under_way >= _REQUESTS_MAX:
             fix = "await what you publish, or send many events as one batch"
             raise TidingsError("queue_full", f"{_REQUESTS_MAX} requests wait already", fix=fix)
         headers: Dict[str, str] = {}
@@ -105,14 +159,15 @@ class Requests:
             headers["Idempotency-Key"] = idempotency_key
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self._base}/v1/{'/'.join(_part(part) for part in path)}"
-        self._under_way += 1
+        pool.under_way += 1
         try:
-            return await self._tried(method, url, parameters, headers, content)
+            return await self._tried(pool.http, method, url, parameters, headers, content)
         finally:
-            self._under_way -= 1
+            pool.under_way -= 1
 
     async def _tried(
         self,
+        http: httpx.AsyncClient,
         method: str,
         url: str,
         parameters: Mapping[str, Union[str, int]],
@@ -126,7 +181,7 @@ class Requests:
             tries += 1
             cause: Optional[Exception] = None
             try:
-                answer = await self._http.request(
+                answer = await http.request(
                     method, url, params=parameters or None, headers=dict(headers), content=content
                 )
             except httpx.TransportError as error:
