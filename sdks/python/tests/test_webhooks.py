@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import hmac
 import itertools
 import json
+import threading
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
 
 import httpx
@@ -166,6 +170,40 @@ async def test_what_is_told_again_is_handled_once_and_what_failed_is_handled_aga
     answers: List[WebhookAnswer] = await asyncio.gather(tell(), tell())
     assert [*answers, await tell()] == [(204, None)] * 3
     assert calls == 2
+
+
+def test_code_that_is_not_async_has_a_loop_for_each_and_none_is_kept() -> None:
+    hooks = webhooks()
+    begun, gate = threading.Event(), threading.Event()
+    handled: List[str] = []
+
+    @hooks.on("presence")
+    async def presence(webhook: Webhook) -> None:
+        begun.set()
+        await asyncio.get_running_loop().run_in_executor(None, gate.wait)
+        handled.append(webhook.id)
+
+    @hooks.on("disconnect")
+    def disconnect(webhook: Webhook) -> None:
+        handled.append(webhook.id)
+
+    async def answered(told: Tuple[Dict[str, str], bytes], loops: List[Any]) -> int:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        return (await hooks.answer(*told)).status
+
+    loops: List[Any] = []
+    told = signed("presence", id="slow")
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(lambda: asyncio.run(answered(told, loops)))
+        begun.wait()
+        assert asyncio.run(answered(told, loops)) == 503, "nobody knows yet what comes of it"
+        gate.set()
+        assert first.result() == 204
+    assert asyncio.run(answered(told, loops)) == 204
+    assert asyncio.run(answered(signed("disconnect", id="quick"), loops)) == 204
+    assert handled == ["slow", "quick"]
+    gc.collect()
+    assert [loop() for loop in loops] == [None] * 4
 
 
 async def test_in_a_fastapi_application() -> None:
