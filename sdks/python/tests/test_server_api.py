@@ -56,6 +56,8 @@ async def test_what_cannot_work_is_said_at_once(tidings: Tidings, api: StandIn) 
             Tidings(url, secret=secret)
     with pytest.raises(ValueError, match="for a user"):
         tidings.mint_token("")
+    with pytest.raises(ValueError, match=r'rooms=\["chat:1"\]'):
+        tidings.mint_token("ann", rooms="chat:1")
     with pytest.raises(ValueError, match="expires in 0 seconds"):
         tidings.mint_token("ann", expires_in=0)
     async with Tidings(api.url, key="k") as keyed:
@@ -70,15 +72,20 @@ async def test_every_call_is_the_request_of_the_page(tidings: Tidings, api: Stan
     assert published == {"event_id": "chat:a/b@k3f9a1qz.1", "duplicate": False}
     assert (await tidings.publish_to_user("ann", "typing", ephemeral=True))["event_id"] is None
     await tidings.publish("chat:1", "image", b"\x00\xff")
+    # Half of a surrogate pair, as a browser's JSON may have it.
+    await tidings.publish("chat:1", "text", "\ud83d é")
+    with pytest.raises(ValueError, match="JSON"):
+        await tidings.publish("chat:1", "number", float("nan"))
     assert api.events == [
         ("chat:a/b", {"event": "news", "data": {"hi": 1}, "exclude_session": "s1", "exclude_user": "ann"}),
         ("user:ann", {"event": "typing", "data": None, "ephemeral": True}),
         ("chat:1", {"event": "image", "data": "AP8=", "encoding": "base64"}),
+        ("chat:1", {"event": "text", "data": "\ud83d é"}),
     ]
     api.asked.clear()
     page = await tidings.members("chat:1", after="a&b", limit=5)
     assert page == {"members": [{"user": "ann", "info": None}], "next": "after=a%26b&limit=5"}
-    assert len((await tidings.history("chat:1", limit=5))["events"]) == 1
+    assert len((await tidings.history("chat:1", limit=5))["events"]) == 2
     assert await tidings.user_rooms("ann@home") == ["chat:lobby"]
     assert [await tidings.join("ann", "chat:1"), await tidings.leave("ann", "chat:1")] == [1, 1]
     assert [await tidings.disconnect("ann"), await tidings.revoke("ann")] == [2, 2]

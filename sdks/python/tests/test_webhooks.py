@@ -104,6 +104,14 @@ async def test_what_is_asked_is_answered_in_the_pages_shapes() -> None:
     ]
 
 
+async def test_an_answer_that_is_no_json_is_told_where_it_was_made() -> None:
+    hooks = webhooks()
+    hooks.on("event")(lambda webhook: {"ack": [float("nan"), "\ud83d"][webhook["data"]]})
+    assert (await hooks.answer(*signed("event", data=1))).content == b'{"ack":"\\ud83d","broadcast":[]}'
+    with pytest.raises(ValueError, match="JSON"):
+        print((await hooks.answer(*signed("event", data=0))).content)
+
+
 async def test_whoever_has_no_handler_or_one_that_raises_lets_nobody_in() -> None:
     hooks = webhooks()
 
@@ -224,7 +232,7 @@ async def test_in_a_fastapi_application() -> None:
             answer = await client.post("/tidings", headers=headers, content=body)
             return answer.status_code, answer.headers.get("content-type"), answer.text
 
-        assert await post() == (200, "application/json", '{"allow": true}')
+        assert await post() == (200, "application/json", '{"allow":true}')
         assert (await post(room="chat:error"))[0] == 500
         assert (await post(ago_s=900))[:2] == (401, "application/problem+json")
         assert (await client.get("/tidings")).status_code == 405
@@ -251,4 +259,4 @@ async def test_a_stream_is_read_no_further_than_a_webhook_is_long() -> None:
 
     headers, body = signed("join", room="chat:1")
     answer = await hooks.answer(headers, in_pieces(body))
-    assert (answer.status, answer.content) == (200, b'{"allow": true}')
+    assert (answer.status, answer.content) == (200, b'{"allow":true}')

@@ -324,14 +324,15 @@ def encode(event: str, room: Optional[str] = None, data: Any = None, id: Optiona
     is_binary = isinstance(data, (bytes, bytearray, memoryview))
     if is_binary:
         del envelope["data"]
-    text = _json({name: value for name, value in envelope.items() if value is not None})
+    text = json_text({name: value for name, value in envelope.items() if value is not None})
     if not is_binary:
         return text
     header = text.encode()
     return len(header).to_bytes(2, "big") + header + bytes(data)
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """JSON, for UTF-8. Raises `TypeError` or `ValueError` for what is none."""
     text = _ENCODER.encode(value)
     try:
         text.encode()

@@ -6,7 +6,6 @@ A request that may have been carried out is only ever sent again as the same one
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from ssl import SSLContext
 from typing import Any, AsyncGenerator, Dict, Mapping, Optional, Sequence, Union
@@ -16,6 +15,8 @@ try:
     import httpx
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("tidings_client.server needs httpx: pip install 'tidings-client[server]'") from error
+
+from ..protocol import json_text
 
 _TRIES_MAX = 5
 """So many times a request is sent."""
@@ -153,7 +154,7 @@ class Requests:
         headers: Dict[str, str] = {}
         content: Optional[bytes] = None
         if body is not None:
-            content = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+            content = json_text(body).encode()
             headers["Content-Type"] = "application/json"
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key

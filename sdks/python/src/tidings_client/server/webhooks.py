@@ -34,6 +34,8 @@ from typing import (
     Union,
 )
 
+from ..protocol import json_text
+
 _TOLERANCE_S = 300
 """How old, or how far ahead of this machine's clock, a webhook may be."""
 _IDS_MAX = 100_000
@@ -113,7 +115,7 @@ class WebhookAnswer(NamedTuple):
 
     @property
     def content(self) -> bytes:
-        return b"" if self.body is None else json.dumps(self.body).encode()
+        return b"" if self.body is None else json_text(self.body).encode()
 
     @property
     def media_type(self) -> str:
