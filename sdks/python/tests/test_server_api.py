@@ -187,6 +187,21 @@ async def test_connections_are_kept_and_bounded_and_so_are_the_requests_that_wai
     assert api.open_max == 16
 
 
+async def test_who_stops_waiting_costs_nobody_a_connection_whenever_it_is(api: StandIn) -> None:
+    for turns in range(40):
+        async with Tidings(api.url, secret=SECRET, connections_max=2) as tidings:
+            api.gate.clear()
+            waiting = [asyncio.ensure_future(tidings.user_rooms("ann")) for _ in range(5)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            api.gate.set()
+            assert await asyncio.wait_for(tidings.user_rooms("ann"), 10) == ["chat:lobby"], turns
+    assert len(api.asked) <= 40 * 3, "who had no connection yet has asked nothing"
+
+
 async def test_each_loop_in_any_thread_has_its_own_connections_which_end_with_it(
     tidings: Tidings, api: StandIn
 ) -> None:

@@ -65,9 +65,10 @@ class TidingsError(Exception):
 class _Pool:
     """The connections of one event loop, which are of no use in another one."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
+    def __init__(self, http: httpx.AsyncClient, connections_max: int) -> None:
         self.under_way = 0
+        self._http = http
+        self._free = asyncio.Semaphore(connections_max)
         self._life = _life(http)
 
     async def begin(self) -> None:
@@ -75,6 +76,29 @@ class _Pool:
 
     async def end(self) -> None:
         await self._life.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        parameters: Mapping[str, Union[str, int]],
+        headers: Mapping[str, str],
+        content: Optional[bytes],
+    ) -> httpx.Response:
+        """Raises what httpx raises. Who stops waiting for an answer takes nothing back: a request that is cancelled at the wrong
+        moment costs httpx a connection for good, and without any left all that follow would wait for ever."""
+        await self._free.acquire()
+        asking = asyncio.ensure_future(
+            self._http.request(method, url, params=parameters or None, headers=dict(headers), content=content)
+        )
+        asking.add_done_callback(self._asked)
+        return await asyncio.shield(asking)
+
+    def _asked(self, asking: asyncio.Future[httpx.Response]) -> None:
+        self._free.release()
+        if not asking.cancelled():
+            # Nobody may wait any more who would take it.
+            asking.exception()
 
 
 async def _life(http: httpx.AsyncClient) -> AsyncGenerator[None, None]:
@@ -118,7 +142,7 @@ class Requests:
             for other in list(self._pools):
                 if other.is_closed():
                     self._pools.pop(other, None)
-            pool = self._pools[loop] = _Pool(self._connections())
+            pool = self._pools[loop] = _Pool(self._connections(), self._connections_max)
             await pool.begin()
         return pool
 
@@ -130,8 +154,7 @@ class Requests:
             # Where nothing is encrypted there is nobody to verify.
             verify=self._tls or False,
             headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
-            # Who waits for a connection is bounded by their number.
-            timeout=httpx.Timeout(self._timeout_s, pool=None),
+            timeout=self._timeout_s,
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_IDLE_S),
         )
 
@@ -162,13 +185,13 @@ class Requests:
         url = f"{self._base}/v1/{'/'.join(_part(part) for part in path)}"
         pool.under_way += 1
         try:
-            return await self._tried(pool.http, method, url, parameters, headers, content)
+            return await self._tried(pool, method, url, parameters, headers, content)
         finally:
             pool.under_way -= 1
 
     async def _tried(
         self,
-        http: httpx.AsyncClient,
+        pool: _Pool,
         method: str,
         url: str,
         parameters: Mapping[str, Union[str, int]],
@@ -182,9 +205,7 @@ class Requests:
             tries += 1
             cause: Optional[Exception] = None
             try:
-                answer = await http.request(
-                    method, url, params=parameters or None, headers=dict(headers), content=content
-                )
+                answer = await pool.ask(method, url, parameters, headers, content)
             except httpx.TransportError as error:
                 cause, fault = error, self._unreachable(error)
             else:
