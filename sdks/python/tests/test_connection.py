@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 from typing import Any, List, Optional
 
@@ -12,7 +13,9 @@ from connected import connected
 from world import Simulation
 
 from tidings_client import Client, ConnectionFailed, ConnectionFault, RequestError
-from tidings_client.connection import Answer, HandshakeFailed
+from tidings_client.clock import SystemClock
+from tidings_client.connection import Answer, HandshakeFailed, World
+from tidings_client.websocket import ask
 
 
 async def test_a_token_is_asked_for_at_every_connect_and_is_in_no_url() -> None:
@@ -126,6 +129,27 @@ async def test_nobody_logged_in_is_a_refusal_and_a_provider_that_fails_a_lost_ne
     assert [client.state, client.fault.code, simulation.dialled] == ["refused", "token_missing", 0]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     await client.close()
+
+
+def test_where_no_loop_runs_it_is_told_and_connects_later_all_the_same() -> None:
+    # The world's own clock sets its timers in the loop.
+    dialled: List[str] = []
+
+    async def dial(url: str, *_: object) -> Any:
+        dialled.append(url)
+        raise ValueError("far enough")
+
+    client = Client("ws://server/ws", world=World(SystemClock(), random.random, dial, ask))
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        client.connect()
+
+    async def enter() -> None:
+        with pytest.raises(ConnectionFailed, match="far enough"):
+            async with client:
+                raise AssertionError("there is no connection")
+
+    asyncio.run(asyncio.wait_for(enter(), 10))
+    assert dialled == ["ws://server/ws"]
 
 
 async def test_what_is_no_text_is_no_token() -> None:

@@ -194,8 +194,10 @@ class Connection:
         """When `session.reconnect` wants us to move."""
 
     def start(self) -> None:
-        """Begins to connect; once is enough."""
+        """Begins to connect; once is enough. Raises `RuntimeError` where no event loop runs."""
         if self._phase == "idle":
+            # Before anything has changed: who has tried it there may do it in a loop later.
+            asyncio.get_running_loop()
             self._wait_until(self._now())
 
     @property
