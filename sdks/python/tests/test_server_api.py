@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 from typing import Any, AsyncIterator, Dict
 
 import pytest
@@ -136,6 +137,13 @@ async def test_a_batch_that_was_lost_is_published_once(tidings: Tidings, api: St
     assert told == [True, True, "idempotency_conflict"]
     assert [room for room, _ in api.events] == ["chat:1", "user:ann"]
     assert await tidings.batch([]) == []
+
+
+async def test_a_number_of_any_length_is_one(tidings: Tidings, api: StandIn) -> None:
+    # Whoever may publish in a room may send it, and the room has to be read all the same.
+    api.faults.append((200, {}, b'{"events":[{"data":' + b"1" * 5000 + b',"at":7}]}'))
+    (event,) = (await tidings.history("chat:1"))["events"]
+    assert [event["data"], repr(event["at"])] == [math.inf, "7"]
 
 
 async def test_an_error_has_what_the_server_says(tidings: Tidings, api: StandIn) -> None:

@@ -273,10 +273,17 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+def _integer(digits: str) -> Union[int, float]:
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ESCAPING_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-_LENIENT_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
+_LENIENT_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
 
 
 def parse_event_id(text: str) -> Optional[Tuple[str, Position]]:
@@ -357,18 +364,20 @@ def decode(frame: Frame) -> ServerMessage:
     return _message(envelope, frame[end:])
 
 
+def read_json(text: str) -> Any:
+    """Reads JSON; raises `ValueError` or `RecursionError` for what is none."""
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        # A whole number of more digits than Python reads as one is a number all the same.
+        return _LENIENT_DECODER.decode(text)
+
+
 def _parse(text: str) -> Optional[Dict[str, Any]]:
     try:
-        value = _DECODER.decode(text)
-    except RecursionError:
+        return _fields(read_json(text))
+    except (ValueError, RecursionError):
         return None
-    except ValueError:
-        try:
-            # A whole number of more digits than Python reads as one is a number all the same.
-            value = _LENIENT_DECODER.decode(text)
-        except ValueError:
-            return None
-    return _fields(value)
 
 
 def _fields(value: Any) -> Optional[Dict[str, Any]]:

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("tidings_client.server needs httpx: pip install 'tidings-client[server]'") from error
 
-from ..protocol import json_text
+from ..protocol import json_text, read_json
 
 _TRIES_MAX = 5
 """So many times a request is sent."""
@@ -232,8 +232,8 @@ def _part(name: str) -> str:
 
 def _json(answer: httpx.Response) -> Any:
     try:
-        return answer.json()
-    except ValueError:
+        return read_json(answer.content.decode())
+    except (ValueError, RecursionError):
         return None
 
 

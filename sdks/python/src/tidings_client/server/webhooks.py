@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import inspect
-import json
 import re
 import time
 from collections import OrderedDict
@@ -34,7 +33,7 @@ from typing import (
     Union,
 )
 
-from ..protocol import json_text
+from ..protocol import json_text, read_json
 
 _TOLERANCE_S = 300
 """How old, or how far ahead of this machine's clock, a webhook may be."""
@@ -180,7 +179,7 @@ class Webhooks:
         if fault is not None:
             return _problem(401, "signature_invalid", fault)
         try:
-            message = json.loads(body)
+            message = read_json(body.decode())
             kind = str(message["type"])
             webhook = Webhook(
                 kind[len(_TYPE_PREFIX) :] if kind.startswith(_TYPE_PREFIX) else kind,
@@ -188,7 +187,7 @@ class Webhooks:
                 id,
                 str(message.get("time", "")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _problem(400, "invalid", "the body is no CloudEvent")
         if webhook.kind in _ASKED:
             if id in self._seen:
