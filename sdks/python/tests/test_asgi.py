@@ -6,14 +6,16 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Tuple
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, WebSocket
-from server import BIN, Server, token
+from server import BIN, Server, certify, token
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -47,6 +49,12 @@ async def application(tidings: str, **options: Any) -> AsyncIterator[str]:
         await websocket.close()
 
     app.add_middleware(Attach, path="/ws", url=tidings)
+    async with served(app, **options) as address:
+        yield address
+
+
+@asynccontextmanager
+async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", **options))
@@ -367,3 +375,25 @@ def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -
                 assert await soon(client.recv()) == "here"
 
     asyncio.run(talk())
+
+
+async def test_over_tls_a_context_says_whom_to_believe(tmp_path: Path) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("hello")
+        await connection.wait_closed()
+
+    certify(tmp_path)
+    of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of_server.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    async with stand_in(handler, ssl=of_server) as url:
+        tidings = url.replace("http:", "https:")
+        app = Attach(FastAPI(), url=tidings, ssl=context)
+        async with served(app) as address, connect(f"ws://{address}/ws") as client:
+            assert await soon(client.recv()) == "hello"
+        async with application(tidings) as address:
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{address}/ws")
+            assert refused.value.response.status_code == 502 and b"certificate" in (refused.value.response.body or b"")
+    with pytest.raises(ValueError, match="write https://"):
+        Attach(FastAPI(), url="http://127.0.0.1:1", ssl=context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 from typing import Any, List, Optional
 
@@ -12,7 +13,9 @@ from connected import connected
 from world import Simulation
 
 from tidings_client import Client, ConnectionFailed, ConnectionFault, RequestError
-from tidings_client.connection import Answer, HandshakeFailed
+from tidings_client.clock import SystemClock
+from tidings_client.connection import Answer, HandshakeFailed, World
+from tidings_client.websocket import ask
 
 
 async def test_a_token_is_asked_for_at_every_connect_and_is_in_no_url() -> None:
@@ -126,6 +129,52 @@ async def test_nobody_logged_in_is_a_refusal_and_a_provider_that_fails_a_lost_ne
     assert [client.state, client.fault.code, simulation.dialled] == ["refused", "token_missing", 0]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     await client.close()
+
+
+def test_where_no_loop_runs_it_is_told_and_connects_later_all_the_same() -> None:
+    # The world's own clock sets its timers in the loop.
+    dialled: List[str] = []
+
+    async def dial(url: str, *_: object) -> Any:
+        dialled.append(url)
+        raise ValueError("far enough")
+
+    client = Client("ws://server/ws", world=World(SystemClock(), random.random, dial, ask))
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        client.connect()
+
+    async def enter() -> None:
+        with pytest.raises(ConnectionFailed, match="far enough"):
+            async with client:
+                raise AssertionError("there is no connection")
+
+    asyncio.run(asyncio.wait_for(enter(), 10))
+    assert dialled == ["ws://server/ws"]
+
+
+async def test_what_is_no_text_is_no_token() -> None:
+    simulation = Simulation()
+    given: Any = b"t.o.k"
+    with pytest.raises(TypeError, match="token is a str or a function, and not bytes"):
+        Client("ws://server/ws", token=given, world=simulation.world)
+    client = Client("ws://server/ws", token=lambda fresh: given, world=simulation.world)
+    client.connect()
+    await simulation.clock.advance(0)
+    assert client.fault == ConnectionFault(None, None, "the token provider gave bytes, and a token is a str")
+    assert [client.state, simulation.dialled] == ["refused", 0]
+    await client.close()
+
+
+async def test_an_attempt_that_ends_in_a_way_that_nobody_foresaw_is_made_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with connected() as it:
+        it.simulation.failures.append(RuntimeError("a bug of the library"))
+        it.socket.cut()
+        await it.clock.advance(1)
+        assert it.client.fault == ConnectionFault(None, None, "a bug of the library")
+        await it.simulation.next_socket()
+        assert "a bug of the library" in caplog.text
 
 
 async def test_a_url_or_a_token_that_can_not_be_is_refused() -> None:

@@ -185,6 +185,27 @@ async def test_bytes_count_too() -> None:
             await request
 
 
+async def test_what_is_larger_than_the_server_takes_is_refused_here_and_costs_no_connection() -> None:
+    limits = {"text_message_bytes": 200, "binary_message_bytes": 100}
+    async with connected(welcome={"limits": limits}) as it:
+        room = await it.join("r")
+        it.socket.cut()
+        # As characters it would fit, as bytes it does not.
+        text, image, small = room.request("e", "é" * 90), room.request("e", bytes(90)), room.request("e", "é" * 50)
+        await it.simulation.next_socket()
+        it.socket.welcome(limits=limits)
+        resume = it.sent()
+        it.socket.ack(resume["id"], {"rooms": {"r": joined("r", 0, "complete")}})
+        for request, name in ((text, "text_message_bytes is 200"), (image, "binary_message_bytes is 100")):
+            with pytest.raises(RequestError, match=name) as failed:
+                await request
+            assert failed.value.code == "too_large"
+        assert [it.sent()["id"], it.sent()] == [small.id, {}]
+        with pytest.raises(ValueError, match="text_message_bytes is 200"):
+            room.send("e", "é" * 90)
+        assert room.send("e", "é" * 50)
+
+
 async def test_who_stops_waiting_does_not_take_a_request_back() -> None:
     async with connected() as it:
         room = await it.join("r")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any, Awaitable, Callable, List, Optional, TypeVar
 
 import pytest
 from proxy import Proxy
-from server import BIN, NO_RATES, WAIT_S, Server, token
+from server import BIN, NO_RATES, SECRET, WAIT_S, Server, certify, token
 
 from tidings_client import Client, ConnectionFailed, Event, Published, RequestError, Reset, Room, RoomEvents
 from tidings_client.clock import SystemClock
 from tidings_client.connection import Socket, SocketOwner, World
-from tidings_client.protocol import Frame
+from tidings_client.protocol import Frame, encode
+from tidings_client.server import Tidings, TidingsError
 from tidings_client.websocket import ask, dial
 
 pytestmark = pytest.mark.skipif(BIN is None, reason="TIDINGS_BIN names no server")
@@ -142,6 +142,19 @@ async def test_presence_is_current_after_nobody_listened_for_a_while(server: Ser
         await soon(ann.join("chat:lobby"))
         theirs.presence.on_change(lambda members: seen.put_nowait(sorted(members)))
         assert await soon(seen.get()) == ["ann", "bob"]
+
+
+async def test_the_largest_message_arrives_and_a_larger_one_costs_nobody_the_connection(server: Server) -> None:
+    async with client_of("ann", server.url) as ann:
+        room = await soon(ann.join("chat:lobby"))
+        empty = room.request("say", "")
+        await soon(empty)
+        for data, name in (("é" * 40_000, "text_message_bytes"), (bytes(70_000), "binary_message_bytes")):
+            with pytest.raises(RequestError, match=name):
+                await soon(room.request("say", data))
+        rest = ann.limits["text_message_bytes"] - len(encode("say", "chat:lobby", "", empty.id))
+        await soon(room.request("say", "a" * rest))
+        assert ann.state == "connected"
 
 
 async def test_refusals_of_rooms_and_events(server: Server) -> None:
@@ -310,6 +323,10 @@ async def test_over_tls_a_context_says_whom_to_believe(tmp_path: Path) -> None:
             assert failed.value.fault is not None and failed.value.fault.code == "token_malformed"
         answer = await ask(url.replace("wss://", "https://"), "none", ssl=context)
         assert answer.status == 401
+        async with Tidings(f"https://{server.address}", secret=SECRET, ssl=context) as tidings:
+            assert (await tidings.publish("chat:r", "say", 2))["duplicate"] is False
+            with pytest.raises(TidingsError, match="certificate"):
+                await Tidings(f"https://{server.address}", secret=SECRET).nodes()
         # Nobody of this system's certifies that server: that is told, and may change.
         stranger = client_of("ann", url)
         stranger.connect()
@@ -319,11 +336,5 @@ async def test_over_tls_a_context_says_whom_to_believe(tmp_path: Path) -> None:
         await stranger.close()
     with pytest.raises(ValueError, match="write wss://"):
         Client("ws://127.0.0.1:1/ws", ssl=context)
-
-
-def certify(folder: Path) -> None:
-    """Makes a certificate for a server at 127.0.0.1, which certifies itself."""
-    named = ["-subj", "/CN=tidings", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key"]
-    command = ["openssl", "req", "-x509", "-days", "2", *named, *key, "-out", "server.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    with pytest.raises(ValueError, match="write https://"):
+        Tidings("http://127.0.0.1:1", secret=SECRET, ssl=context)

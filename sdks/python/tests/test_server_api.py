@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 from typing import Any, AsyncIterator, Dict
 
 import pytest
@@ -56,6 +57,8 @@ async def test_what_cannot_work_is_said_at_once(tidings: Tidings, api: StandIn) 
             Tidings(url, secret=secret)
     with pytest.raises(ValueError, match="for a user"):
         tidings.mint_token("")
+    with pytest.raises(ValueError, match=r'rooms=\["chat:1"\]'):
+        tidings.mint_token("ann", rooms="chat:1")
     with pytest.raises(ValueError, match="expires in 0 seconds"):
         tidings.mint_token("ann", expires_in=0)
     async with Tidings(api.url, key="k") as keyed:
@@ -70,15 +73,20 @@ async def test_every_call_is_the_request_of_the_page(tidings: Tidings, api: Stan
     assert published == {"event_id": "chat:a/b@k3f9a1qz.1", "duplicate": False}
     assert (await tidings.publish_to_user("ann", "typing", ephemeral=True))["event_id"] is None
     await tidings.publish("chat:1", "image", b"\x00\xff")
+    # Half of a surrogate pair, as a browser's JSON may have it.
+    await tidings.publish("chat:1", "text", "\ud83d é")
+    with pytest.raises(ValueError, match="JSON"):
+        await tidings.publish("chat:1", "number", float("nan"))
     assert api.events == [
         ("chat:a/b", {"event": "news", "data": {"hi": 1}, "exclude_session": "s1", "exclude_user": "ann"}),
         ("user:ann", {"event": "typing", "data": None, "ephemeral": True}),
         ("chat:1", {"event": "image", "data": "AP8=", "encoding": "base64"}),
+        ("chat:1", {"event": "text", "data": "\ud83d é"}),
     ]
     api.asked.clear()
     page = await tidings.members("chat:1", after="a&b", limit=5)
     assert page == {"members": [{"user": "ann", "info": None}], "next": "after=a%26b&limit=5"}
-    assert len((await tidings.history("chat:1", limit=5))["events"]) == 1
+    assert len((await tidings.history("chat:1", limit=5))["events"]) == 2
     assert await tidings.user_rooms("ann@home") == ["chat:lobby"]
     assert [await tidings.join("ann", "chat:1"), await tidings.leave("ann", "chat:1")] == [1, 1]
     assert [await tidings.disconnect("ann"), await tidings.revoke("ann")] == [2, 2]
@@ -131,6 +139,13 @@ async def test_a_batch_that_was_lost_is_published_once(tidings: Tidings, api: St
     assert await tidings.batch([]) == []
 
 
+async def test_a_number_of_any_length_is_one(tidings: Tidings, api: StandIn) -> None:
+    # Whoever may publish in a room may send it, and the room has to be read all the same.
+    api.faults.append((200, {}, b'{"events":[{"data":' + b"1" * 5000 + b',"at":7}]}'))
+    (event,) = (await tidings.history("chat:1"))["events"]
+    assert [event["data"], repr(event["at"])] == [math.inf, "7"]
+
+
 async def test_an_error_has_what_the_server_says(tidings: Tidings, api: StandIn) -> None:
     with pytest.raises(TidingsError) as fault:
         await tidings.publish("nowhere", "news")
@@ -178,3 +193,40 @@ async def test_connections_are_kept_and_bounded_and_so_are_the_requests_that_wai
     api.gate.set()
     await asyncio.gather(*waiting)
     assert api.open_max == 16
+
+
+async def test_who_stops_waiting_costs_nobody_a_connection_whenever_it_is(api: StandIn) -> None:
+    for turns in range(40):
+        async with Tidings(api.url, secret=SECRET, connections_max=2) as tidings:
+            api.gate.clear()
+            waiting = [asyncio.ensure_future(tidings.user_rooms("ann")) for _ in range(5)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            api.gate.set()
+            assert await asyncio.wait_for(tidings.user_rooms("ann"), 10) == ["chat:lobby"], turns
+    assert len(api.asked) <= 40 * 3, "who had no connection yet has asked nothing"
+
+
+async def test_each_loop_in_any_thread_has_its_own_connections_which_end_with_it(
+    tidings: Tidings, api: StandIn
+) -> None:
+    def call(number: int) -> None:
+        asyncio.run(tidings.publish("chat:1", "news", number))
+
+    def calls(first: int) -> None:
+        for number in range(first, first + 5):
+            call(number)
+
+    # As code that is not async does: a new loop for each call, in the threads of a server.
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, calls, first) for first in range(0, 20, 5)))
+    assert sorted(body["data"] for _, body in api.events) == list(range(20)), "each once"
+    while api.open:
+        await asyncio.sleep(0)
+    await tidings.user_rooms("ann")
+    await tidings.close()
+    with pytest.raises(TidingsError, match="closed"):
+        await loop.run_in_executor(None, call, 20)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import hmac
 import itertools
 import json
+import threading
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
 
 import httpx
@@ -33,7 +37,8 @@ def signed(
     """A webhook as Tidings sends it."""
     id = id or f"msg_{next(ids)}"
     message = {"specversion": "1.0", "id": id, "source": "/tidings", "type": f"dev.tidings.{kind}", "data": data}
-    body = json.dumps(message).encode()
+    # A number that Python would not write.
+    body = json.dumps(message).encode().replace(b'"LONG"', b"1" * 5000)
     timestamp = str(int(time.time()) - ago_s)
     signature = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     headers = {
@@ -98,6 +103,15 @@ async def test_what_is_asked_is_answered_in_the_pages_shapes() -> None:
         (200, {"error": {"code": "forbidden", "message": "not you"}}),
         (200, {"ack": None, "broadcast": []}),
     ]
+
+
+async def test_an_answer_that_is_no_json_is_told_where_it_was_made() -> None:
+    hooks = webhooks()
+    hooks.on("event")(lambda webhook: {"ack": [float("nan"), "\ud83d"][min(1, webhook["data"])]})
+    assert (await hooks.answer(*signed("event", data="LONG"))).status == 200
+    assert (await hooks.answer(*signed("event", data=1))).content == b'{"ack":"\\ud83d","broadcast":[]}'
+    with pytest.raises(ValueError, match="JSON"):
+        print((await hooks.answer(*signed("event", data=0))).content)
 
 
 async def test_whoever_has_no_handler_or_one_that_raises_lets_nobody_in() -> None:
@@ -168,6 +182,40 @@ async def test_what_is_told_again_is_handled_once_and_what_failed_is_handled_aga
     assert calls == 2
 
 
+def test_code_that_is_not_async_has_a_loop_for_each_and_none_is_kept() -> None:
+    hooks = webhooks()
+    begun, gate = threading.Event(), threading.Event()
+    handled: List[str] = []
+
+    @hooks.on("presence")
+    async def presence(webhook: Webhook) -> None:
+        begun.set()
+        await asyncio.get_running_loop().run_in_executor(None, gate.wait)
+        handled.append(webhook.id)
+
+    @hooks.on("disconnect")
+    def disconnect(webhook: Webhook) -> None:
+        handled.append(webhook.id)
+
+    async def answered(told: Tuple[Dict[str, str], bytes], loops: List[Any]) -> int:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        return (await hooks.answer(*told)).status
+
+    loops: List[Any] = []
+    told = signed("presence", id="slow")
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(lambda: asyncio.run(answered(told, loops)))
+        begun.wait()
+        assert asyncio.run(answered(told, loops)) == 503, "nobody knows yet what comes of it"
+        gate.set()
+        assert first.result() == 204
+    assert asyncio.run(answered(told, loops)) == 204
+    assert asyncio.run(answered(signed("disconnect", id="quick"), loops)) == 204
+    assert handled == ["slow", "quick"]
+    gc.collect()
+    assert [loop() for loop in loops] == [None] * 4
+
+
 async def test_in_a_fastapi_application() -> None:
     hooks, app = webhooks(), FastAPI()
 
@@ -186,7 +234,7 @@ async def test_in_a_fastapi_application() -> None:
             answer = await client.post("/tidings", headers=headers, content=body)
             return answer.status_code, answer.headers.get("content-type"), answer.text
 
-        assert await post() == (200, "application/json", '{"allow": true}')
+        assert await post() == (200, "application/json", '{"allow":true}')
         assert (await post(room="chat:error"))[0] == 500
         assert (await post(ago_s=900))[:2] == (401, "application/problem+json")
         assert (await client.get("/tidings")).status_code == 405
@@ -213,4 +261,4 @@ async def test_a_stream_is_read_no_further_than_a_webhook_is_long() -> None:
 
     headers, body = signed("join", room="chat:1")
     answer = await hooks.answer(headers, in_pieces(body))
-    assert (answer.status, answer.content) == (200, b'{"allow": true}')
+    assert (answer.status, answer.content) == (200, b'{"allow":true}')

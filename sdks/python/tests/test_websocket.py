@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Tuple
 
@@ -215,3 +216,27 @@ async def test_what_can_not_be_a_token_or_a_url() -> None:
             await dial("ws://127.0.0.1:1/ws", token, Owner())
     with pytest.raises(OSError):
         await dial("ws://127.0.0.1:1/ws", "t", Owner())
+
+
+async def test_a_proxy_of_the_environment_that_nothing_here_speaks_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SOCKS_PROXY", "socks5://127.0.0.1:1")
+    # As if it were not installed.
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    monkeypatch.setitem(sys.modules, "python_socks.async_.asyncio", None)
+    with pytest.raises(ConnectionFailed, match="python-socks"):
+        async with Client("ws://127.0.0.1:1/ws", token="t.o.k"):
+            raise AssertionError("there is no connection")
+
+
+async def test_nor_is_a_proxy_of_the_environment_that_refuses_taken_for_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with answering([http("403 Forbidden", b"")]) as (proxy, asked):
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", proxy.partition("/ws")[0].replace("ws:", "http:"))
+        with pytest.raises(OSError, match="proxy does not connect.*403"):
+            await dial("ws://127.0.0.1:1/ws", None, Owner())
+    assert asked[0][""] == "CONNECT 127.0.0.1:1 HTTP/1.1"

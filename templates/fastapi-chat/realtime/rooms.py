@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, List, Optional
 
 from chat.database import Database
+from tidings_client.server import EventRefused
 
 from .broadcaster import Broadcaster, Socket
 
@@ -19,7 +20,10 @@ def room_of(channel: int) -> str:
     return f"{PREFIX}{channel}"
 
 
-def channel_of(room_id: str) -> int:
+def channel_of(room_id: Optional[str]) -> int:
+    """Refuses what a page says in a room that is no channel: its user's own, or none."""
+    if room_id is None or not room_id.startswith(PREFIX):
+        raise EventRefused("invalid", "this room is no channel's")
     return int(room_id[len(PREFIX) :])
 
 

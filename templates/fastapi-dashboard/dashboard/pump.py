@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sqlite3
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -26,12 +27,13 @@ async def pump(redis: Redis, database: Database) -> None:
     while True:
         await asyncio.sleep(settings.INTERVAL_S)
         new = samples()
-        database.store(BOARD, new)
         try:
+            database.store(BOARD, new)
             for sample in new:
                 await send(redis, room_of(BOARD), EVENT, sample)
-        except RedisError as error:
-            log.warning("samples were not sent: %s", error)
+        except (RedisError, sqlite3.Error) as error:
+            # The next are as good.
+            log.warning("samples were not stored and sent: %s", error)
 
 
 async def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from typing import Any, Dict, List
 
@@ -34,11 +35,14 @@ async def sample_for_ever(database: Database, broadcaster: Broadcaster) -> None:
     while True:
         await asyncio.sleep(settings.INTERVAL_S)
         new = samples()
-        database.store(BOARD, new)
         try:
+            database.store(BOARD, new)
             results = await broadcaster.broadcast_all([Event(room_of(BOARD), EVENT, sample) for sample in new])
             for refused in (result["error"] for result in results if "error" in result):
                 log.warning("a sample was not published: %s", refused)
         except TidingsError as error:
             # They are stored, and the next are as good: nothing is kept for a Tidings that is away.
             log.warning("samples were not published: %s", error)
+        except sqlite3.Error as error:
+            # Nor for a disk that is full.
+            log.warning("samples were not stored: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any, List
 
@@ -11,6 +12,10 @@ import httpx
 import pytest
 from processes import PROJECT, Person, dashboard
 
+from dashboard import BOARD, settings
+from dashboard.database import Database
+from dashboard.sampler import sample_for_ever
+from realtime.broadcaster import Broadcaster
 from tidings_client import RequestError
 
 ROOM = "board:machine"
@@ -102,3 +107,32 @@ async def test_the_page_asks_for_nothing_that_is_not_there(tmp_path: Path) -> No
         async with httpx.AsyncClient(base_url=running.address, trust_env=False) as http:
             for name in [*files, "", "tidings-client.js"]:
                 assert (await http.get(f"/{name}")).status_code == 200, name
+
+
+async def test_a_disk_that_is_full_for_a_while_does_not_end_the_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [sqlite3.OperationalError("database or disk is full")]
+    published = asyncio.Event()
+
+    class Full(Database):
+        def store(self, board: str, samples: Any) -> None:
+            if faults:
+                raise faults.pop()
+            super().store(board, samples)
+
+    class Recording(Broadcaster):
+        async def broadcast_all(self, events: Any) -> Any:
+            published.set()
+            return []
+
+    monkeypatch.setattr(settings, "INTERVAL_S", 0.01)
+    database = Full(str(tmp_path / "dashboard.db"))
+    broadcaster = Recording("http://127.0.0.1:1", "canary-bird that nobody is asked with")
+    sampling = asyncio.create_task(sample_for_ever(database, broadcaster))
+    told = asyncio.create_task(published.wait())
+    await asyncio.wait({sampling, told}, return_when=asyncio.FIRST_COMPLETED)
+    assert told.done() and len(database.samples(BOARD)) == 3
+    sampling.cancel()
+    await asyncio.gather(sampling, return_exceptions=True)
+    database.close()

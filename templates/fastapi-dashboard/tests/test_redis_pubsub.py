@@ -22,8 +22,9 @@ pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="re
 def test_what_is_no_event_is_none() -> None:
     good = b'{"id":"1","room":"board:a","event":"e","data":[1]}'
     assert parse(good) == Event("board:a", "e", [1], "1")
-    for bad in (b"", b"\xff", b"[]", b"1", b'{"room":"a","event":"e"}', good.replace(b'"1"', b"1")):
-        assert parse(bad) is None, bad
+    no_json = [good.replace(b"[1]", data) for data in (b"NaN", b"[-Infinity]", b"[" * 100_000 + b"]" * 100_000)]
+    for bad in (b"", b"\xff", b"[]", b"1", b'{"room":"a","event":"e"}', good.replace(b'"1"', b"1"), *no_json):
+        assert parse(bad) is None, bad[:80]
 
 
 async def listening(redis: Redis, workers: int) -> None:
@@ -70,11 +71,15 @@ async def test_the_pump_is_a_process_of_its_own(tmp_path: Path) -> None:
         await ann.close()
 
 
-async def test_it_listens_again_when_redis_is_back(tmp_path: Path) -> None:
+async def test_it_listens_again_when_redis_is_back_and_publishes_what_comes_after_trouble(tmp_path: Path) -> None:
     broadcast: List[Event] = []
+    troubled = asyncio.Event()
 
     class Recording(Broadcaster):
         async def broadcast_all(self, events: Any) -> Any:
+            if events[0].data == "trouble":
+                troubled.set()
+                raise RuntimeError("what nobody has foreseen")
             broadcast.extend(events)
             return [{"event_id": None, "duplicate": False} for _ in events]
 
@@ -89,6 +94,8 @@ async def test_it_listens_again_when_redis_is_back(tmp_path: Path) -> None:
         while before["id"] in [client["id"] for client in await redis.client_list(_type="pubsub")]:
             await asyncio.sleep(0.02)
         await listening(redis, 1)
+        await send(redis, ROOM, "sample", "trouble")
+        await troubled.wait()
         await send(redis, ROOM, "sample", 1)
         while not broadcast:
             await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ import ipaddress
 import json
 import re
 import socket
-import ssl
+from ssl import SSLContext, create_default_context
 from typing import Any, Awaitable, Callable, List, Mapping, MutableMapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -66,15 +66,25 @@ class Attach:
         app.add_middleware(Attach, path="/ws", url="http://127.0.0.1:7777")
 
     WebSockets go there, and the plain requests by which clients learn why they were refused; everything else is the application's.
+    `ssl` is for an `https://` url that another authority certifies than those of the system:
+    `ssl.create_default_context(cafile="ca.pem")`.
     """
 
-    def __init__(self, app: Application, path: str = "/ws", url: str = "http://127.0.0.1:7777") -> None:
+    def __init__(
+        self,
+        app: Application,
+        path: str = "/ws",
+        url: str = "http://127.0.0.1:7777",
+        ssl: Optional[SSLContext] = None,
+    ) -> None:
         self._app = app
         self._path = path
         self._tidings = urlsplit(url)
         if self._tidings.scheme not in ("http", "https") or not self._tidings.hostname:
             raise ValueError(f"{url} is not http:// or https://")
-        self._tls = ssl.create_default_context() if self._tidings.scheme == "https" else None
+        if ssl is not None and self._tidings.scheme != "https":
+            raise ValueError(f"{url} is not encrypted, so ssl means nothing: write https://")
+        self._tls = ssl or (create_default_context() if self._tidings.scheme == "https" else None)
         self._plain_requests: Optional[asyncio.Semaphore] = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -284,7 +294,7 @@ async def _refuse(scope: Scope, send: Send, answer: _Answer) -> None:
 
 def _ask(
     tidings: SplitResult,
-    tls: Optional[ssl.SSLContext],
+    tls: Optional[SSLContext],
     method: str,
     target: str,
     headers: Headers,

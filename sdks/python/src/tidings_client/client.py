@@ -21,6 +21,7 @@ from .connection import Connection, ConnectionFailed, ConnectionFault, State, To
 from .cursor import Cursor, CursorStorage
 from .listeners import Listeners, Unsubscribe
 from .outbox import GIVE_UP_AFTER_S, Entry, Outbox, Purpose, Request, RequestError
+from .pace import limit_of
 from .protocol import (
     CURSOR_BYTES_MAX,
     Ack,
@@ -229,7 +230,7 @@ class Client:
         return self._request(event, None, data, "application")
 
     def send(self, event: str, data: Any = None) -> bool:
-        """Sends an event without a room that nobody waits for; false if there is no connection that takes it."""
+        """Sends an event without a room that nobody waits for: `Room.send`."""
         return self._send(event, None, data)
 
     async def _connected(self) -> None:
@@ -292,9 +293,19 @@ class Client:
         # Before the rooms are joined again nothing can be sent to them.
         if not self._is_ready or self._outbox.is_resuming or self._connection.waiting >= SENDS_MAX:
             return False
+        fault = self._too_large(frame)
+        if fault is not None:
+            raise ValueError(fault)
         self._outbox.pace.take(self._world.clock.now())
         self._connection.send(frame)
         return True
+
+    def _too_large(self, frame: Frame) -> Optional[str]:
+        """Why the server would not take a frame of this size: it would close the connection, and close the next one for good."""
+        name = "text_message_bytes" if isinstance(frame, str) else "binary_message_bytes"
+        size = len(frame.encode() if isinstance(frame, str) else frame)
+        bytes_max = limit_of(self.limits, name)
+        return f"the message has {size} bytes, and the server's {name} is {bytes_max}" if size > bytes_max else None
 
     async def _join(self, room: Room, history: Optional[int], after: Optional[Position]) -> None:
         room.follow(after or self._cursor.get(room.name))
@@ -325,7 +336,12 @@ class Client:
             entry = self._outbox.next_to_send(self._world.clock.now(), self._is_joined)
             if entry is None:
                 break
-            self._connection.send(entry.frame)
+            fault = self._too_large(entry.frame)
+            if fault is None:
+                self._connection.send(entry.frame)
+            else:
+                self._outbox.take(entry.id)
+                entry.request.reject(RequestError("too_large", fault))
         self._alarm.set(self._outbox.next_deadline())
 
     def _tick(self) -> None:

@@ -169,6 +169,8 @@ class _Attempt:
 
 class Connection:
     def __init__(self, url: str, token: Union[str, TokenProvider, None], world: World, owner: Owner) -> None:
+        if token is not None and not isinstance(token, str) and not callable(token):
+            raise TypeError(f"token is a str or a function, and not {type(token).__name__}")
         self.state: State = "connecting"
         self.fault: Optional[ConnectionFault] = None
         self._url = url
@@ -192,8 +194,10 @@ class Connection:
         """When `session.reconnect` wants us to move."""
 
     def start(self) -> None:
-        """Begins to connect; once is enough."""
+        """Begins to connect; once is enough. Raises `RuntimeError` where no event loop runs."""
         if self._phase == "idle":
+            # Before anything has changed: who has tried it there may do it in a loop later.
+            asyncio.get_running_loop()
             self._wait_until(self._now())
 
     @property
@@ -289,6 +293,9 @@ class Connection:
             return self._wait(0)
         if self._token is not None and token is None:
             return self._refuse(401, "token_missing", "nobody is logged in")
+        if token is not None and not isinstance(token, str):
+            # The bytes of a library, or the whole answer of whoever gives the tokens.
+            return self._refuse(None, None, f"the token provider gave {type(token).__name__}, and a token is a str")
         try:
             socket = await self._world.dial(self._full_url(), token, attempt)
         except HandshakeFailed as failed:
@@ -300,6 +307,10 @@ class Connection:
         except ValueError as error:
             # There is no such URL, or no such token: trying again would not help.
             return self._refuse(None, None, str(error))
+        except Exception as error:
+            # What nobody has foreseen: an attempt that ended without a word would be waited for.
+            _log.warning("connecting failed", exc_info=True)
+            return self._fail(error)
         self._socket = socket
         ending = asyncio.get_running_loop().create_task(socket.wait_closed())
         self._ending.add(ending)

@@ -29,7 +29,7 @@ class Pace:
 
     def welcomed(self, limits: Mapping[str, Any], now: float) -> None:
         """A connection begins, with the limits that its welcome tells."""
-        burst, per_second = _positive(limits.get("messages_burst")), _positive(limits.get("messages_per_second"))
+        burst, per_second = limit_of(limits, "messages_burst"), limit_of(limits, "messages_per_second")
         is_limited = burst < math.inf and per_second < math.inf
         self._share = float(max(1, burst // 2)) if is_limited else math.inf
         self._per_second = per_second
@@ -58,7 +58,8 @@ class Pace:
             self._counted_at = now
 
 
-def _positive(limit: Any) -> float:
-    """A limit; infinite if it is none."""
+def limit_of(limits: Mapping[str, Any], name: str) -> float:
+    """A limit of the welcome's; infinite if it names none."""
+    limit: Any = limits.get(name)
     is_limit = isinstance(limit, (int, float)) and not isinstance(limit, bool) and limit > 0
     return limit if is_limit else math.inf

@@ -273,10 +273,17 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+def _integer(digits: str) -> Union[int, float]:
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ESCAPING_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-_LENIENT_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
+_LENIENT_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
 
 
 def parse_event_id(text: str) -> Optional[Tuple[str, Position]]:
@@ -324,14 +331,15 @@ def encode(event: str, room: Optional[str] = None, data: Any = None, id: Optiona
     is_binary = isinstance(data, (bytes, bytearray, memoryview))
     if is_binary:
         del envelope["data"]
-    text = _json({name: value for name, value in envelope.items() if value is not None})
+    text = json_text({name: value for name, value in envelope.items() if value is not None})
     if not is_binary:
         return text
     header = text.encode()
     return len(header).to_bytes(2, "big") + header + bytes(data)
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """JSON, for UTF-8. Raises `TypeError` or `ValueError` for what is none."""
     text = _ENCODER.encode(value)
     try:
         text.encode()
@@ -356,18 +364,20 @@ def decode(frame: Frame) -> ServerMessage:
     return _message(envelope, frame[end:])
 
 
+def read_json(text: str) -> Any:
+    """Reads JSON; raises `ValueError` or `RecursionError` for what is none."""
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        # A whole number of more digits than Python reads as one is a number all the same.
+        return _LENIENT_DECODER.decode(text)
+
+
 def _parse(text: str) -> Optional[Dict[str, Any]]:
     try:
-        value = _DECODER.decode(text)
-    except RecursionError:
+        return _fields(read_json(text))
+    except (ValueError, RecursionError):
         return None
-    except ValueError:
-        try:
-            # A whole number of more digits than Python reads as one is a number all the same.
-            value = _LENIENT_DECODER.decode(text)
-        except ValueError:
-            return None
-    return _fields(value)
 
 
 def _fields(value: Any) -> Optional[Dict[str, Any]]:

@@ -194,7 +194,8 @@ class Room:
         return self._owner.request(event, self.name, data)
 
     def send(self, event: str, data: Any = None) -> bool:
-        """Sends an event that nobody waits for (typing, cursors); false if there is no connection that takes it."""
+        """Sends an event that nobody waits for (typing, cursors); false if there is no connection that takes it. Raises
+        `ValueError` for more than the server takes in one message (`Client.limits`), too."""
         return self._owner.send(event, self.name, data)
 
     async def members(self, *, after: Optional[str] = None, limit: Optional[int] = None) -> MembersPage:

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from typing import Any, Callable, Dict, Optional, Union
 from urllib.parse import urlsplit
 
+from websockets import exceptions
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
@@ -19,6 +20,8 @@ from .connection import Answer, HandshakeFailed, SocketOwner
 from .protocol import Frame
 
 _PROTOCOL = Subprotocol("tidings.v1")
+# From 15 on, the first that asks a proxy.
+_PROXY_ERROR: Any = getattr(exceptions, "ProxyError", ())
 _TOKEN = re.compile(r"[!-~]+")
 _FRAME_BYTES_MAX = 64 * 1024 * 1024
 """More than any server's limit is meant to be: a frame beyond it ends the connection with 1009."""
@@ -134,8 +137,14 @@ async def dial(url: str, token: Optional[str], owner: SocketOwner, *, ssl: Optio
         raise HandshakeFailed(_answer(response.status_code, response.body, retry_after)) from None
     except InvalidURI as error:
         raise ValueError(str(error)) from None
-    except InvalidHandshake:
+    except InvalidHandshake as error:
+        if isinstance(error, _PROXY_ERROR):
+            # Of the environment's proxy, by which a plain request does not go: that would say nothing about it.
+            raise ConnectionError(f"the environment's proxy does not connect: {error}") from None
         raise HandshakeFailed(None) from None
+    except ImportError as error:
+        # The environment names a SOCKS proxy, and the library that speaks it is not there.
+        raise ValueError(str(error)) from None
     if isinstance(connection, _Heard):
         connection.heard = owner.heard
     return WebSocket(connection, owner)
@@ -168,7 +177,7 @@ def _authorization(token: Optional[str]) -> dict[str, str]:
     if token is None:
         return {}
     if _TOKEN.fullmatch(token) is None:
-        raise ValueError("the token has characters that no token has")
+        raise ValueError("the token has characters that no token has" if token else "the token is empty")
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -37,13 +37,18 @@ async def send(redis: Redis, room: str, event: str, data: Any) -> int:
 def parse(message: bytes) -> Optional[Event]:
     """Nothing, if it is no event."""
     try:
-        fields = json.loads(message)
+        fields = json.loads(message, parse_constant=_no_json)
         texts = [fields["room"], fields["event"], fields["id"]]
         if all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts):
             return Event(texts[0], texts[1], fields.get("data"), texts[2])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     return None
+
+
+def _no_json(name: str) -> Any:
+    """Python writes NaN and infinities, and nobody else reads them."""
+    raise ValueError(f"{name} is no JSON")
 
 
 class RedisPubSub:
@@ -99,6 +104,10 @@ class RedisPubSub:
                 results = await self._broadcaster.broadcast_all(events)
             except TidingsError as error:
                 log.warning("%d events were not published: %s", len(events), error)
+                continue
+            except Exception:
+                # Whatever it was, the next are to be published all the same.
+                log.exception("%d events were not published", len(events))
                 continue
             for event, result in zip(events, results):
                 if "error" in result:

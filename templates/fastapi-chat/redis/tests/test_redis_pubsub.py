@@ -19,8 +19,9 @@ from realtime.redis_pubsub import CHANNEL, RedisPubSub, parse, send
 def test_what_is_no_event_is_none() -> None:
     good = b'{"id":"1","room":"ch_1","event":"e","data":[1]}'
     assert parse(good) == Event("ch_1", "e", [1], "1")
-    for bad in (b"", b"\xff", b"[]", b"1", b'{"room":"a","event":"e"}', good.replace(b'"1"', b"1")):
-        assert parse(bad) is None, bad
+    no_json = [good.replace(b"[1]", data) for data in (b"NaN", b"[-Infinity]", b"[" * 100_000 + b"]" * 100_000)]
+    for bad in (b"", b"\xff", b"[]", b"1", b'{"room":"a","event":"e"}', good.replace(b'"1"', b"1"), *no_json):
+        assert parse(bad) is None, bad[:80]
 
 
 async def test_each_event_is_there_once_whoever_is_first(tmp_path: Path) -> None:
@@ -65,11 +66,15 @@ async def test_an_announcement_is_stored_and_heard(tmp_path: Path) -> None:
         assert await ann.stored() == ann.heard == ["* announcement: we close at six"]
 
 
-async def test_it_listens_again_when_redis_is_back(tmp_path: Path) -> None:
+async def test_it_listens_again_when_redis_is_back_and_publishes_what_comes_after_trouble(tmp_path: Path) -> None:
     broadcast: List[Event] = []
+    troubled = asyncio.Event()
 
     class Recording(Broadcaster):
         async def broadcast_all(self, events: Any) -> Any:
+            if events[0].data == "trouble":
+                troubled.set()
+                raise RuntimeError("what nobody has foreseen")
             broadcast.extend(events)
             return [{"event_id": None, "duplicate": False} for _ in events]
 
@@ -83,6 +88,8 @@ async def test_it_listens_again_when_redis_is_back(tmp_path: Path) -> None:
         while before["id"] in [client["id"] for client in await redis.client_list(_type="pubsub")]:
             await asyncio.sleep(0.02)
         await listening(redis, 1)
+        await send(redis, "ch_1", "news", "trouble")
+        await troubled.wait()
         await send(redis, "ch_1", "news", 1)
         while not broadcast:
             await asyncio.sleep(0.02)

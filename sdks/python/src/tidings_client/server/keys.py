@@ -49,6 +49,9 @@ class Secret:
         """A token that the server believes. Its `jti` and `iat` are what it can be revoked by."""
         if not user or not isinstance(user, str):
             raise ValueError('a token is for a user: mint_token("ann")')
+        if isinstance(rooms, str):
+            # A text is a sequence of texts too: each of its letters would be a room.
+            raise ValueError(f'rooms is a list: mint_token("{user}", rooms=["{rooms}"])')
         if not expires_in > 0:
             raise ValueError(f"a token that expires in {expires_in} seconds is none")
         now = int(time.time())

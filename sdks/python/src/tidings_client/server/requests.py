@@ -6,15 +6,17 @@ A request that may have been carried out is only ever sent again as the same one
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from ssl import SSLContext
+from typing import Any, AsyncGenerator, Dict, Mapping, Optional, Sequence, Union
 from urllib.parse import quote, urlsplit
 
 try:
     import httpx
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("tidings_client.server needs httpx: pip install 'tidings-client[server]'") from error
+
+from ..protocol import json_text, read_json
 
 _TRIES_MAX = 5
 """So many times a request is sent."""
@@ -23,7 +25,7 @@ _FIRST_BACKOFF_S = 0.1
 _RETRY_AFTER_MAX_S = 10.0
 """A server that wants a longer pause than this is not waited for: the error says how long."""
 _REQUESTS_MAX = 1024
-"""Requests that wait for a connection or an answer."""
+"""Requests that wait for a connection or an answer, in one event loop."""
 _IDLE_S = 4.0
 """Connections that nobody uses are closed before a server, or a proxy, usually does."""
 
@@ -60,28 +62,101 @@ class TidingsError(Exception):
         return self.code == "unreachable" or self.status in (429, 502, 503, 504)
 
 
+class _Pool:
+    """The connections of one event loop, which are of no use in another one."""
+
+    def __init__(self, http: httpx.AsyncClient, connections_max: int) -> None:
+        self.under_way = 0
+        self._http = http
+        self._free = asyncio.Semaphore(connections_max)
+        self._life = _life(http)
+
+    async def begin(self) -> None:
+        await self._life.__anext__()
+
+    async def end(self) -> None:
+        await self._life.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        parameters: Mapping[str, Union[str, int]],
+        headers: Mapping[str, str],
+        content: Optional[bytes],
+    ) -> httpx.Response:
+        """Raises what httpx raises. Who stops waiting for an answer takes nothing back: a request that is cancelled at the wrong
+        moment costs httpx a connection for good, and without any left all that follow would wait for ever."""
+        await self._free.acquire()
+        asking = asyncio.ensure_future(
+            self._http.request(method, url, params=parameters or None, headers=dict(headers), content=content)
+        )
+        asking.add_done_callback(self._asked)
+        return await asyncio.shield(asking)
+
+    def _asked(self, asking: asyncio.Future[httpx.Response]) -> None:
+        self._free.release()
+        if not asking.cancelled():
+            # Nobody may wait any more who would take it.
+            asking.exception()
+
+
+async def _life(http: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """A loop that ends, as that of `asyncio.run` does, ends its generators before: the one chance to close what it has open."""
+    try:
+        yield
+    finally:
+        await http.aclose()
+
+
 class Requests:
-    def __init__(self, url: str, key: str, timeout_s: float, connections_max: int) -> None:
+    def __init__(
+        self, url: str, key: str, timeout_s: float, connections_max: int, tls: Optional[SSLContext] = None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url} is not http:// or https://")
+        if tls is not None and parts.scheme != "https":
+            raise ValueError(f"{url} is not encrypted, so ssl means nothing: write https://")
         self._base = url.rstrip("/")
-        self._under_way = 0
+        self._key = key
+        self._timeout_s = timeout_s
+        self._connections_max = connections_max
+        # Once, since it reads all authorities; of the environment as little as of its proxy.
+        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if parts.scheme == "https" else None)
         self._is_closed = False
-        self._http = httpx.AsyncClient(
-            # A backend talks to its own Tidings, and not through the proxy of its environment.
-            trust_env=False,
-            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
-            # Who waits for a connection is bounded by their number.
-            timeout=httpx.Timeout(timeout_s, pool=None),
-            limits=httpx.Limits(
-                max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=_IDLE_S
-            ),
-        )
+        self._pools: Dict[asyncio.AbstractEventLoop, _Pool] = {}
+        """Of each loop that has asked something: code that is not async has a new one for each call, in any thread."""
 
     async def close(self) -> None:
+        """Closes the connections of this loop; those of others end with their loops."""
         self._is_closed = True
-        await self._http.aclose()
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.end()
+
+    async def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            for other in list(self._pools):
+                if other.is_closed():
+                    self._pools.pop(other, None)
+            pool = self._pools[loop] = _Pool(self._connections(), self._connections_max)
+            await pool.begin()
+        return pool
+
+    def _connections(self) -> httpx.AsyncClient:
+        most = self._connections_max
+        return httpx.AsyncClient(
+            # A backend talks to its own Tidings, and not through the proxy of its environment.
+            trust_env=False,
+            # Where nothing is encrypted there is nobody to verify.
+            verify=self._tls or False,
+            headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
+            timeout=self._timeout_s,
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_IDLE_S),
+        )
 
     async def send(
         self,
@@ -93,26 +168,30 @@ class Requests:
         idempotency_key: Optional[str] = None,
     ) -> Any:
         """The answer's JSON. `path` are the parts behind `/v1`, not encoded."""
-        if self._under_way >= _REQUESTS_MAX:
+        if self._is_closed:
+            raise TidingsError("closed", "this client was closed")
+        pool = await self._pool()
+        if pool.under_way >= _REQUESTS_MAX:
             fix = "await what you publish, or send many events as one batch"
             raise TidingsError("queue_full", f"{_REQUESTS_MAX} requests wait already", fix=fix)
         headers: Dict[str, str] = {}
         content: Optional[bytes] = None
         if body is not None:
-            content = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+            content = json_text(body).encode()
             headers["Content-Type"] = "application/json"
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self._base}/v1/{'/'.join(_part(part) for part in path)}"
-        self._under_way += 1
+        pool.under_way += 1
         try:
-            return await self._tried(method, url, parameters, headers, content)
+            return await self._tried(pool, method, url, parameters, headers, content)
         finally:
-            self._under_way -= 1
+            pool.under_way -= 1
 
     async def _tried(
         self,
+        pool: _Pool,
         method: str,
         url: str,
         parameters: Mapping[str, Union[str, int]],
@@ -126,9 +205,7 @@ class Requests:
             tries += 1
             cause: Optional[Exception] = None
             try:
-                answer = await self._http.request(
-                    method, url, params=parameters or None, headers=dict(headers), content=content
-                )
+                answer = await pool.ask(method, url, parameters, headers, content)
             except httpx.TransportError as error:
                 cause, fault = error, self._unreachable(error)
             else:
@@ -155,8 +232,8 @@ def _part(name: str) -> str:
 
 def _json(answer: httpx.Response) -> Any:
     try:
-        return answer.json()
-    except ValueError:
+        return read_json(answer.content.decode())
+    except (ValueError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import uuid
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, Dict, List, Mapping, Optional, Sequence, TypedDict, Union, cast
 
 from .keys import Secret
@@ -110,7 +111,12 @@ class Tidings:
     """One for the whole application: it keeps connections open. `async with`, or `await close()` at the end.
 
     `secret` is the one that signs the tokens, as its file has it; the API's key and that of the webhooks come from it.
-    `key` is one of the API's own (`[[api.keys]]`), in the place of that. Raises `ValueError` for what can't work.
+    `key` is one of the API's own (`[[api.keys]]`), in the place of that. `ssl` is for an `https://` server that another authority
+    certifies than those that httpx knows: `ssl.create_default_context(cafile="ca.pem")`. Raises `ValueError` for what can't
+    work.
+
+    Each event loop has connections of its own, `connections_max` at most: code that is not async calls
+    `asyncio.run(tidings.publish(…))`, in any thread.
     """
 
     def __init__(
@@ -121,12 +127,13 @@ class Tidings:
         key: Optional[str] = None,
         timeout_s: float = 5.0,
         connections_max: int = 16,
+        ssl: Optional[SSLContext] = None,
     ) -> None:
         self._secret = None if secret is None else Secret(secret)
         api_key = key.strip() if key else self._secret.api_key if self._secret else None
         if not api_key:
             raise ValueError("Tidings needs the secret that signs the tokens, or a key of the API")
-        self._requests = Requests(url, api_key, timeout_s, connections_max)
+        self._requests = Requests(url, api_key, timeout_s, connections_max, ssl)
 
     async def __aenter__(self) -> Tidings:
         return self

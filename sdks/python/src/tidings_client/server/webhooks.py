@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import inspect
-import json
 import re
 import time
 from collections import OrderedDict
@@ -33,6 +32,8 @@ from typing import (
     TypeVar,
     Union,
 )
+
+from ..protocol import json_text, read_json
 
 _TOLERANCE_S = 300
 """How old, or how far ahead of this machine's clock, a webhook may be."""
@@ -113,7 +114,7 @@ class WebhookAnswer(NamedTuple):
 
     @property
     def content(self) -> bytes:
-        return b"" if self.body is None else json.dumps(self.body).encode()
+        return b"" if self.body is None else json_text(self.body).encode()
 
     @property
     def media_type(self) -> str:
@@ -141,7 +142,9 @@ class Webhooks:
         self._key = _decoded(secret) if isinstance(secret, str) else secret
         self._handlers: Dict[str, Callable[[Webhook], Any]] = {}
         # The oldest first; for what is told, what was made of it or is being made.
-        self._seen: OrderedDict[str, Tuple[float, Optional[asyncio.Future[WebhookAnswer]]]] = OrderedDict()
+        self._seen: OrderedDict[str, Tuple[float, Union[asyncio.Future[WebhookAnswer], WebhookAnswer, None]]] = (
+            OrderedDict()
+        )
 
     def on(self, kind: str) -> Callable[[Handler], Handler]:
         """Registers the handler of a kind, as the configuration's `events` names it.
@@ -176,7 +179,7 @@ class Webhooks:
         if fault is not None:
             return _problem(401, "signature_invalid", fault)
         try:
-            message = json.loads(body)
+            message = read_json(body.decode())
             kind = str(message["type"])
             webhook = Webhook(
                 kind[len(_TYPE_PREFIX) :] if kind.startswith(_TYPE_PREFIX) else kind,
@@ -184,21 +187,23 @@ class Webhooks:
                 id,
                 str(message.get("time", "")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _problem(400, "invalid", "the body is no CloudEvent")
         if webhook.kind in _ASKED:
             if id in self._seen:
                 return _problem(409, "replayed", "this id has been asked")
             self._remember(id, None)
             return await self._handle(webhook)
-        before = self._seen.get(id)
-        if before is None or before[1] is None:
-            made: asyncio.Future[WebhookAnswer] = asyncio.ensure_future(self._handle(webhook))
-            self._remember(id, made)
-            made.add_done_callback(lambda made: self._forget_failed(id, made))
-        else:
+        _, made = self._seen.get(id, (0.0, None))
+        if isinstance(made, WebhookAnswer):
             # It comes again if the answer got lost, and was taken then.
-            made = before[1]
+            return made
+        if made is None:
+            made = asyncio.ensure_future(self._handle(webhook))
+            self._remember(id, made)
+            made.add_done_callback(lambda made: self._settle(id, made))
+        elif made.get_loop() is not asyncio.get_running_loop():
+            return _problem(503, "under_way", "it is being handled: if that comes to nothing, it has to be told again")
         # Whoever told it may hang up: it is handled to its end all the same.
         return await asyncio.shield(made)
 
@@ -245,10 +250,13 @@ class Webhooks:
             del self._seen[oldest]
         self._seen[id] = (now, made)
 
-    def _forget_failed(self, id: str, made: asyncio.Future[WebhookAnswer]) -> None:
-        # What could not be taken will be told again, and is new then.
+    def _settle(self, id: str, made: asyncio.Future[WebhookAnswer]) -> None:
         if made.cancelled() or made.exception() is not None:
+            # What could not be taken will be told again, and is new then.
             self._seen.pop(id, None)
+        elif id in self._seen:
+            # The answer alone: the task has its loop, which code that is not async has a new one of for each webhook.
+            self._seen[id] = (self._seen[id][0], made.result())
 
     async def _handle(self, webhook: Webhook) -> WebhookAnswer:
         handler = self._handlers.get(webhook.kind)
