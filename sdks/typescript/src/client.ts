@@ -102,7 +102,7 @@ export class Client<Events = unknown> {
       ...options.world,
     };
     if (!this.#world.WebSocket)
-      throw new Error("no WebSocket: npm install ws, and new Client(url, { WebSocket })");
+      throw new Error("no WebSocket: npm install ws; new Client(url, { WebSocket })");
     const digits = () => this.#world.random().toString(36).slice(2);
     this.#idPrefix = digits() + digits();
     this.#alarm = new Alarm(this.#world, () => this.#tick());
@@ -261,7 +261,7 @@ export class Client<Events = unknown> {
   }
 
   #push(message: ClientMessage & { id: string }, purpose: Purpose): Entry {
-    if (this.#isClosed && isTheApplications({ purpose })) throw new RequestError("closed", "the client is closed");
+    if (this.#isClosed && isTheApplications({ purpose })) throw new RequestError("closed", "client is closed");
     return this.#outbox.push(message, purpose, this.#world.now());
   }
 

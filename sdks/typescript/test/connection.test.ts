@@ -243,7 +243,20 @@ test("a close in a listener is the last word, and nothing more is heard or throw
   second!();
   simulation.socket.welcome();
   assert.deepEqual([states, client.state, room.isJoined], [["reconnecting", "connected", "closed"], "closed", false]);
-  assert.deepEqual([simulation.socket.closedWith, simulation.socket.sent, clock.timers], [1000, [], 0]);
+  // The resume went before anybody heard of the connection.
+  const sent = simulation.socket.sent.map((frame) => JSON.parse(String(frame)).event);
+  assert.deepEqual([simulation.socket.closedWith, sent, clock.timers], [1000, ["session.resume"], 0]);
+});
+
+test("whoever hears that it is connected knows who he is, and can send", async () => {
+  const simulation = simulatedWorld();
+  const client = new Client(URL_OF_SERVER, { world: simulation.world });
+  const heard: unknown[] = [];
+  client.onRoom(() => heard.push([client.state, client.user]));
+  client.onState((state) => state === "connected" && heard.push([client.user, client.limits.rooms, client.send("hello")]));
+  await simulation.clock.advance(0);
+  simulation.socket.welcome({ rooms: ["r"], limits: { rooms: 100 } });
+  assert.deepEqual(heard, [["connected", "me"], ["me", 100, true]]);
 });
 
 test("who listens to the state while others are told of an earlier one hears each state once, and in order", async () => {
