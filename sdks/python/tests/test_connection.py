@@ -291,6 +291,24 @@ async def test_pressure_waits_a_second_more_and_a_connection_that_held_starts_th
     await client.close()
 
 
+async def test_whoever_hears_that_it_is_connected_knows_who_he_is_and_can_send() -> None:
+    simulation = Simulation()
+    client = Client("ws://server/ws", world=simulation.world)
+    heard: List[object] = []
+    client.on_room(lambda _: heard.append((client.state, client.user)))
+
+    def told(state: str) -> None:
+        if state == "connected":
+            heard.append((client.user, client.limits.get("rooms"), client.send("hello")))
+
+    client.on_state(told)
+    client.connect()
+    await simulation.clock.advance(0)
+    simulation.socket.welcome(rooms=["r"], limits={"rooms": 100})
+    assert heard == [("connected", "me"), ("me", 100, True)]
+    await client.close()
+
+
 async def test_with_waits_until_it_is_connected() -> None:
     simulation = Simulation()
     client = Client("ws://server/ws", world=simulation.world)

@@ -65,7 +65,7 @@ async def test_what_listeners_ask_while_a_welcome_is_handled_goes_behind_the_res
         resume = it.sent()
         assert [resume["event"], it.sent(), taken] == ["session.resume", {}, [False] * 3]
         it.socket.ack(resume["id"], {"rooms": {"r": joined("r", 0, "complete")}})
-        assert [it.sent()["data"] for _ in range(4)] == ["before", "state", "degraded", "room"]
+        assert [it.sent()["data"] for _ in range(4)] == ["before", "degraded", "room", "state"]
         for request in requests:
             it.socket.ack(request.id)
             await request

@@ -336,16 +336,14 @@ class Connection:
     def _received(self, frame: Frame) -> None:
         message = decode(frame)
         now = self._heard_at = self._now()
-        if isinstance(message, Welcome) and self._phase == "opening":
+        attempt = self._attempt
+        begins = isinstance(message, Welcome) and self._phase == "opening"
+        if begins:
             self._phase = "open"
             self._since = self._sent_at = now
             self.fault = None
+            self.state = "connected"
             self._arm()
-            attempt = self._attempt
-            self._change("connected")
-            if self._attempt is not attempt:
-                # Who was told has closed it.
-                return
         elif isinstance(message, Reconnect):
             # The moment is drawn now, and holds also if the close comes earlier.
             after_s = min(message.after_ms / 1000, _TOLD_WAIT_MAX_S)
@@ -353,6 +351,9 @@ class Connection:
             self._move_at = now + after_s + self._world.random() * window_s
             self._arm()
         self._owner.message(message)
+        # Whoever hears of it knows who he is, and can send. A listener may have closed it.
+        if begins and self._attempt is attempt:
+            self._owner.changed("connected")
 
     def _closed(self, code: Optional[int], reason: str) -> None:
         self._forget_attempt()
