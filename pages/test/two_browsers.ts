@@ -35,8 +35,9 @@ class Person {
     const { page } = person;
     await page.setViewport({ width: 900, height: 600 });
     await page.goto(address);
-    await page.waitForSelector("#name", { visible: true });
-    await page.type("#name", name);
+    // The focus is where one begins to type, here and in the composer.
+    await page.waitForFunction(() => document.activeElement?.id === "name");
+    await page.keyboard.type(name);
     await page.type("#password", `canary-bird of ${name}`);
     await page.keyboard.press("Enter");
     await page.waitForSelector("main", { visible: true });
@@ -46,8 +47,15 @@ class Person {
 
   async says(text: string): Promise<void> {
     await this.page.bringToFront();
-    await this.page.type("#content", text);
+    await this.page.keyboard.type(text);
     await this.page.keyboard.press("Enter");
+  }
+
+  /** Changes what he has said last, by the keyboard alone. */
+  async edits(text: string): Promise<void> {
+    await this.page.bringToFront();
+    this.page.once("dialog", (dialog) => void dialog.accept(text));
+    await this.page.keyboard.press("ArrowUp");
   }
 
   /** Waits until a part of the page has all these words. */
@@ -136,6 +144,8 @@ async function talk(ann: Person, bob: Person): Promise<void> {
   await ann.sees("#messages li", ...said);
   await bob.sees("#messages li", ...said);
   for (const person of [ann, bob]) assert.deepEqual(await person.counts(said), [1, 1], "each is there once");
+  await bob.edits(`changed by bob ${run}`);
+  await ann.sees("#messages li", `changed by bob ${run} (edited)`);
   await ann.seesOnly("#state", "");
   await ann.changesChannels("POST", "/channels", { name: "Her own" }, 2);
   await ann.sees("#people", "ann", "bob");

@@ -83,4 +83,4 @@ byId("sign-in").addEventListener("submit", async (event) => {
     byId("fault").textContent = error.message;
   }
 });
-ask("/me").then(begin, () => {});
+ask("/me").then(begin, () => byId("name").focus());

@@ -119,6 +119,11 @@ function begin({ user, channels }) {
   byId("channels").addEventListener("change", ({ target }) => open(target.value));
   open(String(channels[0].id));
 
+  // The keyboard's way to what a double-click does.
+  byId("content").addEventListener("keydown", ({ key, target }) => {
+    const own = [...messages.values()].filter((message) => message.user === user);
+    if (key === "ArrowUp" && target.value === "" && own.length > 0) edit(own.reduce((a, b) => (a.seq > b.seq ? a : b)));
+  });
   let typedAt = 0;
   byId("content").addEventListener("input", () => {
     if (Date.now() - typedAt < TYPING_SHOWN_MS / 2) return;
@@ -138,6 +143,7 @@ function begin({ user, channels }) {
     await ask("/logout", "POST");
     location.reload();
   });
+  byId("content").focus();
 }
 
 byId("sign-in").addEventListener("submit", async (event) => {
@@ -149,4 +155,4 @@ byId("sign-in").addEventListener("submit", async (event) => {
     byId("fault").textContent = error.message;
   }
 });
-ask("/me").then(begin, () => {});
+ask("/me").then(begin, () => byId("name").focus());
