@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 
-import type { Browser, Page } from "puppeteer-core";
+import type { Browser, CDPSession, Page } from "puppeteer-core";
 
 import { launchBrowser } from "./window.ts";
 
@@ -21,6 +21,8 @@ class Person {
   readonly name: string;
   readonly page: Page;
   readonly #faults: string[] = [];
+  /** It emulates for as long as it is attached. */
+  #emulation: CDPSession | null = null;
 
   private constructor(name: string, page: Page) {
     this.name = name;
@@ -49,6 +51,13 @@ class Person {
     await this.page.bringToFront();
     await this.page.keyboard.type(text);
     await this.page.keyboard.press("Enter");
+  }
+
+  /** As in a tunnel. */
+  async offline(offline: boolean): Promise<void> {
+    this.#emulation ??= await this.page.createCDPSession();
+    const conditions = { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+    await this.#emulation.send("Network.emulateNetworkConditions", conditions);
   }
 
   /** Changes what he has said last, by the keyboard alone. */
@@ -147,6 +156,12 @@ async function talk(ann: Person, bob: Person): Promise<void> {
   await bob.edits(`changed by bob ${run}`);
   await ann.sees("#messages li", `changed by bob ${run} (edited)`);
   await ann.seesOnly("#state", "");
+  await bob.offline(true);
+  await bob.says(`from a tunnel ${run}`);
+  await bob.seesOnly("#state", "not sent yet");
+  await bob.offline(false);
+  await ann.sees("#messages li", `from a tunnel ${run}`);
+  await bob.seesOnly("#state", "");
   await ann.changesChannels("POST", "/channels", { name: "Her own" }, 2);
   await ann.sees("#people", "ann", "bob");
   await ann.opens(1);

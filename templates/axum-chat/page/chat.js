@@ -5,6 +5,8 @@ import { Client } from "./tidings-client.js";
 
 const HEARTBEAT_MS = 30_000;
 const TYPING_SHOWN_MS = 3_000;
+/** What has no answer by then is told to wait. */
+const ANSWERED_MS = 2_000;
 
 const byId = (id) => document.getElementById(id);
 
@@ -65,6 +67,7 @@ function begin({ user, channels }) {
   };
   /** Whether it was taken. */
   const send = async (event, data) => {
+    const waits = setTimeout(() => (byId("state").textContent = "not sent yet"), ANSWERED_MS);
     try {
       await client.room(current.room).request(event, data);
       byId("state").textContent = "";
@@ -72,6 +75,8 @@ function begin({ user, channels }) {
     } catch (error) {
       byId("state").textContent = error.message;
       return false;
+    } finally {
+      clearTimeout(waits);
     }
   };
   const edit = ({ seq, content }) => {

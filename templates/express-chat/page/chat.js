@@ -4,6 +4,8 @@ import { Client } from "tidings-client";
 
 const HEARTBEAT_MS = 30_000;
 const TYPING_SHOWN_MS = 3_000;
+/** What has no answer by then is told to wait. */
+const ANSWERED_MS = 2_000;
 
 const byId = (id) => document.getElementById(id);
 
@@ -64,6 +66,7 @@ function begin({ user, channels }) {
   };
   /** Whether it was taken. */
   const send = async (event, data) => {
+    const waits = setTimeout(() => (byId("state").textContent = "not sent yet"), ANSWERED_MS);
     try {
       await client.room(current.room).request(event, data);
       byId("state").textContent = "";
@@ -71,6 +74,8 @@ function begin({ user, channels }) {
     } catch (error) {
       byId("state").textContent = error.message;
       return false;
+    } finally {
+      clearTimeout(waits);
     }
   };
   const edit = ({ seq, content }) => {
