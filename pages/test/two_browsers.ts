@@ -175,6 +175,8 @@ async function talk(ann: Person, bob: Person): Promise<void> {
 async function watch(ann: Person, bob: Person): Promise<void> {
   for (const person of [ann, bob]) {
     await person.sees("figcaption", "cpu", "memory", "load");
+    const names = await person.page.$$eval("figcaption b", (names) => names.map(({ textContent }) => textContent));
+    assert.deepEqual(names, ["cpu", "load", "memory"], "each page has them in one order");
     const before = Math.max(...(await person.charts()));
     const grown = (min: number) =>
       [...document.querySelectorAll("polyline")].every(

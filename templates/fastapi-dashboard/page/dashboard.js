@@ -35,7 +35,9 @@ class Chart {
     name.textContent = series;
     caption.append(name, this.#value);
     figure.append(caption, svg);
-    byId("board").append(figure);
+    // By name, whichever comes first: after a reload they stand as before.
+    const next = [...document.querySelectorAll("figure")].find((other) => other.querySelector("b").textContent > series);
+    byId("board").insertBefore(figure, next ?? null);
   }
 
   /** A sample is known by its time: one that comes twice is one point. */
