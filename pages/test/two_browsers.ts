@@ -17,6 +17,19 @@ const CONTENT_MAX = 4000;
 /** What the page begins with may be the same on both; what comes after that has come through Tidings. */
 const SAMPLES_MIN = 3;
 
+declare const sockets: WebSocket[];
+
+/** So that a connection can be cut, which a page can't by itself. */
+const KEEP_SOCKETS = `
+  globalThis.sockets = [];
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(...asked) {
+      super(...asked);
+      sockets.push(this);
+    }
+  };
+`;
+
 class Person {
   readonly name: string;
   readonly page: Page;
@@ -36,6 +49,7 @@ class Person {
     const person = new Person(name, await browser.newPage());
     const { page } = person;
     await page.setViewport({ width: 900, height: 600 });
+    await page.evaluateOnNewDocument(KEEP_SOCKETS);
     await page.goto(address);
     // The focus is where one begins to type, here and in the composer.
     await page.waitForFunction(() => document.activeElement?.id === "name");
@@ -58,6 +72,14 @@ class Person {
     this.#emulation ??= await this.page.createCDPSession();
     const conditions = { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
     await this.#emulation.send("Network.emulateNetworkConditions", conditions);
+  }
+
+  /** His session has ended, which the page hears when it connects anew. */
+  async isLoggedOut(): Promise<void> {
+    const cookies = await this.page.browserContext().cookies();
+    await this.page.browserContext().deleteCookie(...cookies);
+    await this.page.evaluate(() => sockets.at(-1)!.dispatchEvent(new CloseEvent("close", { code: 1006 })));
+    await this.seesOnly("#state", "nobody is logged in");
   }
 
   /** Changes what he has said last, by the keyboard alone. */
@@ -194,6 +216,7 @@ try {
   const ann = await Person.at(browsers[0], first, "ann");
   const bob = await Person.at(browsers[1], second, "bob");
   await play(ann, bob);
+  await bob.isLoggedOut();
   if (process.env.SCREENSHOT) await bob.page.screenshot({ path: process.env.SCREENSHOT as `${string}.png` });
   [ann, bob].forEach((person) => person.faultless());
   console.log(`ann and bob: ${kind} at ${[...new Set([first, second])].join(" and ")}`);

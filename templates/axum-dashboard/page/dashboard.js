@@ -68,7 +68,7 @@ async function begin({ boards }) {
       return answer.status === 401 ? null : (await answer.json()).token;
     },
   });
-  client.onState((state) => (byId("state").textContent = state === "connected" ? "" : state));
+  client.onState((state) => (byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state));
   // The server joins it by itself, as the token says.
   const room = client.room(boards[0].room);
   room.on("sample", ({ data }) => show(data));

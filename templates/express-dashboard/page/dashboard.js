@@ -72,7 +72,7 @@ async function begin({ boards }) {
   const room = client.room(boards[0].room);
   const heartbeat = () => void room.request("presence.heartbeat").catch(() => {});
   client.onState((state) => {
-    byId("state").textContent = state === "connected" ? "" : state;
+    byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state;
     if (state === "connected") heartbeat();
   });
   setInterval(heartbeat, HEARTBEAT_MS);

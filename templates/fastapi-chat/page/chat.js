@@ -37,7 +37,7 @@ function begin({ user, channels }) {
   });
   const heartbeat = () => void client.room(channels[0].room).request("presence.heartbeat").catch(() => {});
   client.onState((state) => {
-    byId("state").textContent = state === "connected" ? "" : state;
+    byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state;
     if (state === "connected") heartbeat();
   });
   setInterval(heartbeat, HEARTBEAT_MS);
