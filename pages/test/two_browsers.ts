@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 
-import type { Browser, Page } from "puppeteer-core";
+import type { Browser, CDPSession, Page } from "puppeteer-core";
 
 import { launchBrowser } from "./window.ts";
 
@@ -17,10 +17,25 @@ const CONTENT_MAX = 4000;
 /** What the page begins with may be the same on both; what comes after that has come through Tidings. */
 const SAMPLES_MIN = 3;
 
+declare const sockets: WebSocket[];
+
+/** So that a connection can be cut, which a page can't by itself. */
+const KEEP_SOCKETS = `
+  globalThis.sockets = [];
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(...asked) {
+      super(...asked);
+      sockets.push(this);
+    }
+  };
+`;
+
 class Person {
   readonly name: string;
   readonly page: Page;
   readonly #faults: string[] = [];
+  /** It emulates for as long as it is attached. */
+  #emulation: CDPSession | null = null;
 
   private constructor(name: string, page: Page) {
     this.name = name;
@@ -34,9 +49,11 @@ class Person {
     const person = new Person(name, await browser.newPage());
     const { page } = person;
     await page.setViewport({ width: 900, height: 600 });
+    await page.evaluateOnNewDocument(KEEP_SOCKETS);
     await page.goto(address);
-    await page.waitForSelector("#name", { visible: true });
-    await page.type("#name", name);
+    // The focus is where one begins to type, here and in the composer.
+    await page.waitForFunction(() => document.activeElement?.id === "name");
+    await page.keyboard.type(name);
     await page.type("#password", `canary-bird of ${name}`);
     await page.keyboard.press("Enter");
     await page.waitForSelector("main", { visible: true });
@@ -46,8 +63,30 @@ class Person {
 
   async says(text: string): Promise<void> {
     await this.page.bringToFront();
-    await this.page.type("#content", text);
+    await this.page.keyboard.type(text);
     await this.page.keyboard.press("Enter");
+  }
+
+  /** As in a tunnel. */
+  async offline(offline: boolean): Promise<void> {
+    this.#emulation ??= await this.page.createCDPSession();
+    const conditions = { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+    await this.#emulation.send("Network.emulateNetworkConditions", conditions);
+  }
+
+  /** His session has ended, which the page hears when it connects anew. */
+  async isLoggedOut(): Promise<void> {
+    const cookies = await this.page.browserContext().cookies();
+    await this.page.browserContext().deleteCookie(...cookies);
+    await this.page.evaluate(() => sockets.at(-1)!.dispatchEvent(new CloseEvent("close", { code: 1006 })));
+    await this.seesOnly("#state", "nobody is logged in");
+  }
+
+  /** Changes what he has said last, by the keyboard alone. */
+  async edits(text: string): Promise<void> {
+    await this.page.bringToFront();
+    this.page.once("dialog", (dialog) => void dialog.accept(text));
+    await this.page.keyboard.press("ArrowUp");
   }
 
   /** Waits until a part of the page has all these words. */
@@ -136,7 +175,15 @@ async function talk(ann: Person, bob: Person): Promise<void> {
   await ann.sees("#messages li", ...said);
   await bob.sees("#messages li", ...said);
   for (const person of [ann, bob]) assert.deepEqual(await person.counts(said), [1, 1], "each is there once");
+  await bob.edits(`changed by bob ${run}`);
+  await ann.sees("#messages li", `changed by bob ${run} (edited)`);
   await ann.seesOnly("#state", "");
+  await bob.offline(true);
+  await bob.says(`from a tunnel ${run}`);
+  await bob.seesOnly("#state", "not sent yet");
+  await bob.offline(false);
+  await ann.sees("#messages li", `from a tunnel ${run}`);
+  await bob.seesOnly("#state", "");
   await ann.changesChannels("POST", "/channels", { name: "Her own" }, 2);
   await ann.sees("#people", "ann", "bob");
   await ann.opens(1);
@@ -150,6 +197,8 @@ async function talk(ann: Person, bob: Person): Promise<void> {
 async function watch(ann: Person, bob: Person): Promise<void> {
   for (const person of [ann, bob]) {
     await person.sees("figcaption", "cpu", "memory", "load");
+    const names = await person.page.$$eval("figcaption b", (names) => names.map(({ textContent }) => textContent));
+    assert.deepEqual(names, ["cpu", "load", "memory"], "each page has them in one order");
     const before = Math.max(...(await person.charts()));
     const grown = (min: number) =>
       [...document.querySelectorAll("polyline")].every(
@@ -167,6 +216,7 @@ try {
   const ann = await Person.at(browsers[0], first, "ann");
   const bob = await Person.at(browsers[1], second, "bob");
   await play(ann, bob);
+  await bob.isLoggedOut();
   if (process.env.SCREENSHOT) await bob.page.screenshot({ path: process.env.SCREENSHOT as `${string}.png` });
   [ann, bob].forEach((person) => person.faultless());
   console.log(`ann and bob: ${kind} at ${[...new Set([first, second])].join(" and ")}`);

@@ -32,7 +32,9 @@ class Chart {
     name.textContent = series;
     caption.append(name, this.#value);
     figure.append(caption, svg);
-    byId("board").append(figure);
+    // By name, whichever comes first: after a reload they stand as before.
+    const next = [...document.querySelectorAll("figure")].find((other) => other.querySelector("b").textContent > series);
+    byId("board").insertBefore(figure, next ?? null);
   }
 
   /** A sample is known by its time: one that comes twice is one point. */
@@ -66,7 +68,7 @@ async function begin({ boards }) {
       return answer.status === 401 ? null : (await answer.json()).token;
     },
   });
-  client.onState((state) => (byId("state").textContent = state === "connected" ? "" : state));
+  client.onState((state) => (byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state));
   // The server joins it by itself, as the token says.
   const room = client.room(boards[0].room);
   room.on("sample", ({ data }) => show(data));
@@ -83,4 +85,4 @@ byId("sign-in").addEventListener("submit", async (event) => {
     byId("fault").textContent = error.message;
   }
 });
-ask("/me").then(begin, () => {});
+ask("/me").then(begin, () => byId("name").focus());

@@ -4,6 +4,8 @@ import { Client } from "tidings-client";
 
 const HEARTBEAT_MS = 30_000;
 const TYPING_SHOWN_MS = 3_000;
+/** What has no answer by then is told to wait. */
+const ANSWERED_MS = 2_000;
 
 const byId = (id) => document.getElementById(id);
 
@@ -31,7 +33,7 @@ function begin({ user, channels }) {
   });
   const heartbeat = () => void client.room(channels[0].room).request("presence.heartbeat").catch(() => {});
   client.onState((state) => {
-    byId("state").textContent = state === "connected" ? "" : state;
+    byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state;
     if (state === "connected") heartbeat();
   });
   setInterval(heartbeat, HEARTBEAT_MS);
@@ -64,6 +66,7 @@ function begin({ user, channels }) {
   };
   /** Whether it was taken. */
   const send = async (event, data) => {
+    const waits = setTimeout(() => (byId("state").textContent = "not sent yet"), ANSWERED_MS);
     try {
       await client.room(current.room).request(event, data);
       byId("state").textContent = "";
@@ -71,6 +74,8 @@ function begin({ user, channels }) {
     } catch (error) {
       byId("state").textContent = error.message;
       return false;
+    } finally {
+      clearTimeout(waits);
     }
   };
   const edit = ({ seq, content }) => {
@@ -119,6 +124,11 @@ function begin({ user, channels }) {
   byId("channels").addEventListener("change", ({ target }) => open(target.value));
   open(String(channels[0].id));
 
+  // The keyboard's way to what a double-click does.
+  byId("content").addEventListener("keydown", ({ key, target }) => {
+    const own = [...messages.values()].filter((message) => message.user === user);
+    if (key === "ArrowUp" && target.value === "" && own.length > 0) edit(own.reduce((a, b) => (a.seq > b.seq ? a : b)));
+  });
   let typedAt = 0;
   byId("content").addEventListener("input", () => {
     if (Date.now() - typedAt < TYPING_SHOWN_MS / 2) return;
@@ -138,6 +148,7 @@ function begin({ user, channels }) {
     await ask("/logout", "POST");
     location.reload();
   });
+  byId("content").focus();
 }
 
 byId("sign-in").addEventListener("submit", async (event) => {
@@ -149,4 +160,4 @@ byId("sign-in").addEventListener("submit", async (event) => {
     byId("fault").textContent = error.message;
   }
 });
-ask("/me").then(begin, () => {});
+ask("/me").then(begin, () => byId("name").focus());

@@ -32,7 +32,9 @@ class Chart {
     name.textContent = series;
     caption.append(name, this.#value);
     figure.append(caption, svg);
-    byId("board").append(figure);
+    // By name, whichever comes first: after a reload they stand as before.
+    const next = [...document.querySelectorAll("figure")].find((other) => other.querySelector("b").textContent > series);
+    byId("board").insertBefore(figure, next ?? null);
   }
 
   /** A sample is known by its time: one that comes twice is one point. */
@@ -70,7 +72,7 @@ async function begin({ boards }) {
   const room = client.room(boards[0].room);
   const heartbeat = () => void room.request("presence.heartbeat").catch(() => {});
   client.onState((state) => {
-    byId("state").textContent = state === "connected" ? "" : state;
+    byId("state").textContent = { connected: "", refused: client.fault?.message }[state] ?? state;
     if (state === "connected") heartbeat();
   });
   setInterval(heartbeat, HEARTBEAT_MS);
@@ -88,4 +90,4 @@ byId("sign-in").addEventListener("submit", async (event) => {
     byId("fault").textContent = error.message;
   }
 });
-ask("/me").then(begin, () => {});
+ask("/me").then(begin, () => byId("name").focus());
