@@ -45,6 +45,7 @@ async fn each_broken_file_is_told_with_its_line_its_key_and_a_fix() {
         ("two_secrets.toml", "3:1", "auth.secret", "keep one here"),
         ("contradicting_limits.toml", "6:1", "limits.silence_max_seconds", "or heartbeat_seconds (now 30)"),
         ("bad_pattern.toml", "9:1", "rooms[1].pattern", "as in pattern = \"chat:*\""),
+        ("behind_a_wider_rule.toml", "9:1", "rooms[1].pattern", "put this rule before that of \"*\""),
         ("bad_origin.toml", "3:5", "allowed_origins[1]", "scheme and host, and no path"),
         ("duplicate_key.toml", "4:1", "", "keep one of the two"),
         ("no_certificate.toml", "6:1", "broker.ca_file", "name a file with PEM"),

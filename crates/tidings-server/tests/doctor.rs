@@ -236,6 +236,19 @@ async fn a_configuration_its_ports_and_the_open_files_are_looked_at_before_a_ser
 }
 
 #[tokio::test]
+async fn a_backend_that_no_webhook_reaches_is_told_though_clients_get_in() {
+    let to = |address: &str| {
+        format!("[webhooks]\nurl = \"http://{address}/tidings\"\nevents = [\"disconnect\"]\n")
+    };
+    let (serve, config) = served(&to(&free_address())).await;
+    let url = format!("ws://{}/ws", serve.address);
+    let output = doctor(&[&url, "--config", &config]).await;
+    assert_first(&output, "webhook_unreachable", "the application's own port");
+    let (serve, config) = served(&to(&application(200, &[]).await)).await;
+    assert_none(&doctor(&[&format!("ws://{}/ws", serve.address), "--config", &config]).await);
+}
+
+#[tokio::test]
 async fn the_redis_that_is_named_is_asked() {
     let absent = format!("[broker]\nurl = \"redis://{}\"", free_address());
     assert_first(&doctor_in(&configured(&free_address(), &absent), &[]).await, "redis", "start it");

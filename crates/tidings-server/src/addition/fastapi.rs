@@ -16,6 +16,7 @@ use crate::sdk::{self, SDK_FOLDER};
 use sources::SCHEMAS;
 
 const NAME: &str = "realtime";
+const PYPROJECT: &str = "pyproject.toml";
 
 pub(super) fn plan(
     project: &Project,
@@ -64,7 +65,10 @@ pub(super) fn plan(
             entry.source.path
         ));
     }
-    addition.next = next(&install(list, wheel.as_deref()), &fastapi::start(project, &entry), port);
+    let is_of_uv = list == PYPROJECT && project.has("uv.lock");
+    let start = fastapi::start(project, &entry);
+    let start = if is_of_uv { format!("uv run {start}") } else { start };
+    addition.next = next(&install(list, is_of_uv, wheel.as_deref()), &start, port);
     Ok(addition)
 }
 
@@ -323,9 +327,14 @@ fn files(
     Ok(of_fastapi.chain(beside).collect())
 }
 
-fn install(list: &str, wheel: Option<&str>) -> Vec<String> {
-    if list != "pyproject.toml" {
+fn install(list: &str, is_of_uv: bool, wheel: Option<&str>) -> Vec<String> {
+    if list != PYPROJECT {
         return vec![format!("pip install -r {list}")];
+    }
+    if is_of_uv {
+        // It notes by itself where the wheel is.
+        let add = wheel.map(|wheel| format!("uv add './{wheel}[server]'"));
+        return vec![add.unwrap_or_else(|| "uv sync".to_owned())];
     }
     let of_file = wheel.map(|wheel| format!("pip install './{wheel}[server]'"));
     of_file.into_iter().chain(["pip install -e .".to_owned()]).collect()

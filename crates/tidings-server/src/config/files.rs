@@ -1,5 +1,6 @@
 //! The files that a configuration names: where they are, and what is told when one can't be read.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -64,9 +65,16 @@ impl Files {
             (None, false) => "the configuration",
             (None, true) => "the configuration, or to the working directory if there is no file",
         };
-        Failure::config(format_args!("{key} {}: {error}", self.path(file).display()))
+        let path = self.path(file);
+        let path = path.display();
+        let signs_tokens = key.starts_with("auth") && key.ends_with("secret_file");
+        let new = match signs_tokens && error.kind() == ErrorKind::NotFound {
+            true => format!("make one: (umask 077; openssl rand -hex 32 > {path}); or "),
+            false => String::new(),
+        };
+        Failure::config(format_args!("{key} {path}: {error}"))
             .key(key)
-            .fix(format_args!("name a file that this user can read; the path is relative to {from}"))
+            .fix(format_args!("{new}name a file that this user can read; the path is relative to {from}"))
     }
 }
 
@@ -90,7 +98,9 @@ mod tests {
         assert_eq!(files.path(&own.path().join("b")), own.path().join("b"), "an absolute path is what it is");
         let told = files.read("auth.secret_file", Path::new("c")).unwrap_err().texts().concat();
         assert!(
-            told.contains("key: auth.secret_file") && told.contains("relative to $CREDENTIALS"),
+            told.contains("key: auth.secret_file")
+                && told.contains("relative to $CREDENTIALS")
+                && told.contains("/c); or"),
             "{told}"
         );
     }

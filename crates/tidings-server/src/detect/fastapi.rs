@@ -190,12 +190,12 @@ fn session(entry: &Entry<'_>) -> Option<Login> {
 
 /// What the id is of whatever a dependency gives.
 fn user(project: &Project, name: &str, source: &Source<'_>, at: usize) -> Result<String, Unclear> {
-    let unread = |what: String| {
-        Err(Unclear::new(
-            what,
-            "--user EXPR says what the user's id is, as an expression of `user`: --user 'user.username'",
-        ))
+    let as_in = |what: String, example: &str| {
+        let fix =
+            format!("--user EXPR says what the user's id is, as an expression of `user`: --user '{example}'");
+        Err(Unclear::new(what, fix))
     };
+    let unread = |what: String| as_in(what, "user.username");
     let Some(given) = given_type(project, name, source, at) else {
         return unread(format!("what {name} gives has no type"));
     };
@@ -208,7 +208,12 @@ fn user(project: &Project, name: &str, source: &Source<'_>, at: usize) -> Result
                 .iter()
                 .find(|key| body.contains(&format!("\"{key}\"")) || body.contains(&format!("'{key}'")));
             return key.map_or_else(
-                || unread(format!("{name} gives a dict, and none of its keys is known for an id")),
+                || {
+                    as_in(
+                        format!("{name} gives a dict, and none of its keys is known for an id"),
+                        "user[\"id\"]",
+                    )
+                },
                 |key| Ok(format!("user[\"{key}\"]")),
             );
         }

@@ -110,6 +110,11 @@ impl Backend {
         Ok(Self { url, key, client })
     }
 
+    /// Where the webhooks go.
+    pub(crate) fn url(&self) -> &Uri {
+        &self.url
+    }
+
     /// Sends one webhook, once.
     pub(crate) async fn post(&self, id: &str, body: Bytes, wait: Duration) -> Result<Reply, PostError> {
         tokio::time::timeout(wait, self.answer(id, body)).await.unwrap_or(Err(PostError::TooLate(wait)))

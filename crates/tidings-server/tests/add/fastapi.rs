@@ -270,6 +270,29 @@ async fn where_setuptools_finds_the_packages_nothing_new_is_beside_them() {
 }
 
 #[tokio::test]
+async fn a_project_of_uv_is_told_of_uv_alone() {
+    let main = format!(
+        "from fastapi import Depends, FastAPI\n{USER}{LOGIN}x = Depends(get_current_user)\napp = FastAPI()\n"
+    );
+    let project = "[project]\nname = \"shop\"\nversion = \"1\"\ndependencies = [\"fastapi\"]\n";
+    let files = [("pyproject.toml", project), ("uv.lock", "version = 1\n"), ("main.py", main.as_str())];
+    let packed = tempfile::tempdir().unwrap();
+    std::fs::write(packed.path().join("tidings_client-1.0.0-py3-none-any.whl"), "a wheel").unwrap();
+    let from = ["--yes", "--sdk-from", packed.path().to_str().unwrap()];
+    let of_wheel = "uv add './sdks/tidings_client-1.0.0-py3-none-any.whl[server]'";
+    for (arguments, install) in [(&from[..1], "uv sync"), (&from[..], of_wheel)] {
+        let told = Application::of(&files).add(arguments).await;
+        let next = told["next"].as_array().unwrap();
+        assert_eq!(next[0], install);
+        assert!(
+            next.iter().any(|command| command.as_str().unwrap().starts_with("uv run uvicorn main:app")),
+            "{told}"
+        );
+        assert!(!told["next"].to_string().contains("pip "), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_middleware_that_stays_in_front_is_said() {
     let main = format!(
         "from fastapi import Depends, FastAPI\n{USER}{LOGIN}x = Depends(get_current_user)\napp = FastAPI()\n\

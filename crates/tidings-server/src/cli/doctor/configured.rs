@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use http::Uri;
 use tidings::Limits;
 
 use super::diagnosis::Diagnosis;
@@ -79,6 +80,11 @@ impl Configured {
 
     pub(super) fn has_tls(&self) -> bool {
         self.parts.edge.tls.is_some()
+    }
+
+    /// Where its webhooks go, if there are any.
+    pub(super) fn webhooks_url(&self) -> Option<&Uri> {
+        self.parts.webhooks.as_ref().map(|webhooks| webhooks.backend.url())
     }
 
     /// How many connections it lets in.

@@ -9,6 +9,7 @@ mod proxy;
 mod reach;
 mod token_in_hand;
 mod versions;
+mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ const USER: &str = "tidings-doctor";
 /// machine. Changes nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The causes: configuration, port_in_use, open_files, redis, redis_settings, unknown_host, unreachable, no_answer, certificate,
+The causes: configuration, port_in_use, open_files, redis, redis_settings, webhook_unreachable, unknown_host, unreachable, no_answer, certificate,
 tls_mismatch, clock_skew, token_expired, token_malformed, token_claims, secret_mismatch, header_dropped, no_authentication,
 foreign_login, origin, forbidden, wrong_path, not_tidings, proxy_no_upgrade, proxy_holds_frames, redirect, backend_down,
 one_address, connection_limit, unavailable, refused, server_version, sdk_version.
@@ -121,6 +122,11 @@ impl Doctor {
                 None => None,
             },
         };
+        match configured.and_then(Configured::webhooks_url) {
+            Some(url) if target.is_loopback => webhooks::look(url, diagnosis).await,
+            Some(_) => diagnosis.not_judged("webhooks", "the server is on another machine, or so it seems"),
+            None => {}
+        }
         if let Some(server) =
             reach::look(&target, in_hand.as_ref(), self.origin.as_ref(), configured, diagnosis).await
         {
