@@ -122,13 +122,17 @@ fn judged(answer: Answer, room: Option<&RoomId>) -> Result<Result<Publishing, Re
     if broadcast.len() > BROADCASTS_MAX {
         return Err(format!("the answer has {} broadcasts, {BROADCASTS_MAX} at most", broadcast.len()));
     }
-    let placed = broadcast.into_iter().map(|Object(broadcast)| {
-        let room = broadcast.room.as_ref().or(room).cloned();
-        let room = room.ok_or("a broadcast has no room, and the event has none either")?;
-        match EventName::parse(&broadcast.event) {
+    if room.is_none() && broadcast.iter().any(|Object(broadcast)| broadcast.room.is_none()) {
+        // The client's fault, who would say the same again.
+        let message = "this event is for a room: name it".to_owned();
+        return Ok(Err(Refused { code: ErrorCode::Invalid, message }));
+    }
+    let placed = broadcast.into_iter().filter_map(|Object(broadcast)| {
+        let room = broadcast.room.as_ref().or(room).cloned()?;
+        Some(match EventName::parse(&broadcast.event) {
             Ok(name) if !name.is_reserved() => Ok((room, broadcast)),
             _ => Err("a broadcast's event is reserved or not a name"),
-        }
+        })
     });
     let events = placed.collect::<Result<_, _>>()?;
     Ok(Ok(Publishing { ack: ack.unwrap_or_else(null), events }))
@@ -164,6 +168,8 @@ mod tests {
             r#"{"n":1.0} ["a a [ 1 ]", "b c null"]"#
         );
         assert_eq!(judge(r#"{"error":{"code":"forbidden","message":"no"}}"#, None).unwrap(), "forbidden no");
+        let to_the_events_room = r#"{"broadcast":[{"event":"a"}]}"#;
+        assert_eq!(judge(to_the_events_room, None).unwrap(), "invalid this event is for a room: name it");
     }
 
     #[test]
@@ -171,7 +177,6 @@ mod tests {
         for wrong in [
             "[]",
             r#"{"acked":1}"#,
-            r#"{"broadcast":[{"event":"a"}]}"#,
             r#"{"broadcast":[{"room":"a","event":"room.reset"}]}"#,
             r#"{"broadcast":[{"room":"a b","event":"a"}]}"#,
             r#"{"error":{"code":"teapot","message":"?"}}"#,
