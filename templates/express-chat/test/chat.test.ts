@@ -38,6 +38,13 @@ describe("the chat", { timeout: 60_000 }, () => {
     assert.deepEqual(bob.heard, ["ann: hello", "bob: hi", "bob edits: hi, ann"]);
     assert.deepEqual(await ann.stored(), ["ann: hello", "bob: hi, ann"]);
     await assert.rejects(ann.client.room("ch_1").request("message.edit", { seq, content: "mine" }), isForbidden);
+    for (const own of [ann.client.room("user:ann"), ann.client])
+      for (const [event, data] of [
+        ["message.send", { content: "to nobody" }],
+        ["message.edit", { seq, content: "to nobody" }],
+        ["typing.start", null],
+      ] as const)
+        await assert.rejects(own.request(event, data), { code: "invalid", message: "this room is no channel's" });
     const heartbeat = (await ann.client.room("ch_1").request("presence.heartbeat")) as { seen_at: number };
     assert.ok(heartbeat.seen_at <= Date.now());
   });
