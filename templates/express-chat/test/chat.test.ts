@@ -49,6 +49,17 @@ describe("the chat", { timeout: 60_000 }, () => {
     assert.ok(heartbeat.seen_at <= Date.now());
   });
 
+  test("a message without an id is not stored, and so nobody hears it", async (context) => {
+    const { address } = await start(context);
+    const [ann, bob] = await people(context, address);
+    const came: unknown[] = [];
+    bob.client.room("ch_1").on("message.send", ({ data }) => came.push(data?.content));
+    ann.client.room("ch_1").send("message.send", { content: "without" });
+    await ann.say("with");
+    await bob.hears("ann: with");
+    assert.deepEqual([came, await bob.stored()], [["with"], ["ann: with"]]);
+  });
+
   test("connections that are cut lose nothing and repeat nothing", async (context) => {
     const { address, line } = await start(context);
     const [ann, bob] = await people(context, address);

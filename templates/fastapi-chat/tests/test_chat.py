@@ -80,6 +80,9 @@ async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None
             await running.tidings.end(signal.SIGKILL)
             await running.tidings.start()
         assert acks[0]["seq"] == acks[1]["seq"]
+        async with raw_socket(ann) as socket:
+            await socket.send("message.send", {"content": "without an id"})
+            assert (await socket.first("error"))["data"] == {"code": "invalid", "message": "a message has an id"}
         assert await ann.stored() == ["ann: hello"]
 
 
