@@ -306,6 +306,11 @@ def converse(application, running):
         page.send({"event": "message.send", "room": ROOM, "id": "b", "data": {"no": "content"}})
         refused = page.first(lambda message: message.get("id") == "b")
         assert refused["event"] == "error" and refused["data"]["code"] == "schema", refused
+        for event, data in (("message.send", {"content": "to nobody"}), ("typing.start", None)):
+            # In no room: an error inside would be tried again.
+            page.send({"event": event, "id": f"none-{event}", "data": data})
+            refused = page.first(lambda message: message.get("id") == f"none-{event}")
+            assert refused["event"] == "error" and refused["data"]["code"] == "invalid", refused
         if "rooms" in application:
             command, news = application["rooms"]
             session = welcome["data"]["session"]

@@ -32,11 +32,12 @@ export interface ConnectAnswer {
 export interface EventCall {
   readonly user: string;
   readonly session: string;
-  readonly room: string;
+  /** Null: what the client sent was for none, and what is published needs one of its own. */
+  readonly room: string | null;
   readonly event: string;
   readonly data: unknown;
-  /** The client's own id of it, which comes again when he tries again. */
-  readonly id: string;
+  /** The client's own id of it, which comes again when he tries again; null, if he has sent none and wants no answer. */
+  readonly id: string | null;
   readonly claims: Claims;
 }
 

@@ -34,7 +34,7 @@ async def soon(awaited: Awaitable[Any]) -> Any:
 
 
 @asynccontextmanager
-async def application(tidings: str, **options: Any) -> AsyncIterator[str]:
+async def application(tidings: str, path: str = "/ws", **options: Any) -> AsyncIterator[str]:
     """An application with a page and a WebSocket of its own, behind uvicorn; where it is."""
     app = FastAPI()
 
@@ -48,7 +48,7 @@ async def application(tidings: str, **options: Any) -> AsyncIterator[str]:
         await websocket.send_text("its own")
         await websocket.close()
 
-    app.add_middleware(Attach, path="/ws", url=tidings)
+    app.add_middleware(Attach, path=path, url=tidings)
     async with served(app, **options) as address:
         yield address
 
@@ -113,19 +113,29 @@ async def test_the_handshake_arrives_as_it_was_sent_with_who_sent_it() -> None:
         assert request.headers.get_all(name) == [value], name
 
 
-async def test_an_application_behind_a_path_of_a_proxy_has_its_own_paths() -> None:
+@pytest.mark.parametrize(
+    "path, of_url, own", [("/ws", "", "/ws"), ("/realtime", "/", "/ws"), ("/realtime", "/own", "/own")]
+)
+async def test_clients_have_paths_of_the_applications_and_tidings_its_own(path: str, of_url: str, own: str) -> None:
     asked: List[str] = []
 
     async def handler(connection: ServerConnection) -> None:
-        assert connection.request is not None
-        asked.append(connection.request.path)
+        pass
 
-    # The proxy has taken the path off; uvicorn puts it before what it tells.
-    async with stand_in(handler) as tidings, application(tidings, root_path="/api") as app:
-        async with connect(f"ws://{app}/ws?token=t") as link:
+    async def note(connection: ServerConnection, request: Request) -> None:
+        asked.append(request.path)
+
+    # Behind a proxy that has taken `/api` off; uvicorn puts it before what it tells.
+    async with (
+        stand_in(handler, process_request=note) as tidings,
+        application(tidings + of_url, path, root_path="/api") as app,
+        httpx.AsyncClient() as http,
+    ):
+        async with connect(f"ws://{app}{path}?token=a%2Fb") as link:
             with pytest.raises(ConnectionClosed):
                 await soon(link.recv())
-    assert asked == ["/ws?token=t"]
+        await http.get(f"http://{app}{path}?token=c")
+    assert asked == [f"{own}?token=a%2Fb", f"{own}?token=c"]
 
 
 async def test_other_paths_are_the_applications() -> None:

@@ -79,6 +79,28 @@ test("a handshake that failed is asked about once, whether a close follows its e
   }
 });
 
+test("an answer to why that never comes, or never ends, is waited for 20 s after the attempt began; late it is nothing", async () => {
+  for (const hasHead of [false, true]) {
+    const simulation = simulatedWorld();
+    const late: ((answer: object) => void)[] = [];
+    const answer = { status: 403, headers: new Headers(), json: () => new Promise((resolve) => late.push(resolve)) };
+    const fetch = () => (hasHead ? Promise.resolve(answer) : new Promise<any>((resolve) => late.push(resolve)));
+    const client = new Client(URL_OF_SERVER, { token: "t", world: { ...simulation.world, fetch } });
+    await simulation.clock.advance(5_000);
+    simulation.socket.cut();
+    await simulation.clock.advance(14_999);
+    assert.deepEqual([client.fault, late.length, simulation.sockets.length], [null, 1, 1]);
+    await simulation.clock.advance(1);
+    assert.deepEqual([client.state, client.fault?.message], ["connecting", "no answer came"]);
+    await simulation.clock.advance(1_000);
+    assert.equal(simulation.sockets.length, 2);
+    late[0]!(hasHead ? { code: "forbidden" } : { ...answer, json: () => Promise.resolve({ code: "forbidden" }) });
+    await simulation.clock.advance(0);
+    simulation.socket.welcome();
+    assert.equal(client.state, "connected");
+  }
+});
+
 test("nobody logged in is a refusal, and a provider that fails is a lost network", async () => {
   const simulation = simulatedWorld();
   const tokens: (string | null | Error)[] = [new Error("offline"), null];

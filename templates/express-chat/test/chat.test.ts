@@ -38,8 +38,26 @@ describe("the chat", { timeout: 60_000 }, () => {
     assert.deepEqual(bob.heard, ["ann: hello", "bob: hi", "bob edits: hi, ann"]);
     assert.deepEqual(await ann.stored(), ["ann: hello", "bob: hi, ann"]);
     await assert.rejects(ann.client.room("ch_1").request("message.edit", { seq, content: "mine" }), isForbidden);
+    for (const own of [ann.client.room("user:ann"), ann.client])
+      for (const [event, data] of [
+        ["message.send", { content: "to nobody" }],
+        ["message.edit", { seq, content: "to nobody" }],
+        ["typing.start", null],
+      ] as const)
+        await assert.rejects(own.request(event, data), { code: "invalid", message: "this room is no channel's" });
     const heartbeat = (await ann.client.room("ch_1").request("presence.heartbeat")) as { seen_at: number };
     assert.ok(heartbeat.seen_at <= Date.now());
+  });
+
+  test("a message without an id is not stored, and so nobody hears it", async (context) => {
+    const { address } = await start(context);
+    const [ann, bob] = await people(context, address);
+    const came: unknown[] = [];
+    bob.client.room("ch_1").on("message.send", ({ data }) => came.push(data?.content));
+    ann.client.room("ch_1").send("message.send", { content: "without" });
+    await ann.say("with");
+    await bob.hears("ann: with");
+    assert.deepEqual([came, await bob.stored()], [["with"], ["ann: with"]]);
   });
 
   test("connections that are cut lose nothing and repeat nothing", async (context) => {

@@ -14,8 +14,18 @@ const PREFIX = "ch_";
 /** A channel's room. */
 export const roomOf = (channel: number): string => `${PREFIX}${channel}`;
 
+/** Something was said in a room that is no channel: its user's own, or none. */
+export class NoChannel extends Error {
+  constructor() {
+    super("this room is no channel's");
+  }
+}
+
 /** A room's channel. */
-export const channelOf = (roomId: string): number => Number(roomId.slice(PREFIX.length));
+export function channelOf(roomId: string | null): number {
+  if (!roomId?.startsWith(PREFIX)) throw new NoChannel();
+  return Number(roomId.slice(PREFIX.length));
+}
 
 export class RoomManager {
   readonly #tidings: Tidings;

@@ -9,7 +9,7 @@ import type { Database } from "../src/database.ts";
 import type { Login } from "../src/login.ts";
 import { eventHandlers } from "./handlers/index.ts";
 import { mintToken } from "./middleware/auth.ts";
-import { RoomManager } from "./rooms.ts";
+import { NoChannel, RoomManager } from "./rooms.ts";
 
 export interface Realtime {
   readonly router: Router;
@@ -28,7 +28,13 @@ export function createRealtime(parts: { url: string; secret: string; database: D
       rooms.connected(call.session, call.user);
       const handler = eventHandlers[call.event];
       if (!handler) return { error: { code: "unknown_event", message: `nothing serves ${call.event}` } };
-      return handler(call, database);
+      try {
+        return handler(call, database);
+      } catch (error) {
+        // Any other error is a 500, and the page tries again.
+        if (error instanceof NoChannel) return { error: { code: "invalid", message: error.message } };
+        throw error;
+      }
     },
     disconnect: ({ session }) => rooms.disconnected(session),
   });

@@ -36,9 +36,13 @@ class RawSocket:
     def all(self, event: str) -> List[Any]:
         return [message["data"] for message in self._came if message["event"] == event]
 
+    async def send(self, event: str, data: Any, **id: str) -> None:
+        """In General."""
+        await self._socket.send(json.dumps({"event": event, "room": "ch_1", "data": data, **id}))
+
     async def request(self, event: str, data: Any, id: str) -> Message:
-        """Sends it in General, under this id; the ack."""
-        await self._socket.send(json.dumps({"event": event, "room": "ch_1", "data": data, "id": id}))
+        """Sends it under this id; the ack."""
+        await self.send(event, data, id=id)
         return await self.first("ack")
 
     async def close(self) -> None:

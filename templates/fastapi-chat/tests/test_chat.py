@@ -34,8 +34,9 @@ async def test_two_people_talk_edit_and_type_and_what_is_stored_is_what_was_said
                 await ann.client.room("ch_1").request("message.edit", {"seq": seq, "content": "mine"})
             assert not_his.value.code == "forbidden"
             for own in (ann.client.room("user:ann"), ann.client):
-                with pytest.raises(RequestError, match="this room is no channel's"):
-                    await own.request("message.send", {"content": "to nobody"})
+                for event, data in (("message.send", {"content": "to nobody"}), ("typing.start", None)):
+                    with pytest.raises(RequestError, match="this room is no channel's"):
+                        await own.request(event, data)
             heartbeat = await ann.client.room("ch_1").request("presence.heartbeat")
             assert heartbeat["seen_at"] <= time.time() * 1000
 
@@ -79,6 +80,9 @@ async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None
             await running.tidings.end(signal.SIGKILL)
             await running.tidings.start()
         assert acks[0]["seq"] == acks[1]["seq"]
+        async with raw_socket(ann) as socket:
+            await socket.send("message.send", {"content": "without an id"})
+            assert (await socket.first("error"))["data"] == {"code": "invalid", "message": "a message has an id"}
         assert await ann.stored() == ["ann: hello"]
 
 

@@ -66,6 +66,7 @@ class Attach:
         app.add_middleware(Attach, path="/ws", url="http://127.0.0.1:7777")
 
     WebSockets go there, and the plain requests by which clients learn why they were refused; everything else is the application's.
+    `path` is what clients connect to; Tidings is asked at `/ws`, or at the path of `url`.
     `ssl` is for an `https://` url that another authority certifies than those of the system:
     `ssl.create_default_context(cafile="ca.pem")`.
     """
@@ -84,6 +85,7 @@ class Attach:
             raise ValueError(f"{url} is not http:// or https://")
         if ssl is not None and self._tidings.scheme != "https":
             raise ValueError(f"{url} is not encrypted, so ssl means nothing: write https://")
+        self._own_path = "/ws" if self._tidings.path in ("", "/") else self._tidings.path
         self._tls = ssl or (create_default_context() if self._tidings.scheme == "https" else None)
         self._plain_requests: Optional[asyncio.Semaphore] = None
 
@@ -131,7 +133,7 @@ class Attach:
         link = await asyncio.wait_for(self._connect(), _ANSWER_S)
         try:
             return await connect(
-                f"{scheme}://{host}{_target(scope)}",
+                f"{scheme}://{host}{self._target(scope)}",
                 sock=link,
                 ssl=self._tls,
                 server_hostname=self._tidings.hostname if self._tls is not None else None,
@@ -173,6 +175,10 @@ class Attach:
                 return link
         raise fault or OSError("no address")
 
+    def _target(self, scope: Scope) -> str:
+        query: bytes = scope.get("query_string") or b""
+        return self._own_path + (b"?" + query if query else b"").decode("latin-1")
+
     def _accepted(self, tidings: ClientConnection) -> List[Tuple[bytes, bytes]]:
         response = tidings.response
         headers = [] if response is None else _kept(response.headers.raw_items())
@@ -208,7 +214,7 @@ class Attach:
                         self._tidings,
                         self._tls,
                         scope["method"],
-                        _target(scope),
+                        self._target(scope),
                         _headers(scope),
                         bytes(body),
                     )
@@ -342,15 +348,6 @@ def _path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
     return path[len(root) :] if path.startswith(f"{root}/") else path
-
-
-def _target(scope: Scope) -> str:
-    root = scope["path"][: len(scope["path"]) - len(_path(scope))].encode()
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
-    path = path[len(root) :] if path.startswith(root) else path
-    query: bytes = scope.get("query_string") or b""
-    # Some servers have the query in both.
-    return (path.split(b"?", 1)[0] + (b"?" + query if query else b"")).decode("latin-1")
 
 
 def _headers(scope: Scope) -> List[Tuple[str, str]]:
