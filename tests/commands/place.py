@@ -101,23 +101,32 @@ class Place:
             text=True,
             start_new_session=True,
         )
+        running = Running(process)
         try:
-            yield Running(process)
+            yield running
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=WAIT_S)
+            running.ended()
 
 
 class Running:
     def __init__(self, process):
         self.process = process
         self.lines = []
-        threading.Thread(target=self.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
 
     def read(self):
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
+
+    def ended(self):
+        self.process.wait(timeout=WAIT_S)
+        self.reader.join(timeout=WAIT_S)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
 
     def type(self, line):
         self.process.stdin.write(line + "\n")
