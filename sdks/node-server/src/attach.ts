@@ -64,8 +64,9 @@ export function attach(
   const responses = new WeakMap<Duplex, ServerResponse>();
   const takeRequest = (request: IncomingMessage, response: ServerResponse): boolean => {
     responses.set(request.socket, response);
-    if (isOurs(request)) relay.request(request, response);
-    return isOurs(request);
+    if (!isOurs(request)) return false;
+    relay.request(request, response);
+    return true;
   };
   const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): boolean => {
     const before = responses.get(socket);
@@ -78,8 +79,9 @@ export function attach(
       });
       return true;
     }
-    if (isOurs(request)) relay.upgrade(request, socket, head);
-    return isOurs(request);
+    if (!isOurs(request)) return false;
+    relay.upgrade(request, socket, head);
+    return true;
   };
   // Before all listeners, those that come later too: a server of WebSockets, for one, refuses all paths but its own.
   const emit: (name: string, ...args: any[]) => boolean = server.emit;

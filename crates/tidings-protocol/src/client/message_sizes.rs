@@ -18,7 +18,7 @@ impl MessageSizes {
     }
 
     /// Whether a message of so many bytes is taken.
-    pub(super) fn take(&self, encoding: Encoding, bytes: usize) -> bool {
+    pub(super) fn takes(&self, encoding: Encoding, bytes: usize) -> bool {
         let bytes_max = match encoding {
             Encoding::Text => self.text_bytes,
             Encoding::Binary => self.binary_bytes,

@@ -107,7 +107,7 @@ impl Client {
         let message = message(id.clone());
         let (mut frame, (waiting, waiting_bytes)) = (Vec::new(), self.pending.load());
         let encoding = encode_client(&message, &mut frame);
-        if !self.sizes.take(encoding, frame.len()) {
+        if !self.sizes.takes(encoding, frame.len()) {
             return Err(NotAccepted::TooLarge);
         }
         let bytes = waiting_bytes.saturating_add(frame.len());
@@ -160,7 +160,7 @@ impl Client {
         }
         let mut frame = Vec::new();
         let encoding = encode_client(message, &mut frame);
-        if !self.sizes.take(encoding, frame.len()) {
+        if !self.sizes.takes(encoding, frame.len()) {
             return Err(NotAccepted::TooLarge);
         }
         self.sends.push_back((encoding, frame.into()));

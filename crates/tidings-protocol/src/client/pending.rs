@@ -153,7 +153,7 @@ impl Pending {
 
     /// Those that the server does not take.
     pub(super) fn larger_than(&self, sizes: &MessageSizes) -> Vec<MessageId> {
-        let is_taken = |request: &&Request| sizes.take(request.encoding, request.frame.len());
+        let is_taken = |request: &&Request| sizes.takes(request.encoding, request.frame.len());
         self.requests.iter().filter(|request| !is_taken(request)).map(|request| request.id.clone()).collect()
     }
 
